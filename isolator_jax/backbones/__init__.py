@@ -1,0 +1,26 @@
+"""The backbones and their registry."""
+
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score
+from isolator_jax.backbones.lightgcn import LIGHTGCN
+from isolator_jax.backbones.mfbpr import MFBPR
+from isolator_jax.backbones.vbpr import VBPR
+
+BACKBONES: dict[str, Backbone] = {
+    "mfbpr": MFBPR,
+    "lightgcn": LIGHTGCN,
+    "vbpr": VBPR,
+}
+
+
+def get_backbone(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises:
+      ValueError: there is none; the message lists those there are.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+__all__ = ["BACKBONES", "Backbone", "Batch", "Encoded", "Hyperparameters", "Score", "get_backbone"]

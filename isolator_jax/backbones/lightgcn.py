@@ -1,0 +1,53 @@
+"""LightGCN (He et al., SIGIR 2020)."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import Array
+
+from isolator_jax import losses
+from isolator_jax.backbones import mfbpr
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Inputs, Params
+from isolator_jax.data import Dataset
+from isolator_jax.graph import bipartite_graph, mean_of_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class LightGCNHyperparameters(Hyperparameters):
+    """layers: propagations L; reg: weight of the layer-0 batch rows' Frobenius norms."""
+
+    layers: int = 3
+    reg: float = 1e-4
+
+
+def prepare(dataset: Dataset, hyperparameters: LightGCNHyperparameters) -> Inputs:
+    """The normalised training graph."""
+    train = dataset.train
+    return {"graph": bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)}
+
+
+def encode(params: Params, inputs: Inputs, hyperparameters: LightGCNHyperparameters) -> Encoded:
+    """The mean of layers 0..L of E^(l+1) = A_hat E^(l)."""
+    nodes = jnp.concatenate([params["user"], params["item"]])
+    nodes = mean_of_layers(inputs["graph"], nodes, hyperparameters.layers)
+    users = params["user"].shape[0]
+    return Encoded(nodes[:users], nodes[users:])
+
+
+def auxiliary_loss(
+    params: Params, encoded: Encoded, batch: Batch, hyperparameters: LightGCNHyperparameters, key: Array
+) -> Array:
+    """reg * (|U_b| + |P_b| + |N_b|) / B over the batch's rows of layer 0."""
+    return hyperparameters.reg * losses.frobenius_penalty(
+        params["user"][batch.users], params["item"][batch.positives], params["item"][batch.negatives]
+    )
+
+
+LIGHTGCN = Backbone(
+    hyperparameters=LightGCNHyperparameters,
+    prepare=prepare,
+    init=mfbpr.init,
+    encode=encode,
+    auxiliary_loss=auxiliary_loss,
+    uses_content=False,
+)

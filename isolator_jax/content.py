@@ -1,0 +1,68 @@
+"""All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from isolator_jax.data import Dataset
+from isolator_jax.histories import Histories
+from isolator_jax.similarity import (
+    Similarity,
+    build_similarity,
+    content_consistency,
+    fill_undefined,
+    fuse_channels,
+    normalize_features,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """Content similarity of one dataset under one fusion.
+
+    Attributes:
+      similarity: s_ui of the T channels.
+      channel_consistency: c_u of the channels, `[T, U]`, undefined ones filled with the mean.
+      consistency: c_u on the averaged similarity, `[U]` on the host, NaN where undefined:
+        what the user groups are made of, whatever the fusion.
+      modalities: normalised features `[I, F_m]` by modality, for rho.
+    """
+
+    similarity: Similarity
+    channel_consistency: Array
+    consistency: np.ndarray
+    modalities: dict[str, Array]
+
+
+def make_content(
+    dataset: Dataset,
+    histories: Histories,
+    *,
+    fusion: str = "mean",
+    table_budget_bytes: int = 2 << 30,
+    table_dtype: jnp.dtype = jnp.float32,
+) -> Content:
+    """Computes similarities and consistencies of a dataset with at least one modality.
+
+    Args:
+      dataset: the dataset.
+      histories: its training histories.
+      fusion: `mean` or `per_modality` (`similarity.fuse_channels`).
+      table_budget_bytes, table_dtype: as in `similarity.build_similarity`.
+
+    Raises:
+      ValueError: unknown fusion, or a dataset without features.
+    """
+    channels = fuse_channels(list(dataset.features.values()), fusion)
+    per_channel = jnp.stack([content_consistency(channel, histories) for channel in channels])
+    return Content(
+        similarity=build_similarity(
+            channels, histories, table_budget_bytes=table_budget_bytes, table_dtype=table_dtype
+        ),
+        channel_consistency=fill_undefined(per_channel),
+        # S is the mean over modalities, so c_u on S is the mean of the modalities' c_u.
+        consistency=np.asarray(jnp.mean(per_channel, axis=0)),
+        modalities={name: normalize_features(x) for name, x in dataset.features.items()},
+    )

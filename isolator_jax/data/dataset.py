@@ -1,0 +1,83 @@
+"""The dataset every other module works on: interactions in three splits, and features."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from isolator_jax.histories import Histories
+
+SPLITS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """Input data that cannot be used; the message names the place and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """Unique user-item pairs of one split.
+
+    Attributes:
+      users, items: `[E] int32`, sorted by user, then item.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def from_pairs(cls, users: np.ndarray, items: np.ndarray) -> "Interactions":
+        order = np.lexsort((items, users))
+        return cls(np.asarray(users, np.int32)[order], np.asarray(items, np.int32)[order])
+
+    def __len__(self) -> int:
+        return self.users.size
+
+    def histories(self, num_users: int) -> Histories:
+        """The split as per-user item sets on the device."""
+        return Histories.from_pairs(self.users, self.items, num_users)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One dataset.
+
+    Attributes:
+      name: for reports.
+      num_users, num_items: U and I; ids are 0-based, users and items without training
+        interactions included.
+      train, validation, test: the splits.
+      features: raw features of each modality, `[I, F_m]` of any float type, possibly
+        memory-mapped, in the order the user gave.
+    """
+
+    name: str
+    num_users: int
+    num_items: int
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+    features: Mapping[str, np.ndarray]
+
+    def split(self, name: str) -> Interactions:
+        """The split called `train`, `validation` or `test`."""
+        return getattr(self, name)
+
+    def counts(self) -> dict[str, int]:
+        """Users, items and interactions of each split."""
+        sizes = {name: len(self.split(name)) for name in SPLITS}
+        return {"users": self.num_users, "items": self.num_items, **sizes}
+
+    def fingerprint(self) -> str:
+        """Hash of the whole content: equal exactly when a run would see equal data."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.num_users, self.num_items)).encode())
+        for name in SPLITS:
+            split = self.split(name)
+            digest.update(split.users.tobytes())
+            digest.update(split.items.tobytes())
+        for name, feature in self.features.items():
+            digest.update(repr((name, feature.shape, feature.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(feature))
+        return digest.hexdigest()

@@ -1,0 +1,18 @@
+"""Evaluation: ranking, accuracy metrics, bias metrics."""
+
+from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.evaluate import Evaluation, evaluate, mean_recall, users_to_validate
+from isolator_jax.evaluation.ranking import list_hits, top_k_lists
+
+__all__ = [
+    "Evaluation",
+    "Groups",
+    "consistency_groups",
+    "evaluate",
+    "list_hits",
+    "mean_recall",
+    "rho",
+    "top_k_lists",
+    "ucbias",
+    "users_to_validate",
+]

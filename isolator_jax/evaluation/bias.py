@@ -1,0 +1,71 @@
+"""Bias metrics: user groups by content consistency, UCBias and rho."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Groups(NamedTuple):
+    """Content-Consistent and Content-Diverse users: `[U] bool` masks, disjoint, equal in size."""
+
+    consistent: np.ndarray
+    diverse: np.ndarray
+
+
+def consistency_groups(consistency: np.ndarray, percent: int = 20) -> Groups:
+    """The top and bottom `percent` of the users with a defined c_u (Sec. 3).
+
+    Args:
+      consistency: c_u, `[U]`, NaN where undefined; such users belong to no group. Users
+        of equal c_u are ordered by id.
+      percent: share of each group, 1 to 50.
+
+    Raises:
+      ValueError: a percentage out of that range.
+    """
+    if not 1 <= percent <= 50:
+        raise ValueError(f"a group's share must be 1 to 50 percent, got {percent}")
+    consistency = np.asarray(consistency)
+    defined = np.flatnonzero(~np.isnan(consistency))
+    ascending = defined[np.argsort(consistency[defined], kind="stable")]
+    size = defined.size * percent // 100
+    groups = Groups(np.zeros(consistency.size, bool), np.zeros(consistency.size, bool))
+    groups.diverse[ascending[:size]] = True
+    groups.consistent[ascending[defined.size - size :]] = True
+    return groups
+
+
+def ucbias(per_user: np.ndarray, users: np.ndarray, groups: Groups) -> float:
+    """UCBias: a metric's mean over consistent users minus its mean over diverse ones (Eq. 4).
+
+    Args:
+      per_user: `[N]` metric values (the paper: Recall@20); NaN users are left out.
+      users: `[N]` their ids.
+      groups: masks over all U users.
+
+    Returns:
+      The difference, NaN where a group has nobody with a value.
+    """
+    return nan_mean(per_user[groups.consistent[users]]) - nan_mean(per_user[groups.diverse[users]])
+
+
+def rho(list_similarity: np.ndarray, lists: np.ndarray) -> float:
+    """Average content similarity of recommendation lists to their users' histories (Eq. 2).
+
+    Args:
+      list_similarity: s_uj of the list items, `[N, K]`.
+      lists: `[N, K]` item ids, negative where a list has no further item.
+
+    Returns:
+      Mean over users of the mean over list items; users with an empty list are left out.
+    """
+    filled = lists >= 0
+    counts = filled.sum(axis=1)
+    sums = np.where(filled, list_similarity, 0.0).sum(axis=1, dtype=np.float64)
+    return float(np.mean(sums[counts > 0] / counts[counts > 0])) if counts.any() else float("nan")
+
+
+def nan_mean(values: np.ndarray) -> float:
+    """Mean of the values that are not NaN, in float64; NaN where there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean(dtype=np.float64)) if values.size else float("nan")

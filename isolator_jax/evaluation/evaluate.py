@@ -1,0 +1,124 @@
+"""Evaluation of a trained model under several strategies: lists, accuracy and bias."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import Content
+from isolator_jax.evaluation.bias import consistency_groups, nan_mean, rho, ucbias
+from isolator_jax.evaluation.ranking import METRICS, list_hits, recall, top_k_lists
+from isolator_jax.histories import Histories
+from isolator_jax.scoring import Strategy, vanilla
+from isolator_jax.similarity import item_similarity, list_similarity
+
+UCBIAS_K = 20
+
+
+class Evaluation(NamedTuple):
+    """One strategy's result.
+
+    Attributes:
+      users: `[N] int32`, all users with training items.
+      lists: `[N, K] int32`.
+      per_user: metric name (`recall@20`, ...) to `[N]`, NaN for users without held-out items.
+      metrics: means over users, and `ucbias@20`, `rho`, `rho/MODALITY` where there is content.
+    """
+
+    users: np.ndarray
+    lists: np.ndarray
+    per_user: dict[str, np.ndarray]
+    metrics: dict[str, float]
+
+
+def mean_recall(
+    encoded: Encoded, users: Array, histories: Histories, truth: Histories, k: int = 20
+) -> Array:
+    """Mean Recall@k of plain f over users who have both histories and truth: the validation metric.
+
+    Jittable; `users` is `[N] int32`, from `users_to_validate`.
+    """
+    lists, _ = top_k_lists(
+        encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k
+    )["f"]
+    return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
+
+
+def users_to_validate(histories: Histories, truth: Histories) -> Array:
+    """Ids of the users with at least one training and one held-out item, `[N] int32`."""
+    both = (np.asarray(histories.lengths) > 0) & (np.asarray(truth.lengths) > 0)
+    return jnp.asarray(np.flatnonzero(both), jnp.int32)
+
+
+def evaluate(
+    encoded: Encoded,
+    histories: Histories,
+    truth: Histories,
+    strategies: Mapping[str, Strategy],
+    content: Content | None,
+    *,
+    ks: Sequence[int] = (10, 20),
+    user_chunk: int = 512,
+    item_chunk: int = 16384,
+) -> dict[str, Evaluation]:
+    """Ranks for every user with training items, under all strategies in one pass.
+
+    Args:
+      encoded: embeddings of all users and items.
+      histories: training items, left out of the lists.
+      truth: the held-out items of the split evaluated.
+      strategies: by name.
+      content: None where the dataset has no features; then no strategy may read s or c
+        and there are no bias metrics.
+      ks: list lengths of the accuracy metrics. UCBias and rho use 20.
+      user_chunk, item_chunk: see `top_k_lists`.
+    """
+    users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
+    longest = max(*ks, UCBIAS_K)
+    lists = top_k_lists(
+        encoded.users,
+        encoded.items,
+        jnp.asarray(users),
+        histories,
+        {name: strategy.key for name, strategy in strategies.items()},
+        None if content is None else content.similarity,
+        None if content is None else content.channel_consistency,
+        k=longest,
+        user_chunk=user_chunk,
+        item_chunk=item_chunk,
+    )
+    relevant = truth.lengths[users]
+    results = {}
+    for name, (items, _) in lists.items():
+        hits = list_hits(items, truth, jnp.asarray(users))
+        per_user = {
+            f"{metric}@{k}": np.asarray(function(hits, relevant, k))
+            for metric, function in METRICS.items()
+            for k in ks
+        }
+        metrics = {metric: nan_mean(values) for metric, values in per_user.items()}
+        if content is not None:
+            groups = consistency_groups(content.consistency)
+            of_groups = np.asarray(recall(hits, relevant, UCBIAS_K))
+            metrics[f"ucbias@{UCBIAS_K}"] = ucbias(of_groups, users, groups)
+        results[name] = Evaluation(users, np.asarray(items), per_user, metrics)
+    if content is not None:
+        _add_rho(results, histories, content)
+    return results
+
+
+def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Content) -> None:
+    """Adds rho of each modality, and their mean (S is the mean of the S^m), to the metrics."""
+    for modality, features in content.modalities.items():
+        similarity = item_similarity(features)
+        for result in results.values():
+            lists = result.lists[:, :UCBIAS_K]
+            s = list_similarity(similarity, histories, jnp.asarray(result.users), jnp.maximum(lists, 0))
+            result.metrics[f"rho/{modality}"] = rho(np.asarray(s), lists)
+    for result in results.values():
+        of_modalities = [result.metrics[f"rho/{modality}"] for modality in content.modalities]
+        result.metrics["rho"] = float(np.mean(of_modalities))
+

@@ -1,0 +1,142 @@
+"""Full ranking in bounded memory, and accuracy metrics as per-user values."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.tree_util import Partial
+
+from isolator_jax.histories import Histories, contains, fold_histories
+from isolator_jax.similarity import Similarity
+
+NO_ITEM = -1
+
+
+@functools.partial(jax.jit, static_argnames=("k", "user_chunk", "item_chunk"))
+def top_k_lists(
+    user_embeddings: Array,
+    item_embeddings: Array,
+    users: Array,
+    histories: Histories,
+    keys: dict[str, Partial],
+    similarity: Similarity | None = None,
+    consistency: Array | None = None,
+    *,
+    k: int,
+    user_chunk: int = 512,
+    item_chunk: int = 16384,
+) -> dict[str, tuple[Array, Array]]:
+    """The k best unseen items of each user under several strategies, in one pass.
+
+    Raw scores and similarities of a user chunk against an item chunk are computed once
+    and shared by the strategies; a running top-k goes over the item chunks, so that no
+    more than `user_chunk * item_chunk` scores exist at a time.
+
+    Args:
+      user_embeddings: `[U, D]`.
+      item_embeddings: `[I, D]`; f(u, i) is the inner product.
+      users: `[N] int32`, whom to rank for.
+      histories: items left out of each user's list (the training split).
+      keys: ranking key of each strategy, `(f [], s [T], c [T]) -> []` (`scoring.Strategy`).
+      similarity: s_ui; None where no key reads s.
+      consistency: c_u, `[T, U]`, undefined ones filled; None where no key reads c.
+      k: list length.
+      user_chunk, item_chunk: chunk sizes; results do not depend on them.
+
+    Returns:
+      For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,
+      `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there.
+    """
+    num_items = item_embeddings.shape[0]
+    width = min(item_chunk, num_items)
+    in_chunk = min(k, width)
+    batched = {name: jax.vmap(jax.vmap(key, (0, 1, None)), (0, 1, 1)) for name, key in keys.items()}
+
+    def of_users(chunk):
+        embeddings = user_embeddings[chunk]
+        c = None if consistency is None else consistency[:, chunk]
+
+        def of_items(best, first):
+            # The last chunk is moved back to end with the catalogue; what it shares with
+            # the one before is masked.
+            start = jnp.minimum(first, num_items - width)
+            ids = start + jnp.arange(width, dtype=jnp.int32)
+            f = embeddings @ lax.dynamic_slice_in_dim(item_embeddings, start, width).T
+            s = None if similarity is None else similarity.rows(chunk, start, width)
+            hidden = _seen(histories, chunk, start, width) | (ids < first)
+            merged = {}
+            for name, key in batched.items():
+                values, places = lax.top_k(jnp.where(hidden, -jnp.inf, key(f, s, c)), in_chunk)
+                # Earlier chunks come first, and top_k keeps the first of equal keys.
+                values = jnp.concatenate([best[name][1], values], axis=1)
+                items = jnp.concatenate([best[name][0], ids[places]], axis=1)
+                values, places = lax.top_k(values, k)
+                merged[name] = (jnp.take_along_axis(items, places, axis=1), values)
+            return merged, None
+
+        empty = (
+            jnp.full((chunk.size, k), NO_ITEM, jnp.int32),
+            jnp.full((chunk.size, k), -jnp.inf, jnp.float32),
+        )
+        firsts = jnp.arange(0, num_items, width)
+        best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
+        return {
+            name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values)
+            for name, (items, values) in best.items()
+        }
+
+    size = min(user_chunk, users.shape[0])
+    chunks = -(-users.shape[0] // size)
+    padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], chunks * size - users.shape[0])])
+    lists = lax.map(of_users, padded.reshape(chunks, size))
+    return jax.tree.map(lambda x: x.reshape(-1, k)[: users.shape[0]], lists)
+
+
+def _seen(histories: Histories, users: Array, start: Array, width: int) -> Array:
+    """Which of the items from `start` on each user has: `[B, width] bool`."""
+
+    def mark(seen, rows, items):
+        columns = jnp.where(items >= start, items - start, width)
+        return seen.at[rows, columns].set(True, mode="drop")
+
+    return fold_histories(histories, users, jnp.zeros((users.size, width), bool), mark)
+
+
+@jax.jit
+def list_hits(lists: Array, truth: Histories, users: Array) -> Array:
+    """Which list items are relevant: `[N, K] int32, [N] int32 -> [N, K] bool`."""
+    found = jax.vmap(jax.vmap(contains, (None, None, 0)), (None, 0, 0))(truth, users, lists)
+    return found & (lists != NO_ITEM)
+
+
+def recall(hits: Array, relevant: Array, k: int) -> Array:
+    """Recall@k = hits / |relevant|. `[N, K] bool, [N] int -> [N]`, NaN where nothing is relevant."""
+    return _ratio(jnp.sum(hits[:, :k], axis=1), relevant)
+
+
+def precision(hits: Array, relevant: Array, k: int) -> Array:
+    """Precision@k = hits / k. Shapes as `recall`."""
+    return _ratio(jnp.sum(hits[:, :k], axis=1) * relevant, relevant) / k
+
+
+def ndcg(hits: Array, relevant: Array, k: int) -> Array:
+    """NDCG@k with binary relevance, ideal over min(|relevant|, k). Shapes as `recall`."""
+    discounts = 1.0 / jnp.log2(jnp.arange(2.0, k + 2.0))
+    ideal = jnp.cumsum(discounts)[jnp.clip(relevant, 1, k) - 1]
+    return _ratio(jnp.sum(hits[:, :k] * discounts, axis=1), jnp.where(relevant > 0, ideal, 0.0))
+
+
+def average_precision(hits: Array, relevant: Array, k: int) -> Array:
+    """AP@k, normalised by min(|relevant|, k); its mean over users is MAP@k. Shapes as `recall`."""
+    hits = hits[:, :k]
+    precisions = jnp.cumsum(hits, axis=1) / jnp.arange(1, k + 1)
+    return _ratio(jnp.sum(precisions * hits, axis=1), jnp.minimum(relevant, k))
+
+
+METRICS = {"recall": recall, "ndcg": ndcg, "precision": precision, "map": average_precision}
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    defined = denominator > 0
+    return jnp.where(defined, numerator / jnp.where(defined, denominator, 1), jnp.nan)

@@ -1,0 +1,134 @@
+"""Users' item sets in CSR form: membership, negatives, and sums over ragged histories.
+
+Everything here runs inside `jit` with static shapes although users differ in how many
+items they have: one user's row is searched by bisection, and many users' rows are walked
+in fixed-size blocks of their concatenation.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array, lax
+
+
+@struct.dataclass
+class Histories:
+    """Item sets of U users.
+
+    Attributes:
+      offsets: `[U + 1] int32`, user u's items are `items[offsets[u]:offsets[u + 1]]`.
+      items: `[E] int32`, ascending and unique within a user. Never empty: a single
+        unused entry stands in where there are no interactions at all.
+      max_length: the longest row, a static bound for the bisections.
+    """
+
+    offsets: Array
+    items: Array
+    max_length: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> "Histories":
+        """Builds the CSR form on the host from unique (user, item) pairs in any order."""
+        order = np.lexsort((items, users))
+        lengths = np.bincount(users, minlength=num_users)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        values = items[order].astype(np.int32)
+        if values.size == 0:
+            values = np.zeros(1, np.int32)
+        return cls(jnp.asarray(offsets), jnp.asarray(values), int(lengths.max(initial=0)))
+
+    @property
+    def num_users(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    @property
+    def lengths(self) -> Array:
+        """n_u, `[U] int32`."""
+        return jnp.diff(self.offsets)
+
+
+def _first_true(predicate: Callable[[Array], Array], low: Array, high: Array, length: int) -> Array:
+    """Smallest position in [low, high) where a monotone predicate holds, else high."""
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        searching = low < high
+        right = searching & ~predicate(middle)
+        return jnp.where(right, middle + 1, low), jnp.where(searching & ~right, middle, high)
+
+    return lax.fori_loop(0, length.bit_length(), halve, (low, high))[0]
+
+
+def contains(histories: Histories, user: Array, item: Array) -> Array:
+    """Whether `item` is in the set of `user`; both scalars, `vmap` over batches."""
+    low, high = histories.offsets[user], histories.offsets[user + 1]
+    place = _first_true(lambda k: histories.items[k] >= item, low, high, histories.max_length)
+    return (place < high) & (histories.items[place] == item)
+
+
+def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int) -> Array:
+    """Draws one item for each user, uniformly from the items outside the user's set.
+
+    No rejection: a rank r is drawn among the I - n_u items outside the set, and the item
+    of that rank is r + #{k : h_k - k <= r} for the sorted set h_0 < h_1 < ....
+
+    Args:
+      key: PRNG key.
+      users: `[B] int32`. A user who has every item has nothing to draw; the result for
+        such a user is out of range (`num_items`) and must not be used.
+      num_items: I, the catalogue's size.
+
+    Returns:
+      `[B] int32` items.
+    """
+    low, high = histories.offsets[users], histories.offsets[users + 1]
+    rank = jax.random.randint(key, users.shape, 0, jnp.maximum(num_items - (high - low), 1))
+
+    def item_of_rank(rank, low, high):
+        place = _first_true(
+            lambda k: histories.items[k] - (k - low) > rank, low, high, histories.max_length
+        )
+        return rank + place - low
+
+    return jax.vmap(item_of_rank)(rank, low, high)
+
+
+def fold_histories(
+    histories: Histories,
+    users: Array,
+    init: Array,
+    update: Callable[[Array, Array, Array], Array],
+    block: int = 1024,
+) -> Array:
+    """Folds `update` over all history entries of `users`, `block` entries at a time.
+
+    Args:
+      users: `[B] int32`.
+      init: the initial accumulator.
+      update: `(accumulator, rows [block], items [block]) -> accumulator`; entry k belongs
+        to `users[rows[k]]`. Entries past the end have `rows == B`, so that scatters with
+        `mode="drop"` ignore them, and item 0.
+      block: entries per update (static).
+
+    Returns:
+      The final accumulator. Not differentiable (the trip count depends on the data).
+    """
+    starts = histories.offsets[users]
+    ends = jnp.cumsum(histories.offsets[users + 1] - starts)
+    shift = starts - jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
+    total = ends[-1]
+
+    def body(carry):
+        position, accumulator = carry
+        entries = position + jnp.arange(block)
+        rows = jnp.searchsorted(ends, entries, side="right")
+        valid = entries < total
+        places = jnp.where(valid, entries + shift.at[rows].get(mode="clip"), 0)
+        items = jnp.where(valid, histories.items[places], 0)
+        return position + block, update(accumulator, rows, items)
+
+    return lax.while_loop(lambda carry: carry[0] < total, body, (jnp.int32(0), init))[1]

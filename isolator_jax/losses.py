@@ -1,0 +1,42 @@
+"""Losses and regularisers shared by the backbones. Means over the batch, gradients finite."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def bpr(positive: Array, negative: Array) -> Array:
+    """-mean log sigmoid(positive - negative) (Eq. 5; Rendle et al., UAI 2009). `[B], [B] -> []`."""
+    return -jnp.mean(jax.nn.log_sigmoid(positive - negative))
+
+
+def safe_norm(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Euclidean norm whose gradient at zero is zero instead of NaN."""
+    squares = jnp.sum(jnp.square(x), axis=axis, keepdims=keepdims)
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
+
+
+def l2_normalize(x: Array) -> Array:
+    """Rows divided by max(norm, 1e-12). `[..., D] -> [..., D]`; zero rows stay zero."""
+    return x / jnp.maximum(safe_norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def frobenius_penalty(*blocks: Array) -> Array:
+    """Sum of the blocks' Frobenius norms (not squared) divided by the batch size.
+
+    Args:
+      *blocks: `[B, D]` embedding rows of a batch.
+    """
+    return sum(safe_norm(block) for block in blocks) / blocks[0].shape[0]
+
+
+def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
+    """InfoNCE with in-batch negatives: row b of `positives` is the positive of anchor b.
+
+    -mean_b (a_b . p_b / t - logsumexp_j a_b . p_j / t). The positive counts in the
+    denominator, duplicates are kept. `[B, D], [B, D] -> []`. For the cosine form pass
+    rows through `l2_normalize`.
+    """
+    logits = anchors @ positives.T / temperature
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))

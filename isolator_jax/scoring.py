@@ -1,0 +1,127 @@
+"""ISOLATOR's scores: training score, D-ISOLATOR, U-ISOLATOR. Pure functions of one (u, i).
+
+Each function scores a single user-item pair and is batched with `jax.vmap`:
+
+  f: `[]`, the backbone's raw score f(u, i).
+  s: `[T]`, history similarity s_ui of each channel (`similarity.fuse_channels`).
+  c: `[T]`, content consistency c_u of each channel.
+
+With one channel these are the paper's equations; with one channel a modality, the
+sigmoids are averaged before the power, as the authors' release does.
+
+Ranking uses logarithms of the scores: the order is the same, and scores far outside the
+range of exp do not collapse into ties at zero.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+
+def elu_prime(x: Array) -> Array:
+    """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing.
+
+    exp only sees non-positive arguments, so neither branch overflows and the gradient is
+    finite everywhere.
+    """
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
+
+
+def log_elu_prime(x: Array) -> Array:
+    """log ELU'(x) = x for x <= 0, log(1 + x) otherwise."""
+    return jnp.where(x > 0, jnp.log1p(jnp.maximum(x, 0.0)), x)
+
+
+def content_gate(x: Array, alpha: Array, beta: Array) -> Array:
+    """g(x) = exp(-alpha x) for x >= 0, 4 / (1 + exp(-beta x)) - 1 for x < 0 (Eq. 12).
+
+    g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
+    alpha, beta > 0.
+    """
+    falling = jnp.exp(-alpha * jnp.maximum(x, 0.0))
+    rising = 4.0 * jax.nn.sigmoid(beta * jnp.minimum(x, 0.0)) - 1.0
+    return jnp.where(x >= 0, falling, rising)
+
+
+def log_content_factor(x: Array, power: Array) -> Array:
+    """power * log(mean_t sigmoid(x_t)) over the channels `[T]`."""
+    log_sigmoid = jax.nn.log_sigmoid(x)
+    if x.shape[0] == 1:
+        return power * log_sigmoid[0]
+    return power * (jax.nn.logsumexp(log_sigmoid, axis=0) - jnp.log(float(x.shape[0])))
+
+
+def content_factor(s: Array, gamma: Array) -> Array:
+    """The training strategy's multiplier sigmoid(s_ui)^gamma (Eq. 7). `[T] -> []`."""
+    return jnp.exp(log_content_factor(s, gamma))
+
+
+def training_score(f: Array, s: Array, gamma: Array) -> Array:
+    """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7)."""
+    return elu_prime(f) * content_factor(s, gamma)
+
+
+def d_score(f: Array) -> Array:
+    """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does."""
+    return elu_prime(f)
+
+
+def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array) -> Array:
+    """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13)."""
+    return elu_prime(f) * jnp.exp(log_content_factor(content_gate(s - c, alpha, beta), iota))
+
+
+def log_training_score(f: Array, s: Array, c: Array, *, gamma: Array) -> Array:
+    """log of `training_score`; `c` is not used."""
+    del c
+    return log_elu_prime(f) + log_content_factor(s, gamma)
+
+
+def log_u_score(f: Array, s: Array, c: Array, *, alpha: Array, beta: Array, iota: Array) -> Array:
+    """log of `u_score`."""
+    return log_elu_prime(f) + log_content_factor(content_gate(s - c, alpha, beta), iota)
+
+
+def raw_score(f: Array, s: Array | None, c: Array | None) -> Array:
+    """f itself: the ranking of a plain model and of D-ISOLATOR."""
+    del s, c
+    return f
+
+
+class Strategy(NamedTuple):
+    """One way to rank items at inference.
+
+    Attributes:
+      key: `(f [], s [T], c [T]) -> []`, the value items are ranked by; a pytree whose
+        leaves are the strategy's parameters.
+      score: turns a ranking key into the strategy's score.
+    """
+
+    key: Partial
+    score: Callable[[Array], Array]
+
+
+def vanilla() -> Strategy:
+    """Plain f."""
+    return Strategy(Partial(raw_score), lambda key: key)
+
+
+def training_strategy(gamma: float) -> Strategy:
+    """The training score at inference too ("Vanilla w/ TS")."""
+    return Strategy(Partial(log_training_score, gamma=jnp.float32(gamma)), jnp.exp)
+
+
+def d_isolator() -> Strategy:
+    """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items."""
+    return Strategy(Partial(raw_score), elu_prime)
+
+
+def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
+    """U-ISOLATOR (Eq. 11, 13)."""
+    parameters = {"alpha": alpha, "beta": beta, "iota": iota}
+    key = Partial(log_u_score, **{name: jnp.float32(value) for name, value in parameters.items()})
+    return Strategy(key, jnp.exp)

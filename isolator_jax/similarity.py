@@ -1,0 +1,257 @@
+"""Content similarity: S, s_ui, c_u and S-bar, from features and histories. Nothing is learned.
+
+Notation as in the paper: e_i^m is item i's L2-normalised feature of modality m,
+S^m[i, j] = e_i^m . e_j^m, S = mean_m S^m. Since S is itself the Gram matrix of the
+concatenated features divided by sqrt(M), both fusions are one computation over a list of
+T *channels*: `mean` has T = 1 channel, `per_modality` has one for each modality.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array, lax
+
+from isolator_jax.histories import Histories, fold_histories
+
+FUSIONS = ("mean", "per_modality")
+
+
+def normalize_features(features: Array) -> Array:
+    """Rows scaled to unit L2 norm, e_i; an all-zero row stays zero.
+
+    The row is divided by its largest magnitude first, so that no float32 row overflows or
+    underflows in its squared norm.
+
+    Args:
+      features: `[I, F]`, any float type.
+
+    Returns:
+      `[I, F] float32`.
+    """
+    features = jnp.asarray(features, jnp.float32)
+    largest = jnp.max(jnp.abs(features), axis=1, keepdims=True, initial=0.0)
+    features = features / jnp.where(largest > 0, largest, 1.0)
+    norm = jnp.linalg.norm(features, axis=1, keepdims=True)
+    return features / jnp.where(norm > 0, norm, 1.0)
+
+
+def fuse_channels(features: Sequence[Array], fusion: str = "mean") -> list[Array]:
+    """The T feature channels of a fusion.
+
+    Args:
+      features: M raw feature matrices `[I, F_m]`.
+      fusion: `mean` (the paper: similarities are averaged before the sigmoid or g) or
+        `per_modality` (the authors' release: the sigmoids are averaged).
+
+    Returns:
+      T matrices `[I, F_t] float32` whose Gram matrices are the channels' similarities.
+
+    Raises:
+      ValueError: unknown fusion or no features.
+    """
+    if not features:
+        raise ValueError("content similarity needs the features of at least one modality")
+    normalized = [normalize_features(x) for x in features]
+    if fusion == "per_modality":
+        return normalized
+    if fusion == "mean":
+        return [jnp.concatenate(normalized, axis=1) / math.sqrt(len(normalized))]
+    raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}")
+
+
+@jax.jit
+def item_similarity(channel: Array) -> Array:
+    """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`."""
+    return channel @ channel.T
+
+
+@jax.jit
+def mean_item_similarity(channel: Array) -> Array:
+    """S-bar: the mean of S over ordered pairs i != j (Table 1). `[I, F] -> []`.
+
+    Uses sum_ij S[i, j] = |sum_i e_i|^2, linear in I. NaN for fewer than two items.
+    """
+    items = channel.shape[0]
+    total = jnp.sum(jnp.square(jnp.sum(channel, axis=0))) - jnp.sum(jnp.square(channel))
+    return total / (items * (items - 1)) if items > 1 else jnp.float32(jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames="user_chunk")
+def content_consistency(channel: Array, histories: Histories, user_chunk: int = 256) -> Array:
+    """c_u, the mean similarity between different items of a history (Eq. 3).
+
+    Uses sum_{i != j} S[i, j] = |sum_i e_i|^2 - sum_i |e_i|^2, so no pair is enumerated.
+
+    Args:
+      channel: `[I, F]` normalised features.
+      histories: training histories of U users.
+
+    Returns:
+      `[U] float32`, NaN where n_u < 2 (c_u is undefined).
+    """
+    squared_norms = jnp.sum(jnp.square(channel), axis=1)
+
+    def of_chunk(users):
+        def add(sums, rows, items):
+            vectors, squares = sums
+            return (
+                vectors.at[rows].add(channel[items], mode="drop"),
+                squares.at[rows].add(squared_norms[items], mode="drop"),
+            )
+
+        init = (jnp.zeros((users.size, channel.shape[1])), jnp.zeros(users.size))
+        vectors, squares = fold_histories(histories, users, init, add)
+        return jnp.sum(jnp.square(vectors), axis=1) - squares
+
+    total = _map_users(of_chunk, histories.num_users, user_chunk)
+    lengths = histories.lengths.astype(jnp.float32)
+    pairs = lengths * (lengths - 1)
+    return jnp.where(pairs > 0, total / jnp.where(pairs > 0, pairs, 1.0), jnp.nan)
+
+
+def fill_undefined(consistency: Array) -> Array:
+    """Replaces undefined c_u (NaN) by the mean of the defined ones, per channel.
+
+    `[..., U] -> [..., U]`; zero where no user of a channel has a defined c_u.
+    """
+    defined = ~jnp.isnan(consistency)
+    count = jnp.sum(defined, axis=-1, keepdims=True)
+    mean = jnp.sum(jnp.where(defined, consistency, 0.0), axis=-1, keepdims=True) / jnp.maximum(count, 1)
+    return jnp.where(defined, consistency, mean)
+
+
+def history_similarity(item_sim: Array, histories: Histories, users: Array) -> Array:
+    """s_ui = mean_{j in I_u} S[i, j] for all items of some users (Eq. 9): rows of R_mean S.
+
+    Args:
+      item_sim: `[I, W]`, S or a block of W of its columns.
+      users: `[B] int32`.
+
+    Returns:
+      `[B, W] float32`; zero for a user without history.
+    """
+
+    def add(sums, rows, items):
+        return sums.at[rows].add(item_sim[items], mode="drop")
+
+    init = jnp.zeros((users.size, item_sim.shape[1]), jnp.float32)
+    return _mean(fold_histories(histories, users, init, add, block=256), histories, users)
+
+
+@jax.jit
+def list_similarity(item_sim: Array, histories: Histories, users: Array, lists: Array) -> Array:
+    """s_ui (Eq. 9) for a few items of each user, without a full row.
+
+    Args:
+      item_sim: `[I, I]`, S.
+      users: `[B] int32`.
+      lists: `[B, K] int32` item ids.
+
+    Returns:
+      `[B, K] float32`; zero for a user without history.
+    """
+
+    def add(sums, rows, items):
+        listed = lists.at[rows].get(mode="clip")
+        return sums.at[rows].add(item_sim[items[:, None], listed], mode="drop")
+
+    init = jnp.zeros(lists.shape, jnp.float32)
+    return _mean(fold_histories(histories, users, init, add), histories, users)
+
+
+@struct.dataclass
+class SimilarityTable:
+    """s_ui of all users and items, stored.
+
+    Attributes:
+      table: `[T, U, I]`, float32, float16 or bfloat16; read back as float32.
+    """
+
+    table: Array
+
+    def pairs(self, users: Array, items: Array) -> Array:
+        """s_ui of users `[...]` and items `[...]` (broadcast): `[T, ...] float32`."""
+        return self.table[:, users, items].astype(jnp.float32)
+
+    def rows(self, users: Array, start: Array, width: int) -> Array:
+        """s_ui of users `[B]` and the items from `start` on: `[T, B, width] float32`."""
+        columns = lax.dynamic_slice_in_dim(self.table, start, width, axis=2)
+        return columns[:, users].astype(jnp.float32)
+
+
+@struct.dataclass
+class SimilarityOnTheFly:
+    """s_ui made from S and the histories when it is asked for.
+
+    Attributes:
+      item_sim: `[T, I, I]`, the channels' S.
+      histories: training histories.
+    """
+
+    item_sim: Array
+    histories: Histories
+
+    def pairs(self, users: Array, items: Array) -> Array:
+        """As `SimilarityTable.pairs`."""
+        users, items = jnp.broadcast_arrays(users, items)
+        of_channel = lambda sim: list_similarity(
+            sim, self.histories, users.reshape(-1), items.reshape(-1, 1)
+        )
+        return lax.map(of_channel, self.item_sim).reshape(-1, *users.shape)
+
+    def rows(self, users: Array, start: Array, width: int) -> Array:
+        """As `SimilarityTable.rows`."""
+        of_channel = lambda sim: history_similarity(
+            lax.dynamic_slice_in_dim(sim, start, width, axis=1), self.histories, users
+        )
+        return lax.map(of_channel, self.item_sim)
+
+
+Similarity = SimilarityTable | SimilarityOnTheFly
+
+
+def build_similarity(
+    channels: Sequence[Array],
+    histories: Histories,
+    *,
+    table_budget_bytes: int = 2 << 30,
+    table_dtype: jnp.dtype = jnp.float32,
+) -> Similarity:
+    """Builds the similarity store: the table where it fits the budget, else on the fly.
+
+    Args:
+      channels: T matrices from `fuse_channels`.
+      histories: training histories.
+      table_budget_bytes: largest table; 0 always computes on the fly.
+      table_dtype: the table's storage type.
+    """
+    cells = len(channels) * histories.num_users * channels[0].shape[0]
+    if cells * jnp.dtype(table_dtype).itemsize > table_budget_bytes:
+        return SimilarityOnTheFly(jnp.stack([item_similarity(x) for x in channels]), histories)
+    tables = [_build_table(item_similarity(x), histories, jnp.dtype(table_dtype)) for x in channels]
+    # A single channel is not copied by stacking.
+    return SimilarityTable(tables[0][None] if len(tables) == 1 else jnp.stack(tables))
+
+
+@functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
+def _build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_chunk: int = 256) -> Array:
+    of_chunk = lambda users: history_similarity(item_sim, histories, users).astype(dtype)
+    return _map_users(of_chunk, histories.num_users, user_chunk)
+
+
+def _map_users(function, num_users: int, user_chunk: int) -> Array:
+    """Applies `function([chunk] users) -> [chunk, ...]` to all users, chunk by chunk."""
+    chunk = min(user_chunk, num_users)
+    chunks = -(-num_users // chunk)
+    users = jnp.minimum(jnp.arange(chunks * chunk, dtype=jnp.int32), num_users - 1)
+    result = lax.map(function, users.reshape(chunks, chunk))
+    return result.reshape(-1, *result.shape[2:])[:num_users]
+
+
+def _mean(sums: Array, histories: Histories, users: Array) -> Array:
+    lengths = histories.offsets[users + 1] - histories.offsets[users]
+    return sums / jnp.maximum(lengths, 1)[:, None]

@@ -1,0 +1,29 @@
+"""Training: the compiled epoch, the fit loop and its checkpoints."""
+
+from isolator_jax.training.checkpoint import Checkpoints
+from isolator_jax.training.epoch import (
+    TrainData,
+    TrainState,
+    epoch_shape,
+    init_state,
+    make_epoch,
+    make_score,
+    make_train_data,
+)
+from isolator_jax.training.fit import EpochRecord, FitState, TrainingDiverged, finished, fit
+
+__all__ = [
+    "Checkpoints",
+    "EpochRecord",
+    "FitState",
+    "TrainData",
+    "TrainState",
+    "TrainingDiverged",
+    "epoch_shape",
+    "finished",
+    "fit",
+    "init_state",
+    "make_epoch",
+    "make_score",
+    "make_train_data",
+]

@@ -1,0 +1,168 @@
+"""One training epoch as one compiled program: shuffle, negatives, loss, update, repeat."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import Array, lax
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Backbone, Batch, Hyperparameters, Score
+from isolator_jax.data import DataError, Dataset
+from isolator_jax.histories import Histories, sample_unseen
+from isolator_jax.similarity import Similarity
+
+
+@struct.dataclass
+class TrainState:
+    """Everything an epoch changes.
+
+    Attributes:
+      params: the backbone's parameters.
+      opt_state: optax state.
+      seed_key: `[2] uint32`, key data of the run; every epoch folds its number into it.
+      epoch: `[] int32`, epochs trained.
+    """
+
+    params: Any
+    opt_state: Any
+    seed_key: Array
+    epoch: Array
+
+
+@struct.dataclass
+class TrainData:
+    """Training interactions on the device.
+
+    Attributes:
+      users, items: `[E] int32`, interactions for which a negative exists.
+      histories: every user's training items.
+      num_items: I.
+    """
+
+    users: Array
+    items: Array
+    histories: Histories
+    num_items: int = struct.field(pytree_node=False)
+
+
+def make_train_data(dataset: Dataset) -> TrainData:
+    """Moves the training split to the device.
+
+    Interactions of users who have every item are left out: they have no negative.
+
+    Raises:
+      DataError: no interaction is left.
+    """
+    histories = dataset.train.histories(dataset.num_users)
+    lengths = np.asarray(histories.lengths)
+    usable = lengths[dataset.train.users] < dataset.num_items
+    if not usable.any():
+        raise DataError(
+            f"dataset {dataset.name}: every training user has all {dataset.num_items} items, so "
+            "there is nothing to rank against; training needs items a user has not consumed"
+        )
+    return TrainData(
+        users=jnp.asarray(dataset.train.users[usable]),
+        items=jnp.asarray(dataset.train.items[usable]),
+        histories=histories,
+        num_items=dataset.num_items,
+    )
+
+
+def epoch_shape(interactions: int, batch_size: int) -> tuple[int, int]:
+    """Steps and rows per step: the fewest batches of at most `batch_size`, evenly filled.
+
+    All steps have the same static shape; steps * rows exceeds the number of interactions
+    by less than the number of steps, and that many random ones are seen twice.
+    """
+    steps = math.ceil(interactions / batch_size)
+    return steps, math.ceil(interactions / steps)
+
+
+def make_score(similarity: Similarity | None, gamma: Array | None) -> Score:
+    """What is trained: the training score (Eq. 7), or f itself where gamma is None."""
+    if gamma is None:
+        return lambda f, users, items: f
+    return lambda f, users, items: scoring.training_score(f, similarity.pairs(users, items), gamma)
+
+
+def init_state(
+    backbone: Backbone,
+    hyperparameters: Hyperparameters,
+    optimizer: optax.GradientTransformation,
+    dataset: Dataset,
+    seed: int,
+) -> TrainState:
+    """The state before the first epoch."""
+    key = jax.random.key(seed)
+    params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
+    return TrainState(
+        params=params,
+        opt_state=optimizer.init(params),
+        seed_key=jax.random.key_data(key),
+        epoch=jnp.int32(0),
+    )
+
+
+# (state, inputs, data, similarity, gamma) -> (state, mean loss [], all finite [])
+EpochFunction = Callable[..., tuple[TrainState, Array, Array]]
+
+
+def make_epoch(
+    backbone: Backbone,
+    hyperparameters: Hyperparameters,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+) -> EpochFunction:
+    """Builds the epoch as a pure function, to be jitted with its state donated.
+
+    The epoch's key is the run's key with the epoch number folded in, and the step's is
+    that with the step number: a resumed run draws what the uninterrupted one would.
+    """
+
+    def loss_function(params, inputs, batch, score, key):
+        encoded = backbone.encode(params, inputs, hyperparameters)
+        ranking = backbone.ranking_loss(encoded, batch, score)
+        return ranking + backbone.auxiliary_loss(params, encoded, batch, hyperparameters, key)
+
+    def run_epoch(
+        state: TrainState,
+        inputs: Any,
+        data: TrainData,
+        similarity: Similarity | None,
+        gamma: Array | None,
+    ) -> tuple[TrainState, Array, Array]:
+        score = make_score(similarity, gamma)
+        epoch = state.epoch + 1
+        epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key), epoch)
+        steps, rows = epoch_shape(data.users.shape[0], batch_size)
+        order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), data.users.shape[0])
+        order = jnp.concatenate([order, order[: steps * rows - order.size]])
+
+        def step(carry, step_input):
+            params, opt_state = carry
+            number, chosen = step_input
+            negative_key, loss_key = jax.random.split(jax.random.fold_in(epoch_key, number))
+            users = data.users[chosen]
+            negatives = sample_unseen(negative_key, data.histories, users, data.num_items)
+            batch = Batch(users, data.items[chosen], negatives)
+            loss, gradients = jax.value_and_grad(loss_function)(params, inputs, batch, score, loss_key)
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), loss
+
+        carry = (state.params, state.opt_state)
+        step_inputs = (jnp.arange(steps), order.reshape(steps, rows))
+        (params, opt_state), losses = lax.scan(step, carry, step_inputs)
+        loss = jnp.mean(losses)
+        finite = jax.tree.reduce(
+            lambda so_far, leaf: so_far & jnp.all(jnp.isfinite(leaf)), params, jnp.isfinite(loss)
+        )
+        return TrainState(params, opt_state, state.seed_key, epoch), loss, finite
+
+    return run_epoch
