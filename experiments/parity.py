@@ -1,0 +1,148 @@
+"""Compares a backbone with a golden file made by an independent implementation.
+
+Loads the file's weights and batch, computes the ISOLATOR training loss, its gradients,
+the embeddings and the U-ISOLATOR scores, and prints one JSON line with the error of each:
+the maximum over arrays of max|difference| / max(max|reference|, 1e-6). Exits with 1 where
+one exceeds 1e-5.
+
+  python -m experiments.parity --backbone=vbpr --golden=VBPR.npz --data_dir=DIR --dataset=small
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from isolator_jax import scoring
+from isolator_jax.backbones import BACKBONES, Batch, get_backbone
+from isolator_jax.content import make_content
+from isolator_jax.data import read_dataset
+from isolator_jax.training import make_score
+
+_BACKBONE = flags.DEFINE_enum("backbone", None, list(BACKBONES), "Backbone to check.", required=True)
+_GOLDEN = flags.DEFINE_string("golden", None, "Golden .npz file.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the dataset's folder.", required=True)
+_DATASET = flags.DEFINE_string("dataset", None, "Dataset the golden file was made on.", required=True)
+
+TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenLayout:
+    """How a golden file names what a backbone has.
+
+    Attributes:
+      parameters: the file's name for each of our parameters ("a/b" is params["a"]["b"]).
+      hyperparameters: the file's name for each hyper-parameter.
+      modalities: the order in which the file's model takes them.
+    """
+
+    parameters: Mapping[str, str]
+    hyperparameters: Mapping[str, str]
+    modalities: tuple[str, ...] = ("image", "text")
+
+
+LAYOUTS = {
+    "vbpr": GoldenLayout(
+        parameters={
+            "user": "u_embedding",
+            "item": "i_embedding",
+            "projection/weight": "item_linear.weight",
+            "projection/bias": "item_linear.bias",
+        },
+        hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
+        modalities=("text", "image"),
+    ),
+}
+
+
+def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str, dataset_name: str) -> dict[str, float]:
+    """Errors of loss, embeddings, U scores and gradients against the golden arrays.
+
+    Raises:
+      ValueError: no golden layout is known for the backbone.
+      DataError: the dataset is malformed.
+    """
+    if backbone_name not in LAYOUTS:
+        raise ValueError(f"no golden layout for {backbone_name}; known: {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[backbone_name]
+    backbone = get_backbone(backbone_name)
+    settings = json.loads(str(golden["hparams"]))
+    hyperparameters = backbone.hyperparameters(
+        **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}
+    )
+    dataset = read_dataset(data_dir, dataset_name, layout.modalities)
+    content = make_content(dataset, dataset.train.histories(dataset.num_users), fusion="per_modality")
+    inputs = backbone.prepare(dataset, hyperparameters)
+    params = _nest({ours: golden[f"param/{theirs}"] for ours, theirs in layout.parameters.items()})
+    batch = Batch(*(jnp.asarray(golden[name], jnp.int32) for name in ("users", "pos", "neg")))
+
+    def loss_function(params):
+        encoded = backbone.encode(params, inputs, hyperparameters)
+        score = make_score(content.similarity, settings["gamma"])
+        loss = backbone.ranking_loss(encoded, batch, score)
+        return loss + backbone.auxiliary_loss(params, encoded, batch, hyperparameters, jax.random.key(0))
+
+    loss, gradients = jax.jit(jax.value_and_grad(loss_function))(params)
+    encoded = jax.jit(lambda params: backbone.encode(params, inputs, hyperparameters))(params)
+    scores = _u_scores(encoded, content, settings)
+    gradients = _flatten(gradients)
+    return {
+        "loss": error(loss, golden["loss"]),
+        "user_emb": error(encoded.users, golden["user_emb"]),
+        "item_emb": error(encoded.items, golden["item_emb"]),
+        "u_scores": error(scores, golden["u_scores"]),
+        "grad": max(
+            error(gradients[ours], golden[f"grad/{theirs}"]) for ours, theirs in layout.parameters.items()
+        ),
+    }
+
+
+def error(value: Any, reference: np.ndarray) -> float:
+    """max|difference| / max(max|reference|, 1e-6)."""
+    value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    return float(np.max(np.abs(value - reference)) / max(np.max(np.abs(reference)), 1e-6))
+
+
+def _u_scores(encoded, content, settings) -> jax.Array:
+    users = jnp.arange(encoded.users.shape[0])
+    f = encoded.users @ encoded.items.T
+    s = content.similarity.rows(users, 0, encoded.items.shape[0])
+    score = lambda f, s, c: scoring.u_score(
+        f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"]
+    )
+    return jax.vmap(jax.vmap(score, (0, 1, None)), (0, 1, 1))(f, s, content.channel_consistency)
+
+
+def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, name = path.split("/")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = jnp.asarray(value)
+    return nested
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
+
+
+def main(_) -> None:
+    with np.load(_GOLDEN.value, allow_pickle=False) as golden:
+        errors = compare(_BACKBONE.value, golden, _DATA_DIR.value, _DATASET.value)
+    print(json.dumps(errors))
+    if not all(value <= TOLERANCE for value in errors.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)
