@@ -1,0 +1,37 @@
+"""Fixtures: shared data where it is present, and a small made dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared_folder(name: str) -> Path:
+    folder = _SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {name} files next to the repository ({folder}), which are not part of it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Parity vectors of an independent implementation."""
+    return _shared_folder("golden")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real datasets in MMRec's format."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    """A made dataset that trains in seconds: 120 users, 80 items, two modalities."""
+    config = SyntheticConfig(
+        users=120, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3
+    )
+    return make_dataset(config)[0]
