@@ -92,7 +92,8 @@ def evaluate(
     )
     relevant = truth.lengths[users]
     results = {}
-    for name, (items, _) in lists.items():
+    for name in strategies:
+        items, _ = lists[name]
         hits = list_hits(items, truth, jnp.asarray(users))
         per_user = {
             f"{metric}@{k}": np.asarray(function(hits, relevant, k))

@@ -1,0 +1,31 @@
+"""What the commands share: how they start, and how they fail."""
+
+import logging as python_logging
+import sys
+import warnings
+from collections.abc import Callable
+
+from absl import app, logging
+
+from isolator_jax.config import ConfigError
+from isolator_jax.data import DataError
+from isolator_jax.run import RunError
+from isolator_jax.training import TrainingDiverged
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command. Errors a user can mend end it with one line on stderr and exit code 1."""
+
+    def start(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}; values go with --flag=value")
+        logging.set_verbosity(logging.WARNING)
+        python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        try:
+            main()
+        except (ConfigError, DataError, RunError, TrainingDiverged, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(start)

@@ -1,0 +1,81 @@
+"""Tables for people: rounded here and nowhere else."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+COLUMNS = {
+    "recall@10": "R@10",
+    "recall@20": "R@20",
+    "ndcg@10": "N@10",
+    "ndcg@20": "N@20",
+    "ucbias@20": "UCBias@20",
+    "rho": "rho",
+}
+
+STRATEGY_NAMES = {
+    "vanilla": "Vanilla",
+    "training_strategy": "Vanilla w/ TS",
+    "d": "D-ISOLATOR",
+    "u": "U-ISOLATOR",
+    "u_without_training_strategy": "U w/o TS",
+}
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = tuple(COLUMNS)) -> str:
+    """Strategies by metrics, as a Markdown table with four decimals; a dash where undefined."""
+    rows = [
+        [STRATEGY_NAMES.get(name, name), *(_cell(values.get(column)) for column in columns)]
+        for name, values in metrics.items()
+    ]
+    headers = ["", *(COLUMNS.get(column, column) for column in columns)]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def report_markdown(report: Mapping[str, Any]) -> str:
+    """A run's report as a page: results on test and validation, and where they come from."""
+    config, dataset = report["config"], report["dataset"]
+    name = config["dataset"] or "the embedded dataset"
+    trained = f"gamma {config['gamma']:g}" if config["training_strategy"] else "plain BPR"
+    hparams = ", ".join(f"{key} {value}" for key, value in config["hparams"].items())
+    seconds = report["seconds_per_epoch"]
+    lines = [
+        f"# {config['backbone']} on {name}",
+        "",
+        f"Seed {config['seed']}, {trained}, alpha {config['alpha']:g}, beta {config['beta']:g}, "
+        f"iota {config['iota']:g}, fusion {config['fusion']}; {hparams}.",
+        f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
+        f"{dataset['validation']} validation and {dataset['test']} test interactions.",
+        f"Best epoch {report['best_epoch']} of {report['epochs']}, chosen by validation Recall@20; "
+        f"{seconds['train']:.2f} s training and {seconds['validation']:.2f} s validation an epoch.",
+        "",
+    ]
+    if "baseline" in report:
+        baseline = report["baseline"]
+        lines += [
+            f"Vanilla is the same backbone trained with plain BPR: best epoch "
+            f"{baseline['best_epoch']} of {baseline['epochs']}.",
+            "",
+        ]
+    for split in ("test", "validation"):
+        lines += [f"## {split.capitalize()}", "", metrics_table(report[split]), ""]
+    return "\n".join(lines)
+
+
+def statistics_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Dataset statistics (Table 1) as a Markdown table, one row a dataset."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_statistic(key, row.get(key)) for key in keys] for row in rows]
+    return tabulate(cells, keys, tablefmt="github", disable_numparse=True)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _statistic(key: str, value: Any) -> str:
+    if key == "sparsity" and value is not None:
+        return f"{100 * value:.3f}%"
+    return _cell(value) if value is None or isinstance(value, float) else str(value)

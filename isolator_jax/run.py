@@ -1,0 +1,346 @@
+"""A training run on disk: prepare, train with checkpoints, evaluate, read back.
+
+A run folder holds `config.json` (the resolved configuration and the data's fingerprint),
+`metrics.jsonl` (a line an epoch), `checkpoints/`, and at the end `report.json` and
+`report.md`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.config import EXTENDABLE, RunConfig
+from isolator_jax.content import Content, make_content
+from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
+from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, users_to_validate
+from isolator_jax.files import write_json, write_text
+from isolator_jax.reporting import report_markdown
+from isolator_jax.histories import Histories
+from isolator_jax.training import (
+    Checkpoints,
+    EpochRecord,
+    FitState,
+    TrainData,
+    epoch_shape,
+    fit,
+    init_state,
+    make_epoch,
+    make_train_data,
+)
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used as asked; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A dataset on the device, ready to train on and to evaluate.
+
+    Attributes:
+      dataset: on the host.
+      train: training interactions and histories.
+      validation, test: held-out items of each user.
+      content: similarities and consistencies; None for a dataset without features.
+    """
+
+    dataset: Dataset
+    train: TrainData
+    validation: Histories
+    test: Histories
+    content: Content | None
+
+
+def load_problem(config: RunConfig) -> Problem:
+    """Reads and checks the data of a run and computes its content similarity.
+
+    Raises:
+      DataError: malformed data, or data that lacks what the configuration needs.
+    """
+    if config.dataset is None:
+        dataset, _ = make_dataset()
+        if config.modalities is not None:
+            unknown = [name for name in config.modalities if name not in dataset.features]
+            if unknown:
+                raise DataError(
+                    f"the embedded dataset has no modality {', '.join(unknown)}; "
+                    f"it has {', '.join(dataset.features)}"
+                )
+            chosen = {name: dataset.features[name] for name in config.modalities}
+            dataset = dataclasses.replace(dataset, features=chosen)
+    else:
+        dataset = read_dataset(config.data_dir, config.dataset, config.modalities)
+    if not dataset.features and get_backbone(config.backbone).uses_content:
+        raise DataError(f"dataset {dataset.name} has no MODALITY_feat.npy, and {config.backbone} needs item features")
+    if not dataset.features and config.training_strategy:
+        raise DataError(
+            f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
+            "features; add them, or train plain BPR with --notraining_strategy"
+        )
+    train = make_train_data(dataset)
+    content = None
+    if dataset.features:
+        content = make_content(
+            dataset,
+            train.histories,
+            fusion=config.fusion,
+            table_budget_bytes=config.similarity_budget_mb << 20,
+            table_dtype=jnp.dtype(config.similarity_dtype),
+        )
+    return Problem(
+        dataset=dataset,
+        train=train,
+        validation=dataset.validation.histories(dataset.num_users),
+        test=dataset.test.histories(dataset.num_users),
+        content=content,
+    )
+
+
+def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
+    """The inference strategies a run's model is evaluated under.
+
+    A model trained with the training strategy: `training_strategy`, `d` and `u`. A plain
+    model: `vanilla`, and `u`, which is then the paper's "U w/o TS". Without content, only
+    `vanilla`.
+    """
+    strategies = {"vanilla": scoring.vanilla()}
+    if config.training_strategy:
+        strategies = {
+            "training_strategy": scoring.training_strategy(config.gamma),
+            "d": scoring.d_isolator(),
+        }
+    if with_content:
+        strategies["u"] = scoring.u_isolator(config.alpha, config.beta, config.iota)
+    return strategies
+
+
+def train_run(
+    config: RunConfig,
+    problem: Problem,
+    run_dir: str | Path,
+    *,
+    checkpoint_every: Callable[[EpochRecord], bool],
+    on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
+) -> dict[str, Any]:
+    """Trains, or resumes and finishes, the run of a folder, and writes its report.
+
+    Args:
+      config: the run's configuration.
+      problem: its data, from `load_problem(config)`.
+      run_dir: the run folder; made if missing.
+      checkpoint_every: whether to save a checkpoint after an epoch; the final state is
+        always saved. When checkpoints are made does not change the result.
+      on_epoch: called after each epoch.
+
+    Returns:
+      The report, as in `report.json`.
+
+    Raises:
+      RunError: the folder holds another run or something else.
+      TrainingDiverged: a loss or parameter is not finite; the last checkpoint stays.
+    """
+    run_dir = Path(run_dir)
+    _claim_folder(run_dir, config, problem)
+    backbone = get_backbone(config.backbone)
+    inputs = backbone.prepare(problem.dataset, config.hyperparameters)
+    state = initial_state(config, problem)
+    with Checkpoints(run_dir / "checkpoints") as checkpoints:
+        saved = checkpoints.latest_epoch()
+        if saved is not None:
+            state = checkpoints.restore(saved, state)
+        metrics = _MetricsFile(run_dir / "metrics.jsonl", last_epoch=saved or 0)
+
+        def after_epoch(state: FitState, record: EpochRecord) -> None:
+            metrics.append(record)
+            if checkpoint_every(record):
+                checkpoints.save(record.epoch, state)
+            on_epoch(state, record)
+
+        state = fit(
+            state,
+            train_function(config, problem, inputs),
+            validation_function(config, problem, inputs),
+            max_epochs=config.max_epochs,
+            patience=config.patience,
+            on_epoch=after_epoch,
+        )
+        epoch = int(state.train.epoch)
+        if checkpoints.latest_epoch() != epoch:
+            checkpoints.save(epoch, state)
+    report = {
+        "config": config.to_dict(),
+        "dataset": problem.dataset.counts(),
+        "best_epoch": int(state.best_epoch),
+        "epochs": epoch,
+        "seconds_per_epoch": metrics.seconds_per_epoch(),
+    }
+    encoded = encode(config, inputs, state.best_params)
+    for split in ("validation", "test"):
+        results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
+        report[split] = {name: result.metrics for name, result in results.items()}
+    write_report(run_dir, report)
+    return report
+
+
+def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
+    """Writes `report.json` and `report.md`."""
+    write_json(Path(run_dir) / "report.json", report)
+    write_text(Path(run_dir) / "report.md", report_markdown(report))
+
+
+def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
+    """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
+
+    Raises:
+      RunError: not a run folder, no checkpoint in it, or the data has changed since.
+      DataError: the data is no longer readable.
+    """
+    run_dir = Path(run_dir)
+    saved = _read_config(run_dir)
+    config = RunConfig.from_dict(saved["config"])
+    problem = load_problem(config)
+    if problem.dataset.fingerprint() != saved["data_fingerprint"]:
+        raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
+    inputs = get_backbone(config.backbone).prepare(problem.dataset, config.hyperparameters)
+    with Checkpoints(run_dir / "checkpoints") as checkpoints:
+        epoch = checkpoints.latest_epoch()
+        if epoch is None:
+            raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
+        state = checkpoints.restore(epoch, initial_state(config, problem))
+    return config, problem, encode(config, inputs, state.best_params), int(state.best_epoch)
+
+
+def encode(config: RunConfig, inputs: Any, params: Any) -> Encoded:
+    """The run's embeddings of all users and items under some parameters."""
+    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
+    return jax.jit(lambda params, inputs: backbone.encode(params, inputs, hyperparameters))(params, inputs)
+
+
+def evaluate_problem(
+    problem: Problem,
+    encoded: Encoded,
+    split: str,
+    strategies: dict[str, scoring.Strategy],
+    **options: Any,
+) -> dict[str, Evaluation]:
+    """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
+    truth = {"validation": problem.validation, "test": problem.test}[split]
+    return evaluate(encoded, problem.train.histories, truth, strategies, problem.content, **options)
+
+
+def train_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable:
+    """The compiled epoch of a run, `train state -> (train state, mean loss, all finite)`."""
+    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
+    optimizer = make_optimizer(config, problem)
+    epoch = jax.jit(make_epoch(backbone, hyperparameters, optimizer, config.batch_size), donate_argnums=0)
+    similarity, gamma = None, None
+    if config.training_strategy:
+        similarity, gamma = problem.content.similarity, jnp.float32(config.gamma)
+    return lambda state: epoch(state, inputs, problem.train, similarity, gamma)
+
+
+def validation_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable:
+    """The compiled validation of a run, `params -> mean Recall@20 of plain f`.
+
+    Plain f ranks as D-ISOLATOR does, so the best epoch does not depend on alpha, beta and
+    iota: one trained model answers all of their settings.
+    """
+    backbone = get_backbone(config.backbone)
+    users = users_to_validate(problem.train.histories, problem.validation)
+
+    @jax.jit
+    def validate(params, inputs, users, histories, truth):
+        return mean_recall(backbone.encode(params, inputs, config.hyperparameters), users, histories, truth)
+
+    return lambda params: validate(params, inputs, users, problem.train.histories, problem.validation)
+
+
+def make_optimizer(config: RunConfig, problem: Problem) -> optax.GradientTransformation:
+    """The backbone's optimiser, its schedule in steps of this run's epochs."""
+    steps, _ = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    return get_backbone(config.backbone).optimizer(config.hyperparameters, steps)
+
+
+def initial_state(config: RunConfig, problem: Problem) -> FitState:
+    """The run's state before its first epoch."""
+    backbone = get_backbone(config.backbone)
+    optimizer = make_optimizer(config, problem)
+    return FitState.start(init_state(backbone, config.hyperparameters, optimizer, problem.dataset, config.seed))
+
+
+def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
+    """Makes the folder a run of this configuration, or checks that it is one."""
+    wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
+    if (run_dir / "config.json").is_file():
+        saved = _read_config(run_dir)
+        different = [
+            f"{name} was {saved['config'].get(name)!r}, now {value!r}"
+            for name, value in wanted["config"].items()
+            if name not in EXTENDABLE and saved["config"].get(name) != value
+        ]
+        if saved["data_fingerprint"] != wanted["data_fingerprint"]:
+            different.append("the data has changed")
+        if different:
+            raise RunError(
+                f"{run_dir} holds a run of another configuration ({'; '.join(different)}); "
+                "choose another --run_dir, or give the same flags to resume it"
+            )
+    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise RunError(f"{run_dir} exists and is not a run folder; choose another --run_dir")
+    write_json(run_dir / "config.json", wanted)
+
+
+def _read_config(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{run_dir} is not a run folder: it has no config.json") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
+
+
+class _MetricsFile:
+    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from."""
+
+    def __init__(self, path: Path, last_epoch: int):
+        self._path = path
+        self._records = [record for record in self._read() if record.epoch <= last_epoch]
+        write_text(path, "".join(self._line(record) for record in self._records))
+
+    def append(self, record: EpochRecord) -> None:
+        self._records.append(record)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(self._line(record))
+
+    def seconds_per_epoch(self) -> dict[str, float]:
+        """Median seconds of both phases; the first epoch, which compiles, only if it is the only one."""
+        records = self._records[1:] or self._records
+        return {
+            "train": float(np.median([record.train_seconds for record in records])),
+            "validation": float(np.median([record.validation_seconds for record in records])),
+        }
+
+    def _read(self) -> list[EpochRecord]:
+        if not self._path.is_file():
+            return []
+        records = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(EpochRecord(**json.loads(line)))
+            except (json.JSONDecodeError, TypeError):
+                break  # a line cut short by a kill; later epochs are trained again
+        return records
+
+    @staticmethod
+    def _line(record: EpochRecord) -> str:
+        return json.dumps(record._asdict()) + "\n"
