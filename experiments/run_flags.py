@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from experiments.parsing import parse_hparams
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import TABLE_DTYPES, ConfigError, RunConfig
 from isolator_jax.similarity import FUSIONS
@@ -46,17 +47,5 @@ def config_from_flags() -> RunConfig:
     names = RunConfig.__dataclass_fields__
     values = {name: _FLAGS[name].value for name in names if name not in ("hparams", "modalities")}
     modalities = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
-    return RunConfig(**values, hparams=_parse_hparams(_FLAGS.hparams), modalities=modalities)
+    return RunConfig(**values, hparams=parse_hparams(_FLAGS.hparams), modalities=modalities)
 
-
-def _parse_hparams(text: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise ConfigError(f"--hparams must be name=value,name=value; found {part!r}")
-        if name in values:
-            raise ConfigError(f"--hparams names {name} twice")
-        values[name] = value.strip()
-    return values

@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.run_flags import config_from_flags
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.reporting import metrics_table
-from isolator_jax.run import Problem, load_problem, train_run, write_report
+from isolator_jax.run import Problem, load_dataset, make_problem, train_run, write_report
 from isolator_jax.training import EpochRecord, FitState
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the run's results and checkpoints.", required=True)
@@ -38,7 +38,7 @@ def main() -> None:
     if not config.training_strategy and flags.FLAGS["vanilla"].present:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
     run_dir = Path(_RUN_DIR.value)
-    problem = load_problem(config)
+    problem = make_problem(config, load_dataset(config))
     report = _train(config, problem, run_dir)
     if config.training_strategy and _VANILLA.value:
         plain = dataclasses.replace(config, training_strategy=False)

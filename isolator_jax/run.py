@@ -60,25 +60,31 @@ class Problem:
     content: Content | None
 
 
-def load_problem(config: RunConfig) -> Problem:
-    """Reads and checks the data of a run and computes its content similarity.
+def load_dataset(config: RunConfig) -> Dataset:
+    """Reads and checks the dataset of a run; the embedded one where none is named.
 
     Raises:
-      DataError: malformed data, or data that lacks what the configuration needs.
+      DataError: missing or malformed data.
     """
-    if config.dataset is None:
-        dataset, _ = make_dataset()
-        if config.modalities is not None:
-            unknown = [name for name in config.modalities if name not in dataset.features]
-            if unknown:
-                raise DataError(
-                    f"the embedded dataset has no modality {', '.join(unknown)}; "
-                    f"it has {', '.join(dataset.features)}"
-                )
-            chosen = {name: dataset.features[name] for name in config.modalities}
-            dataset = dataclasses.replace(dataset, features=chosen)
-    else:
-        dataset = read_dataset(config.data_dir, config.dataset, config.modalities)
+    if config.dataset is not None:
+        return read_dataset(config.data_dir, config.dataset, config.modalities)
+    dataset, _ = make_dataset()
+    if config.modalities is None:
+        return dataset
+    unknown = [name for name in config.modalities if name not in dataset.features]
+    if unknown:
+        raise DataError(
+            f"the embedded dataset has no modality {', '.join(unknown)}; it has {', '.join(dataset.features)}"
+        )
+    return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
+
+
+def make_problem(config: RunConfig, dataset: Dataset) -> Problem:
+    """Moves a dataset to the device and computes its content similarity.
+
+    Raises:
+      DataError: the data lacks what the configuration needs.
+    """
     if not dataset.features and get_backbone(config.backbone).uses_content:
         raise DataError(f"dataset {dataset.name} has no MODALITY_feat.npy, and {config.backbone} needs item features")
     if not dataset.features and config.training_strategy:
@@ -135,7 +141,7 @@ def train_run(
 
     Args:
       config: the run's configuration.
-      problem: its data, from `load_problem(config)`.
+      problem: its data, from `make_problem`.
       run_dir: the run folder; made if missing.
       checkpoint_every: whether to save a checkpoint after an epoch; the final state is
         always saved. When checkpoints are made does not change the result.
@@ -207,7 +213,7 @@ def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
     run_dir = Path(run_dir)
     saved = _read_config(run_dir)
     config = RunConfig.from_dict(saved["config"])
-    problem = load_problem(config)
+    problem = make_problem(config, load_dataset(config))
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
     inputs = get_backbone(config.backbone).prepare(problem.dataset, config.hyperparameters)

@@ -42,9 +42,9 @@ def content_gate(x: Array, alpha: Array, beta: Array) -> Array:
     g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
     alpha, beta > 0.
     """
-    falling = jnp.exp(-alpha * jnp.maximum(x, 0.0))
-    rising = 4.0 * jax.nn.sigmoid(beta * jnp.minimum(x, 0.0)) - 1.0
-    return jnp.where(x >= 0, falling, rising)
+    # One exp serves both branches, and its argument is never positive.
+    decay = jnp.exp(jnp.where(x >= 0, -alpha * x, beta * x))
+    return jnp.where(x >= 0, decay, 4.0 * decay / (1.0 + decay) - 1.0)
 
 
 def log_content_factor(x: Array, power: Array) -> Array:
@@ -60,6 +60,14 @@ def content_factor(s: Array, gamma: Array) -> Array:
     return jnp.exp(log_content_factor(s, gamma))
 
 
+def log_gate_factor(x: Array, alpha: Array, beta: Array, iota: Array) -> Array:
+    """iota * log(mean_t sigmoid(g(x_t))): log of U-ISOLATOR's multiplier. `[T] -> []`.
+
+    g lies in [-1, 1], so its sigmoid needs no guard against underflow.
+    """
+    return iota * jnp.log(jnp.mean(jax.nn.sigmoid(content_gate(x, alpha, beta)), axis=0))
+
+
 def training_score(f: Array, s: Array, gamma: Array) -> Array:
     """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7)."""
     return elu_prime(f) * content_factor(s, gamma)
@@ -72,7 +80,7 @@ def d_score(f: Array) -> Array:
 
 def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array) -> Array:
     """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13)."""
-    return elu_prime(f) * jnp.exp(log_content_factor(content_gate(s - c, alpha, beta), iota))
+    return elu_prime(f) * jnp.exp(log_gate_factor(s - c, alpha, beta, iota))
 
 
 def log_training_score(f: Array, s: Array, c: Array, *, gamma: Array) -> Array:
@@ -83,7 +91,7 @@ def log_training_score(f: Array, s: Array, c: Array, *, gamma: Array) -> Array:
 
 def log_u_score(f: Array, s: Array, c: Array, *, alpha: Array, beta: Array, iota: Array) -> Array:
     """log of `u_score`."""
-    return log_elu_prime(f) + log_content_factor(content_gate(s - c, alpha, beta), iota)
+    return log_elu_prime(f) + log_gate_factor(s - c, alpha, beta, iota)
 
 
 def raw_score(f: Array, s: Array | None, c: Array | None) -> Array:

@@ -179,8 +179,12 @@ class SimilarityTable:
 
     def rows(self, users: Array, start: Array, width: int) -> Array:
         """s_ui of users `[B]` and the items from `start` on: `[T, B, width] float32`."""
-        columns = lax.dynamic_slice_in_dim(self.table, start, width, axis=2)
-        return columns[:, users].astype(jnp.float32)
+        channels = self.table.shape[0]
+
+        def row(user: Array) -> Array:
+            return lax.dynamic_slice(self.table, (0, user, start), (channels, 1, width))[:, 0]
+
+        return jax.vmap(row, out_axes=1)(users).astype(jnp.float32)
 
 
 @struct.dataclass
@@ -198,16 +202,19 @@ class SimilarityOnTheFly:
     def pairs(self, users: Array, items: Array) -> Array:
         """As `SimilarityTable.pairs`."""
         users, items = jnp.broadcast_arrays(users, items)
-        of_channel = lambda sim: list_similarity(
-            sim, self.histories, users.reshape(-1), items.reshape(-1, 1)
-        )
+
+        def of_channel(item_sim: Array) -> Array:
+            return list_similarity(item_sim, self.histories, users.reshape(-1), items.reshape(-1, 1))
+
         return lax.map(of_channel, self.item_sim).reshape(-1, *users.shape)
 
     def rows(self, users: Array, start: Array, width: int) -> Array:
         """As `SimilarityTable.rows`."""
-        of_channel = lambda sim: history_similarity(
-            lax.dynamic_slice_in_dim(sim, start, width, axis=1), self.histories, users
-        )
+
+        def of_channel(item_sim: Array) -> Array:
+            columns = lax.dynamic_slice_in_dim(item_sim, start, width, axis=1)
+            return history_similarity(columns, self.histories, users)
+
         return lax.map(of_channel, self.item_sim)
 
 
@@ -239,7 +246,9 @@ def build_similarity(
 
 @functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
 def _build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_chunk: int = 256) -> Array:
-    of_chunk = lambda users: history_similarity(item_sim, histories, users).astype(dtype)
+    def of_chunk(users: Array) -> Array:
+        return history_similarity(item_sim, histories, users).astype(dtype)
+
     return _map_users(of_chunk, histories.num_users, user_chunk)
 
 

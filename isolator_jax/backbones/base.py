@@ -62,7 +62,10 @@ class Hyperparameters:
 def bpr_ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
     """BPR on the scores of the batch's positives and negatives (Eq. 5)."""
     users = encoded.users[batch.users]
-    of_items = lambda items: score(jnp.sum(users * encoded.items[items], axis=1), batch.users, items)
+
+    def of_items(items: Array) -> Array:
+        return score(jnp.sum(users * encoded.items[items], axis=1), batch.users, items)
+
     return losses.bpr(of_items(batch.positives), of_items(batch.negatives))
 
 

@@ -199,3 +199,38 @@ def _catalogue_size(folder: Path, features: dict[str, np.ndarray], least_items: 
         listing = ", ".join(f"{modality} {count}" for modality, count in rows.items())
         raise DataError(f"{folder}: the modalities have different numbers of rows ({listing})")
     return next(iter(rows.values()), least_items)
+
+
+def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
+    """Original ids from `u_id_mapping.csv` or `i_id_mapping.csv`, where the folder has it.
+
+    Args:
+      folder: the dataset's folder.
+      column: `userID` or `itemID`, the mapping's column of 0-based ids; the other column
+        holds the original ids. Tab- or comma-separated.
+      count: number of users or items.
+
+    Returns:
+      `[count]` original ids as text; None where there is no such file.
+
+    Raises:
+      DataError: the file is malformed or does not map every id once.
+    """
+    path = folder / f"{column[0]}_id_mapping.csv"
+    if not path.is_file():
+        return None
+    try:
+        first_line = path.open(encoding="utf-8").readline()
+        separator = "\t" if "\t" in first_line else ","
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}; it needs two columns, an original id and {column}") from None
+    if column not in table.columns or len(table.columns) != 2:
+        raise DataError(f"{path}, line 1: needs two columns, an original id and {column}; found {list(table.columns)}")
+    ids = _integers(path, column, table[column])
+    if not np.array_equal(np.sort(ids), np.arange(count)):
+        raise DataError(f"{path}: {column} must name each of 0 .. {count - 1} once")
+    (original,) = (name for name in table.columns if name != column)
+    mapping = np.empty(count, object)
+    mapping[ids] = table[original].to_numpy()
+    return mapping

@@ -1,0 +1,62 @@
+"""Evaluates a trained run again: other list lengths, other U-ISOLATOR settings, either split.
+
+  python -m experiments.evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --iota=1
+"""
+
+import dataclasses
+
+from absl import flags
+
+from experiments import cli
+from experiments.parsing import parse_list_lengths
+from isolator_jax.files import write_json
+from isolator_jax.reporting import metrics_table
+from isolator_jax.run import evaluate_problem, load_run, strategies_of
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Held-out items to evaluate on.")
+_K = flags.DEFINE_list("k", ["10", "20"], "List lengths.")
+_ALPHA = flags.DEFINE_float("alpha", None, "U-ISOLATOR's alpha. Default: the run's.")
+_BETA = flags.DEFINE_float("beta", None, "U-ISOLATOR's beta. Default: the run's.")
+_IOTA = flags.DEFINE_float("iota", None, "U-ISOLATOR's iota. Default: the run's.")
+_USER_CHUNK = flags.DEFINE_integer("user_chunk", 512, "Users scored at a time; changes no result.", 1)
+_ITEM_CHUNK = flags.DEFINE_integer("item_chunk", 16384, "Items scored at a time; changes no result.", 1)
+_JSON = flags.DEFINE_string("json", None, "Also write the metrics, unrounded, to this file.")
+
+
+def main() -> None:
+    ks = parse_list_lengths("k", _K.value)
+    config, problem, encoded, epoch = load_run(_RUN_DIR.value)
+    given = {"alpha": _ALPHA.value, "beta": _BETA.value, "iota": _IOTA.value}
+    config = dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
+    results = evaluate_problem(
+        problem,
+        encoded,
+        _SPLIT.value,
+        strategies_of(config, problem.content is not None),
+        ks=ks,
+        user_chunk=_USER_CHUNK.value,
+        item_chunk=_ITEM_CHUNK.value,
+    )
+    metrics = {name: result.metrics for name, result in results.items()}
+    columns = list(next(iter(metrics.values())))
+    print(
+        f"{config.backbone} on {problem.dataset.name}, {_SPLIT.value}, seed {config.seed}, epoch {epoch}, "
+        f"alpha {config.alpha:g}, beta {config.beta:g}, iota {config.iota:g}:\n"
+    )
+    print(metrics_table(metrics, columns))
+    if _JSON.value is not None:
+        write_json(
+            _JSON.value,
+            {
+                "config": config.to_dict(),
+                "dataset": problem.dataset.counts(),
+                "best_epoch": epoch,
+                "split": _SPLIT.value,
+                "metrics": metrics,
+            },
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

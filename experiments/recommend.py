@@ -1,0 +1,94 @@
+"""Writes the top-k list of chosen users under one strategy, as CSV or parquet.
+
+  python -m experiments.recommend --run_dir=runs/first --strategy=u --k=20 --users=0,5,9 --output=lists.csv
+
+Columns: user, rank (from 1), item, score. Where the dataset's folder has u_id_mapping.csv
+or i_id_mapping.csv (two columns: the original id, and userID or itemID), users or items
+are read and written in their original ids.
+"""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from absl import flags
+
+from experiments import cli
+from isolator_jax.config import ConfigError
+from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.evaluation import top_k_lists
+from isolator_jax.files import write_atomically
+from isolator_jax.run import load_run, strategies_of
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "d", ["vanilla", "training_strategy", "d", "u"], "Inference strategy to rank by."
+)
+_K = flags.DEFINE_integer("k", 20, "List length.", 1)
+_USERS = flags.DEFINE_list("users", None, "Ids of the users to recommend to. Default: all with training items.")
+
+WRITERS = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
+
+
+def main() -> None:
+    output = Path(_OUTPUT.value)
+    if output.suffix not in WRITERS:
+        raise ConfigError(f"--output must end in {' or '.join(WRITERS)}, got {output}")
+    config, problem, encoded, _ = load_run(_RUN_DIR.value)
+    strategies = strategies_of(config, problem.content is not None)
+    if _STRATEGY.value not in strategies:
+        raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
+    strategy = strategies[_STRATEGY.value]
+    user_ids = _original_ids(config, "userID", problem.dataset.num_users)
+    item_ids = _original_ids(config, "itemID", problem.dataset.num_items)
+    users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
+    items, keys = top_k_lists(
+        encoded.users,
+        encoded.items,
+        jnp.asarray(users),
+        problem.train.histories,
+        {"list": strategy.key},
+        None if problem.content is None else problem.content.similarity,
+        None if problem.content is None else problem.content.channel_consistency,
+        k=_K.value,
+    )["list"]
+    items, scores = np.asarray(items), np.asarray(strategy.score(keys))
+    filled = items >= 0
+    ranks = np.broadcast_to(np.arange(1, _K.value + 1), items.shape)
+    table = pd.DataFrame(
+        {
+            "user": np.repeat(user_ids[users], filled.sum(axis=1)),
+            "rank": ranks[filled],
+            "item": item_ids[items[filled]],
+            "score": scores[filled],
+        }
+    )
+    write_atomically(output, lambda draft: WRITERS[output.suffix](table, draft))
+    print(f"Written: {output} ({len(users)} users, {len(table)} recommendations)")
+
+
+def _original_ids(config, column: str, count: int) -> np.ndarray:
+    """`[count]` original ids, or the dataset's own where there is no mapping."""
+    mapping = None
+    if config.dataset is not None:
+        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
+    return np.arange(count) if mapping is None else mapping
+
+
+def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    if _USERS.value is None:
+        return np.flatnonzero(lengths > 0).astype(np.int32)
+    index = {str(original): user for user, original in enumerate(user_ids)}
+    unknown = [user for user in _USERS.value if user not in index]
+    if unknown or not _USERS.value:
+        raise ConfigError(f"--users: no user {', '.join(unknown[:5]) or 'given'} in the dataset")
+    return np.array([index[user] for user in _USERS.value], np.int32)
+
+
+if __name__ == "__main__":
+    cli.run(main)
