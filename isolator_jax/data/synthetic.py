@@ -37,13 +37,13 @@ class SyntheticConfig:
       seed: everything follows from it.
     """
 
-    users: int = 1200
-    items: int = 600
-    clusters: int = 12
-    styles: int = 12
+    users: int = 3000
+    items: int = 1000
+    clusters: int = 40
+    styles: int = 40
     consistent_share: float = 0.5
     loyalty: float = 0.8
-    mean_interactions: float = 14.0
+    mean_interactions: float = 12.0
     popularity_exponent: float = 0.6
     feature_noise: float = 0.8
     modalities: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"image": 64, "text": 32})

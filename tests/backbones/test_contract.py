@@ -1,0 +1,144 @@
+"""What every registered backbone must do, run over the whole registry."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isolator_jax.backbones import BACKBONES, Batch, get_backbone
+from isolator_jax.config import RunConfig
+from isolator_jax.data import Interactions
+from isolator_jax.run import initial_state, make_problem, train_function
+from isolator_jax.training import Checkpoints, make_score
+
+NAMES = sorted(BACKBONES)
+
+
+@pytest.fixture(scope="module")
+def dataset(small_dataset):
+    """The small dataset, its last user and last item without training interactions."""
+    train = small_dataset.train
+    keep = (train.users != small_dataset.num_users - 1) & (train.items != small_dataset.num_items - 1)
+    return dataclasses.replace(small_dataset, train=Interactions(train.users[keep], train.items[keep]))
+
+
+def setup(name, dataset, **options):
+    config = RunConfig(backbone=name, batch_size=256, **options)
+    problem = make_problem(config, dataset)
+    backbone = get_backbone(name)
+    inputs = backbone.prepare(dataset, config.hyperparameters)
+    params = backbone.init(jax.random.key(0), dataset, config.hyperparameters)
+    return config, problem, backbone, inputs, params
+
+
+def batch_of(dataset, size=64):
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(dataset.train), size)
+    negatives = rng.integers(dataset.num_items, size=size)
+    arrays = (dataset.train.users[chosen], dataset.train.items[chosen], negatives)
+    return Batch(*(jnp.asarray(x, jnp.int32) for x in arrays))
+
+
+def loss_function(config, problem, backbone, inputs, batch, gamma):
+    score = make_score(problem.content.similarity, gamma)
+
+    def loss(params):
+        encoded = backbone.encode(params, inputs, config.hyperparameters)
+        auxiliary = backbone.auxiliary_loss(params, encoded, batch, config.hyperparameters, jax.random.key(1))
+        return backbone.ranking_loss(encoded, batch, score) + auxiliary
+
+    return loss
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_have_the_contract_shapes(name, dataset):
+    config, _, backbone, inputs, params = setup(name, dataset)
+    encoded = backbone.encode(params, inputs, config.hyperparameters)
+    width = encoded.users.shape[1]
+    chex.assert_shape(encoded.users, (dataset.num_users, width))
+    chex.assert_shape(encoded.items, (dataset.num_items, width))
+    chex.assert_type([encoded.users, encoded.items], jnp.float32)
+    chex.assert_tree_all_finite((encoded.users, encoded.items))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gamma", [None, 0.3])
+def test_loss_is_equal_with_and_without_jit_and_its_gradient_reaches_every_parameter(name, gamma, dataset):
+    config, problem, backbone, inputs, params = setup(name, dataset)
+    loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), gamma)
+    with jax.disable_jit():
+        plain = loss(params)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    np.testing.assert_allclose(value, plain, rtol=2e-5)
+    chex.assert_tree_all_finite(gradients)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.abs(leaf).max() > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("modalities", [1, 3])
+def test_any_number_of_modalities_trains(name, modalities, dataset):
+    rng = np.random.default_rng(5)
+    features = {
+        f"m{index}": rng.standard_normal((dataset.num_items, 6 + index), dtype=np.float32)
+        for index in range(modalities)
+    }
+    features["m0"][3] = 0.0  # an item without content
+    dataset = dataclasses.replace(dataset, features=features)
+    config, problem, backbone, inputs, params = setup(name, dataset)
+    loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), 0.1)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    chex.assert_tree_all_finite((value, gradients))
+
+
+def run_epochs(config, problem, inputs, epochs):
+    train = train_function(config, problem, inputs)
+    state = initial_state(config, problem).train
+    losses = []
+    for _ in range(epochs):
+        state, loss, finite = train(state)
+        assert bool(finite)
+        losses.append(float(loss))
+    return state, losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_lowers_the_loss_and_repeats_bit_for_bit_by_seed(name, dataset):
+    config, problem, _, inputs, _ = setup(name, dataset, hparams={"learning_rate": 0.005})
+    first, losses = run_epochs(config, problem, inputs, 6)
+    again, _ = run_epochs(config, problem, inputs, 6)
+    other, _ = run_epochs(dataclasses.replace(config, seed=1), problem, inputs, 6)
+    assert losses[-1] < losses[0]
+    chex.assert_trees_all_equal(first.params, again.params)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_close(first.params, other.params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_second_epoch_does_not_compile_again(name, dataset, caplog):
+    config, problem, _, inputs, _ = setup(name, dataset)
+    train = train_function(config, problem, inputs)
+    state, *_ = train(initial_state(config, problem).train)
+    with jax.log_compiles():
+        train(state)
+    assert not [record for record in caplog.records if "compil" in record.getMessage().lower()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_survives_saving_and_restoring_exactly(name, dataset, tmp_path):
+    config, problem, _, _, _ = setup(name, dataset)
+    state = initial_state(config, problem)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, state)
+        restored = checkpoints.restore(3, initial_state(dataclasses.replace(config, seed=7), problem))
+        assert checkpoints.latest_epoch() == 3
+    chex.assert_trees_all_equal(restored, state)
+    chex.assert_trees_all_equal_dtypes(restored, state)
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="vbpr"):
+        get_backbone("vbprr")

@@ -1,0 +1,139 @@
+"""The commands as a user runs them, in subprocesses, on a small dataset."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(module, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A made dataset with id mappings, and a run of VBPR on it."""
+    folder = tmp_path_factory.mktemp("commands")
+    made = command(
+        "make_dataset", f"--output_dir={folder}", "--name=made", "--users=90", "--items=60",
+        "--clusters=4", "--styles=4", "--modalities=image:8,text:6",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    mapping = pd.DataFrame({"asin": [f"B{item:03d}" for item in range(60)], "itemID": range(60)})
+    mapping.to_csv(folder / "made" / "i_id_mapping.csv", sep="\t", index=False)
+    trained = command(
+        "train", "--backbone=vbpr", f"--data_dir={folder}", "--dataset=made", f"--run_dir={folder / 'run'}",
+        "--seed=0", "--gamma=0.1", "--alpha=2", "--beta=5", "--iota=0.1", "--max_epochs=4", "--patience=25",
+        "--modalities=image,text", "--hparams=reg=0.01,learning_rate=0.01",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    for name in ("Vanilla", "D-ISOLATOR", "U-ISOLATOR", "UCBias@20"):
+        assert name in trained.stdout
+    return folder
+
+
+def test_train_writes_the_report_of_the_contract(folder):
+    report = json.loads((folder / "run" / "report.json").read_text())
+    assert report["dataset"]["users"] == 90 and report["dataset"]["items"] == 60
+    assert report["epochs"] == 4 and 1 <= report["best_epoch"] <= 4
+    assert set(report["seconds_per_epoch"]) == {"train", "validation"}
+    assert list(report["test"]) == ["vanilla", "training_strategy", "d", "u"]
+    for metrics in report["test"].values():
+        assert {"recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho", "rho/image"} <= set(metrics)
+    assert report["config"]["hparams"]["reg"] == 0.01
+    assert (folder / "run" / "report.md").is_file()
+
+
+def test_evaluate_reads_a_run_back_whatever_the_chunks(folder):
+    out = folder / "metrics.json"
+    for chunks in (["--user_chunk=7", "--item_chunk=11"], ["--user_chunk=90"]):
+        done = command("evaluate", f"--run_dir={folder / 'run'}", "--k=10,20", f"--json={out}", *chunks)
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads(out.read_text())["metrics"]
+        report = json.loads((folder / "run" / "report.json").read_text())
+        for name, values in metrics.items():
+            assert values == report["test"][name]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_recommend_writes_lists_in_original_ids_without_what_users_have(folder, suffix):
+    out = folder / f"lists{suffix}"
+    arguments = [f"--run_dir={folder / 'run'}", "--strategy=u", "--k=5", "--users=3,1", f"--output={out}"]
+    done = command("recommend", *arguments)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    assert list(table.columns) == ["user", "rank", "item", "score"]
+    assert table["user"].tolist() == [3] * 5 + [1] * 5
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5] * 2
+    assert (table.groupby("user")["score"].diff().dropna() <= 0).all()
+    interactions = pd.read_csv(folder / "made" / "made.inter", sep="\t")
+    train = interactions[interactions["x_label"] == 0]
+    for user, group in table.groupby("user"):
+        seen = {f"B{item:03d}" for item in train.loc[train["userID"] == user, "itemID"]}
+        assert not seen & set(group["item"])
+
+
+def test_statistics_count_what_is_in_the_files(folder):
+    out = folder / "statistics.json"
+    done = command("statistics", f"--data_dir={folder}", "--datasets=made", f"--json={out}")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())
+    features = np.load(folder / "made" / "image_feat.npy").astype(np.float64)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    expected = (cosine.sum() - np.trace(cosine)) / (60 * 59)
+    assert row["image S-bar"] == pytest.approx(expected, abs=1e-5)
+    assert row["interactions"] == len(pd.read_csv(folder / "made" / "made.inter", sep="\t"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run_dir={run}", "--no_such_flag=1"], "no_such_flag"),
+        (["--run_dir={run}", "--data_dir=somewhere"], "go together"),
+        (["--run_dir={run}", "--notraining_strategy", "--gamma=0.5"], "--gamma"),
+        (["--run_dir={run}", "--notraining_strategy", "--vanilla"], "--vanilla"),
+        (["--run_dir={run}", "--hparams=reg"], "name=value"),
+        (["--run_dir={run}", "--modalities=sound"], "no modality sound"),
+        (["--run_dir={run}", "--data_dir={folder}", "--dataset=absent"], "no such folder"),
+        (["--run_dir={run}", "stray"], "stray"),
+    ],
+)
+def test_train_refuses_what_cannot_be_meant_without_a_traceback(folder, arguments, message):
+    run = folder / "refused"
+    done = command("train", *(part.format(run=run, folder=folder) for part in arguments))
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not run.exists()
+
+
+def test_recommend_refuses_unknown_users_and_formats(folder):
+    run = f"--run_dir={folder / 'run'}"
+    assert "no user 9999" in command("recommend", run, "--users=9999", f"--output={folder / 'x.csv'}").stderr
+    assert ".parquet" in command("recommend", run, f"--output={folder / 'x.txt'}").stderr
+    assert not (folder / "x.csv").exists()
+
+
+def test_benchmark_measures_what_the_contract_names(folder):
+    out = folder / "bench.json"
+    arguments = ["--backbone=lightgcn", f"--data_dir={folder}", "--dataset=made", "--repeats=1", f"--json={out}"]
+    done = command("benchmark", *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    for name in ("step_seconds", "epoch_train_seconds", "validation_seconds", "compile_seconds", "peak_host_bytes"):
+        assert results[name] > 0

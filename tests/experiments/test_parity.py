@@ -1,0 +1,26 @@
+"""Every backbone with a golden file equals it to 1e-5."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.parity import LAYOUTS, TOLERANCE, compare
+
+FILES = {"vbpr": "VBPR", "grcn": "GRCN", "slmrec": "SLMRec", "mgcn": "MGCN", "gume": "GUME"}
+
+
+@pytest.mark.parametrize("backbone", sorted(LAYOUTS))
+def test_golden_file_is_reproduced(backbone, golden_dir):
+    with np.load(golden_dir / f"{FILES[backbone]}.npz", allow_pickle=False) as golden:
+        errors = compare(backbone, golden, str(golden_dir), "small")
+    assert set(errors) == {"loss", "user_emb", "item_emb", "u_scores", "grad"}
+    assert max(errors.values()) <= TOLERANCE, json.dumps(errors)
+
+
+def test_a_wrong_weight_is_noticed(golden_dir):
+    with np.load(golden_dir / "VBPR.npz", allow_pickle=False) as golden:
+        changed = {name: golden[name] for name in golden.files}
+    changed["param/i_embedding"] = changed["param/i_embedding"] * 1.01
+    errors = compare("vbpr", changed, str(golden_dir), "small")
+    assert errors["item_emb"] > TOLERANCE and errors["loss"] > TOLERANCE

@@ -1,0 +1,33 @@
+"""Configurations are resolved when made, and impossible ones refused by name."""
+
+import pytest
+
+from isolator_jax.config import ConfigError, RunConfig
+
+
+def test_hyperparameters_are_resolved_and_survive_a_round_trip():
+    config = RunConfig(backbone="lightgcn", hparams={"layers": "2", "reg": "1e-3"}, modalities=("a", "b"))
+    assert config.hparams == {"dim": 64, "learning_rate": 1e-3, "layers": 2, "reg": 1e-3}
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "vbprr"}, "known: mfbpr"),
+        ({"hparams": {"regg": 1}}, "it has dim, learning_rate, reg"),
+        ({"hparams": {"reg": "much"}}, "reg must be of type float"),
+        ({"hparams": {"dim": 1.5}}, "dim must be of type int"),
+        ({"hparams": {"reg": "nan"}}, "reg must be of type float"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"patience": 0}, "patience"),
+        ({"fusion": "sum"}, "mean, per_modality"),
+        ({"data_dir": "somewhere"}, "go together"),
+        ({"similarity_dtype": "int8"}, "float32, float16, bfloat16"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_cannot_run_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(**{"backbone": "vbpr", **options})

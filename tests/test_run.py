@@ -1,0 +1,178 @@
+"""Runs on disk: resume equals uninterrupted, folders are protected, reports are complete."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from isolator_jax import run as run_module
+from isolator_jax.config import RunConfig
+from isolator_jax.data import DataError, SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.run import (
+    RunError,
+    evaluate_problem,
+    load_dataset,
+    load_run,
+    make_problem,
+    strategies_of,
+    train_run,
+)
+from isolator_jax.training import TrainingDiverged
+
+EVERY_EPOCH = {"checkpoint_every": lambda record: True}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    config = SyntheticConfig(users=80, items=60, clusters=4, styles=4, modalities={"image": 6, "text": 4})
+    write_dataset(folder, "made", *make_dataset(config), config)
+    return folder
+
+
+def configure(data, **options):
+    return RunConfig(**{"backbone": "vbpr", "data_dir": str(data), "dataset": "made", "max_epochs": 6, **options})
+
+
+def start(config, run_dir, **options):
+    return train_run(config, make_problem(config, load_dataset(config)), run_dir, **{**EVERY_EPOCH, **options})
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("backbone", ["vbpr", "lightgcn"])
+def test_a_killed_run_resumes_and_ends_bit_identical(backbone, data, tmp_path):
+    config = configure(data, backbone=backbone, batch_size=64)
+    whole = start(config, tmp_path / "whole")
+
+    def kill(state, record):
+        if record.epoch == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        # Saved after epochs 1 and 3 only: epoch 4 is lost with the kill.
+        start(config, tmp_path / "killed", on_epoch=kill, checkpoint_every=lambda record: record.epoch in (1, 3))
+    resumed = start(config, tmp_path / "killed")
+
+    for split in ("validation", "test"):
+        assert resumed[split] == whole[split]
+    for name in ("best_epoch", "epochs"):
+        assert resumed[name] == whole[name]
+    *_, first, _ = load_run(tmp_path / "whole")
+    *_, second, _ = load_run(tmp_path / "killed")
+    np.testing.assert_array_equal(first.users, second.users)
+    np.testing.assert_array_equal(first.items, second.items)
+    lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_can_be_extended_and_equals_the_longer_run(data, tmp_path):
+    longer = start(configure(data, max_epochs=6), tmp_path / "longer")
+    start(configure(data, max_epochs=3), tmp_path / "extended")
+    extended = start(configure(data, max_epochs=6), tmp_path / "extended")
+    assert extended["test"] == longer["test"]
+
+
+def test_the_report_is_what_is_on_disk_and_what_evaluation_reads_back(data, tmp_path):
+    report = start(configure(data), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+    assert set(report["test"]) == {"training_strategy", "d", "u"}
+    assert {"recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho", "rho/image", "rho/text"} <= set(
+        report["test"]["d"]
+    )
+    markdown = (tmp_path / "run" / "report.md").read_text()
+    assert f"{report['test']['u']['recall@20']:.4f}" in markdown
+    config, problem, encoded, epoch = load_run(tmp_path / "run")
+    results = evaluate_problem(problem, encoded, "test", strategies_of(config, True))
+    assert epoch == report["best_epoch"]
+    for name, result in results.items():
+        assert result.metrics == report["test"][name]
+
+
+def test_plain_training_reports_vanilla_and_u_without_the_training_strategy(data, tmp_path):
+    report = start(configure(data, training_strategy=False), tmp_path / "run")
+    assert set(report["test"]) == {"vanilla", "u"}
+
+
+def test_metrics_do_not_change_with_chunk_sizes_or_the_similarity_store(data, tmp_path):
+    report = start(configure(data), tmp_path / "run")
+    config, problem, encoded, _ = load_run(tmp_path / "run")
+    strategies = strategies_of(config, True)
+    for user_chunk, item_chunk in [(1, 7), (13, 60), (80, 1)]:
+        results = evaluate_problem(
+            problem, encoded, "test", strategies, user_chunk=user_chunk, item_chunk=item_chunk
+        )
+        assert {name: result.metrics for name, result in results.items()} == report["test"]
+    on_the_fly = make_problem(configure(data, similarity_budget_mb=0), problem.dataset)
+    results = evaluate_problem(on_the_fly, encoded, "test", strategies)
+    for name, result in results.items():
+        assert result.metrics == pytest.approx(report["test"][name], abs=1e-6)
+
+
+def test_a_folder_of_another_run_or_of_something_else_is_left_alone(data, tmp_path):
+    start(configure(data, max_epochs=1), tmp_path / "run")
+    before = (tmp_path / "run" / "report.json").read_bytes()
+    with pytest.raises(RunError, match="seed was 0, now 1"):
+        start(configure(data, max_epochs=1, seed=1), tmp_path / "run")
+    assert (tmp_path / "run" / "report.json").read_bytes() == before
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="not a run folder"):
+        start(configure(data), tmp_path / "thesis")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_is_not_read_back_on_changed_data(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    start(configure(tmp_path / "data", max_epochs=1), tmp_path / "run")
+    path = tmp_path / "data" / "made" / "image_feat.npy"
+    features = np.load(path)
+    features[0, 0] += 1
+    np.save(path, features)
+    with pytest.raises(RunError, match="dataset has changed"):
+        load_run(tmp_path / "run")
+
+
+def test_divergence_stops_the_run_and_the_last_good_checkpoint_stays(data, tmp_path, monkeypatch):
+    real = run_module.train_function
+
+    def poisoned(config, problem, inputs):
+        train = real(config, problem, inputs)
+
+        def epoch(state):
+            state, loss, finite = train(state)
+            return state, loss, finite & (state.epoch < 3)
+
+        return epoch
+
+    monkeypatch.setattr(run_module, "train_function", poisoned)
+    with pytest.raises(TrainingDiverged, match="epoch 3"):
+        start(configure(data), tmp_path / "run")
+    *_, epoch = load_run(tmp_path / "run")
+    assert epoch in (1, 2)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+
+
+def test_a_loss_that_overflows_is_noticed(data, tmp_path):
+    config = configure(data, hparams={"learning_rate": 1e38})
+    with pytest.raises(TrainingDiverged, match="lower the learning rate"):
+        start(config, tmp_path / "run")
+
+
+def test_isolator_without_features_is_refused_with_the_remedy(data, tmp_path):
+    shutil.copytree(data / "made", tmp_path / "bare")
+    for path in (tmp_path / "bare").glob("*_feat.npy"):
+        path.unlink()
+    (tmp_path / "bare" / "made.inter").rename(tmp_path / "bare" / "bare.inter")
+    options = {"backbone": "mfbpr", "data_dir": str(tmp_path), "dataset": "bare", "max_epochs": 1}
+    with pytest.raises(DataError, match="--notraining_strategy"):
+        start(RunConfig(**options), tmp_path / "run")
+    report = start(RunConfig(**options, training_strategy=False), tmp_path / "run")
+    assert set(report["test"]) == {"vanilla"}
+    assert "ucbias@20" not in report["test"]["vanilla"]
+    assert math.isfinite(report["test"]["vanilla"]["recall@20"])
