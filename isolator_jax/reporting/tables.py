@@ -25,7 +25,11 @@ STRATEGY_NAMES = {
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = tuple(COLUMNS)) -> str:
-    """Strategies by metrics, as a Markdown table with four decimals; a dash where undefined."""
+    """Strategies by metrics, as a Markdown table with four decimals; a dash where undefined.
+
+    Columns that no strategy has (bias metrics of data without content) are left out.
+    """
+    columns = [column for column in columns if any(column in values for values in metrics.values())]
     rows = [
         [STRATEGY_NAMES.get(name, name), *(_cell(values.get(column)) for column in columns)]
         for name, values in metrics.items()
