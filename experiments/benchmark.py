@@ -19,9 +19,8 @@ import numpy as np
 from absl import flags
 from tabulate import tabulate
 
-from experiments import cli
+from experiments import cli, run_flags
 from experiments.parsing import parse_widths
-from experiments.run_flags import config_from_flags
 from isolator_jax import scoring
 from isolator_jax.backbones import get_backbone
 from isolator_jax.config import ConfigError, RunConfig
@@ -32,6 +31,7 @@ from isolator_jax.graph import Graph, propagate
 from isolator_jax.run import Problem, initial_state, load_dataset, make_optimizer, make_problem
 from isolator_jax.training import epoch_shape, make_epoch
 
+flags.adopt_module_key_flags(run_flags)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each measurement.", 1)
 _RANDOM_FEATURES = flags.DEFINE_list(
     "random_features",
@@ -42,7 +42,7 @@ _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this f
 
 
 def main() -> None:
-    config = config_from_flags()
+    config = run_flags.config_from_flags()
     dataset = load_dataset(config)
     if _RANDOM_FEATURES.value is not None:
         dataset = with_random_features(dataset, parse_widths("random_features", _RANDOM_FEATURES.value))

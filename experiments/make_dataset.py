@@ -37,7 +37,8 @@ def main() -> None:
     names = [field.name for field in dataclasses.fields(SyntheticConfig) if field.name != "modalities"]
     try:
         config = SyntheticConfig(
-            **{name: flags.FLAGS[name].value for name in names}, modalities=parse_widths("modalities", _MODALITIES.value)
+            **{name: flags.FLAGS[name].value for name in names},
+            modalities=parse_widths("modalities", _MODALITIES.value),
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

@@ -114,9 +114,10 @@ def _u_scores(encoded, content, settings) -> jax.Array:
     users = jnp.arange(encoded.users.shape[0])
     f = encoded.users @ encoded.items.T
     s = content.similarity.rows(users, 0, encoded.items.shape[0])
-    score = lambda f, s, c: scoring.u_score(
-        f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"]
-    )
+
+    def score(f: jax.Array, s: jax.Array, c: jax.Array) -> jax.Array:
+        return scoring.u_score(f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"])
+
     return jax.vmap(jax.vmap(score, (0, 1, None)), (0, 1, 1))(f, s, content.channel_consistency)
 
 

@@ -17,24 +17,24 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli
-from experiments.run_flags import config_from_flags
+from experiments import cli, run_flags
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.reporting import metrics_table
 from isolator_jax.run import Problem, load_dataset, make_problem, train_run, write_report
 from isolator_jax.training import EpochRecord, FitState
 
+flags.adopt_module_key_flags(run_flags)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the run's results and checkpoints.", required=True)
 _VANILLA = flags.DEFINE_bool(
     "vanilla", True, "Also train with plain BPR, for the Vanilla row; --novanilla saves that time."
 )
 _CHECKPOINT_SECONDS = flags.DEFINE_float(
-    "checkpoint_seconds", 30.0, "Save a checkpoint when so many seconds have passed since the last; 0: every epoch.", 0.0
+    "checkpoint_seconds", 30.0, "Save a checkpoint when so many seconds have passed since the last; 0: each epoch.", 0.0
 )
 
 
 def main() -> None:
-    config = config_from_flags()
+    config = run_flags.config_from_flags()
     if not config.training_strategy and flags.FLAGS["vanilla"].present:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
     run_dir = Path(_RUN_DIR.value)

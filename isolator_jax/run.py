@@ -23,8 +23,8 @@ from isolator_jax.content import Content, make_content
 from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
 from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, users_to_validate
 from isolator_jax.files import write_json, write_text
-from isolator_jax.reporting import report_markdown
 from isolator_jax.histories import Histories
+from isolator_jax.reporting import report_markdown
 from isolator_jax.training import (
     Checkpoints,
     EpochRecord,
