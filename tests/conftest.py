@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
+
+# The same examples each time, and no deadline: the first example of a test compiles.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
+settings.load_profile("repeatable")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -5,6 +5,7 @@ and `x_label` (0 training, 1 validation, 2 test); `DIR/NAME/*_feat.npy` holds on
 matrix for each modality, row i belonging to item i.
 """
 
+import csv
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,27 +46,28 @@ def read_dataset(
     if not path.is_file():
         raise DataError(f"{path}: no such file; an MMRec dataset keeps its interactions there")
     table = _read_interactions(path)
-    least_items = int(table["itemID"].max()) + 1
-    features = {
-        modality: _read_features(folder / f"{modality}{FEATURE_SUFFIX}", least_items)
-        for modality in _modalities(folder, modalities)
-    }
-    splits = []
-    for label, split in enumerate(SPLITS):
-        rows = table[table["x_label"] == label]
+    rows_of_splits = [table[table["x_label"] == label] for label in range(len(SPLITS))]
+    for label, (split, rows) in enumerate(zip(SPLITS, rows_of_splits, strict=True)):
         if rows.empty:
             raise DataError(
                 f"{path}: the {split} split is empty (no line with x_label {label}); "
                 "give every split at least one interaction"
             )
-        splits.append(Interactions.from_pairs(rows["userID"].to_numpy(), rows["itemID"].to_numpy()))
+    least_items = int(table["itemID"].max()) + 1
+    features = {
+        modality: _read_features(folder / f"{modality}{FEATURE_SUFFIX}", least_items)
+        for modality in _modalities(folder, modalities)
+    }
+    train, validation, test = (
+        Interactions.from_pairs(rows["userID"].to_numpy(), rows["itemID"].to_numpy()) for rows in rows_of_splits
+    )
     return Dataset(
         name=name,
         num_users=int(table["userID"].max()) + 1,
         num_items=_catalogue_size(folder, features, least_items),
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
+        train=train,
+        validation=validation,
+        test=test,
         features=features,
     )
 
@@ -83,12 +85,10 @@ def _read_interactions(path: Path) -> pd.DataFrame:
         text = pd.read_csv(
             path,
             sep="\t",
-            usecols=list(COLUMNS),
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
-            index_col=False,
-            quoting=3,
+            quoting=csv.QUOTE_NONE,
         )
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty; line 1 must name {', '.join(COLUMNS)}") from None
@@ -98,6 +98,8 @@ def _read_interactions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: not UTF-8 text ({error}); save it as tab-separated UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if not isinstance(text.index, pd.RangeIndex):  # pandas takes surplus fields for row labels
+        raise DataError(f"{path}, line 2: more fields than the header names; every line needs the same columns")
     table = pd.DataFrame({column: _integers(path, column, text[column]) for column in COLUMNS})
     _refuse(
         path,

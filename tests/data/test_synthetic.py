@@ -1,0 +1,88 @@
+"""The maker: what it plants is what the metrics recover."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from isolator_jax.content import make_content
+from isolator_jax.data import SyntheticConfig, make_dataset, read_dataset, write_dataset
+from isolator_jax.histories import contains
+
+CONFIG = SyntheticConfig(users=300, items=200, clusters=8, styles=8, seed=5)
+
+
+def test_equal_configurations_give_equal_data_and_seeds_differ():
+    first, again = make_dataset(CONFIG), make_dataset(CONFIG)
+    assert first[0].fingerprint() == again[0].fingerprint()
+    for a, b in zip(first[1], again[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    other, _ = make_dataset(dataclasses.replace(CONFIG, seed=6))
+    assert other.fingerprint() != first[0].fingerprint()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_share_of_consistent_users_is_as_asked(share):
+    _, truth = make_dataset(dataclasses.replace(CONFIG, consistent_share=share))
+    assert truth.user_consistent.sum() == round(share * CONFIG.users)
+
+
+def test_content_consistency_tells_planted_consistent_users_from_diverse_ones():
+    dataset, truth = make_dataset(CONFIG)
+    c = make_content(dataset, dataset.train.histories(dataset.num_users)).consistency
+    consistent, diverse = c[truth.user_consistent], c[~truth.user_consistent]
+    auc = np.mean(consistent[:, None] > diverse[None, :])
+    assert auc > 0.95
+    everyone_diverse, _ = make_dataset(dataclasses.replace(CONFIG, consistent_share=0.0))
+    c = make_content(everyone_diverse, everyone_diverse.train.histories(CONFIG.users)).consistency
+    assert np.mean(consistent) > np.mean(c) + 0.1
+
+
+def test_popularity_is_skewed_as_asked():
+    flat, skewed = (
+        np.sort(np.bincount(make_dataset(dataclasses.replace(CONFIG, popularity_exponent=e))[0].train.items))
+        for e in (0.0, 1.2)
+    )
+    top_share = lambda counts: counts[-20:].sum() / counts.sum()
+    assert top_share(skewed) > 2 * top_share(flat)
+
+
+def test_splits_share_no_pair_and_every_user_has_all_three():
+    dataset, _ = make_dataset(CONFIG)
+    train = dataset.train.histories(CONFIG.users)
+    for split in (dataset.validation, dataset.test):
+        assert set(split.users) == set(range(CONFIG.users))
+        assert not any(bool(contains(train, u, i)) for u, i in zip(split.users[:50], split.items[:50], strict=True))
+    assert np.asarray(train.lengths).min() >= 3
+
+
+@pytest.mark.parametrize("modalities", [{}, {"sound": 3}, {"a": 2, "b": 4, "c": 6}])
+def test_a_written_dataset_reads_back_identical_with_its_truth_beside_it(tmp_path, modalities):
+    config = dataclasses.replace(CONFIG, modalities=modalities)
+    dataset, truth = make_dataset(config)
+    folder = write_dataset(tmp_path, "made", dataset, truth, config)
+    assert read_dataset(tmp_path, "made", list(modalities)).fingerprint() == dataset.fingerprint()
+    with np.load(folder / "ground_truth.npz", allow_pickle=False) as saved:
+        for name, value in truth._asdict().items():
+            np.testing.assert_array_equal(saved[name], value)
+    assert json.loads((folder / "ground_truth.json").read_text())["seed"] == config.seed
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_an_existing_folder_is_not_touched(tmp_path):
+    dataset, truth = make_dataset(CONFIG)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "precious").write_text("data")
+    with pytest.raises(FileExistsError, match="another name"):
+        write_dataset(tmp_path, "made", dataset, truth, CONFIG)
+    assert (tmp_path / "made" / "precious").read_text() == "data"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"users": 0}, {"items": 3}, {"consistent_share": 1.5}, {"loyalty": -0.1}, {"mean_interactions": 2}]
+)
+def test_impossible_configurations_are_refused(wrong):
+    with pytest.raises(ValueError, match="at least|must lie"):
+        SyntheticConfig(**wrong)

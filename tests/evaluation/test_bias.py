@@ -1,0 +1,100 @@
+"""Groups, UCBias and rho on cases worked out by hand, and all metrics against plain numpy."""
+
+import math
+
+import numpy as np
+import pytest
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import make_content
+from isolator_jax.evaluation import consistency_groups, evaluate, rho, ucbias
+
+NAN = float("nan")
+
+
+def test_groups_are_the_ends_of_the_defined_users_with_ties_by_id():
+    c = np.array([0.5, NAN, 0.1, 0.5, 0.9, 0.1, NAN, 0.3, 0.5, 0.2, 0.4, 0.6])
+    groups = consistency_groups(c, 20)
+    assert np.flatnonzero(groups.diverse).tolist() == [2, 5]
+    assert np.flatnonzero(groups.consistent).tolist() == [4, 11]
+    tied = consistency_groups(np.full(10, 0.5), 20)
+    assert np.flatnonzero(tied.diverse).tolist() == [0, 1]
+    assert np.flatnonzero(tied.consistent).tolist() == [8, 9]
+
+
+@pytest.mark.parametrize("percent", [5, 10, 15, 20, 25])
+def test_groups_have_the_asked_share_of_the_defined_users(percent):
+    c = np.random.default_rng(0).random(1000)
+    c[:200] = NAN
+    groups = consistency_groups(c, percent)
+    assert groups.consistent.sum() == groups.diverse.sum() == 800 * percent // 100
+    assert not (groups.consistent & groups.diverse).any()
+
+
+@pytest.mark.parametrize("percent", [0, 51, -5])
+def test_impossible_shares_are_refused(percent):
+    with pytest.raises(ValueError, match="1 to 50"):
+        consistency_groups(np.ones(10), percent)
+
+
+def test_ucbias_is_the_difference_of_group_means_over_users_with_a_value():
+    c = np.array([0.9, 0.8, 0.5, 0.2, 0.1])
+    groups = consistency_groups(c, 40)
+    users = np.array([0, 1, 3, 4])
+    assert ucbias(np.array([1.0, NAN, 0.25, 0.75]), users, groups) == 1.0 - 0.5
+    assert math.isnan(ucbias(np.array([NAN, NAN, 0.25, 0.75]), users, groups))
+
+
+def test_rho_averages_lists_first_and_leaves_out_empty_ones():
+    similarity = np.array([[0.2, 0.4], [0.9, 9.0], [9.0, 9.0]])
+    lists = np.array([[3, 1], [2, -1], [-1, -1]])
+    assert rho(similarity, lists) == pytest.approx((0.3 + 0.9) / 2)
+    assert math.isnan(rho(similarity[2:], lists[2:]))
+
+
+def test_evaluation_equals_plain_numpy_on_every_metric(small_dataset):
+    dataset = small_dataset
+    rng = np.random.default_rng(0)
+    encoded = Encoded(
+        rng.standard_normal((dataset.num_users, 5)).astype(np.float32),
+        rng.standard_normal((dataset.num_items, 5)).astype(np.float32),
+    )
+    histories, truth = dataset.train.histories(dataset.num_users), dataset.test.histories(dataset.num_users)
+    content = make_content(dataset, histories)
+    result = evaluate(encoded, histories, truth, {"vanilla": scoring.vanilla()}, content)["vanilla"]
+
+    trained = [set() for _ in range(dataset.num_users)]
+    for user, item in zip(dataset.train.users, dataset.train.items, strict=True):
+        trained[user].add(item)
+    held_out = [set() for _ in range(dataset.num_users)]
+    for user, item in zip(dataset.test.users, dataset.test.items, strict=True):
+        held_out[user].add(item)
+    similarity = {}
+    for name, x in dataset.features.items():
+        unit = np.float64(x) / np.linalg.norm(np.float64(x), axis=1, keepdims=True)
+        similarity[name] = unit @ unit.T
+
+    scores = np.float64(encoded.users) @ np.float64(encoded.items).T
+    recalls, rhos, consistency = np.full(dataset.num_users, NAN), {name: [] for name in similarity}, []
+    for user in range(dataset.num_users):
+        own = list(trained[user])
+        ranked = [i for i in np.argsort(-scores[user]) if i not in trained[user]][:20]
+        if held_out[user]:
+            recalls[user] = len(set(ranked) & held_out[user]) / len(held_out[user])
+        for name, matrix in similarity.items():
+            rhos[name].append(matrix[np.ix_(own, ranked)].mean())
+        mean = np.mean([matrix[np.ix_(own, own)] for matrix in similarity.values()], axis=0)
+        n = len(own)
+        consistency.append((mean.sum() - np.trace(mean)) / (n * (n - 1)))
+    order = np.argsort(consistency, kind="stable")
+    size = dataset.num_users // 5
+    expected = {
+        "recall@20": np.nanmean(recalls),
+        "ucbias@20": np.nanmean(recalls[order[-size:]]) - np.nanmean(recalls[order[:size]]),
+        "rho/image": np.mean(rhos["image"]),
+        "rho/text": np.mean(rhos["text"]),
+        "rho": (np.mean(rhos["image"]) + np.mean(rhos["text"])) / 2,
+    }
+    for name, value in expected.items():
+        assert result.metrics[name] == pytest.approx(value, abs=1e-6), name

@@ -1,0 +1,124 @@
+"""Full ranking against a sort of the whole matrix, and metrics against their definitions."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isolator_jax import scoring
+from isolator_jax.evaluation.ranking import METRICS, NO_ITEM, list_hits, top_k_lists
+from isolator_jax.histories import Histories
+from isolator_jax.similarity import build_similarity, fuse_channels
+
+U, I, D = 9, 23, 3
+
+
+def make_problem(seed=0):
+    """Embeddings of small integers, so that exact ties abound; user 0 has no history, user 1 nearly all."""
+    rng = np.random.default_rng(seed)
+    users = rng.integers(-1, 2, size=(U, D)).astype(np.float32)
+    items = rng.integers(-1, 2, size=(I, D)).astype(np.float32)
+    sets = [np.array([], int), np.delete(np.arange(I), [3, 8]), *(rng.choice(I, 6, False) for _ in range(U - 2))]
+    pair_users = np.concatenate([np.full(len(s), user) for user, s in enumerate(sets)])
+    histories = Histories.from_pairs(pair_users, np.concatenate(sets).astype(int), U)
+    features = [rng.standard_normal((I, 4)), rng.standard_normal((I, 5))]
+    return users, items, sets, histories, features
+
+
+def brute_force(scores, sets, k):
+    """Sorted by falling score, then rising id, without the history, padded."""
+    lists = []
+    for user, row in enumerate(scores):
+        order = [i for i in np.lexsort((np.arange(I), -row)) if i not in set(sets[user])][:k]
+        lists.append(order + [NO_ITEM] * (k - len(order)))
+    return np.array(lists)
+
+
+@given(st.integers(0, 50), st.integers(1, U + 3), st.integers(1, I + 3), st.integers(1, I + 4))
+def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(seed, user_chunk, item_chunk, k):
+    users, items, sets, histories, _ = make_problem(seed)
+    lists, keys = top_k_lists(
+        users, items, jnp.arange(U), histories, {"f": scoring.vanilla().key},
+        k=k, user_chunk=user_chunk, item_chunk=item_chunk,
+    )["f"]  # fmt: skip
+    scores = users @ items.T
+    np.testing.assert_array_equal(lists, brute_force(scores, sets, k))
+    filled = np.asarray(lists) != NO_ITEM
+    np.testing.assert_array_equal(np.asarray(keys)[filled], scores[np.nonzero(filled)[0], np.asarray(lists)[filled]])
+    assert np.isneginf(np.asarray(keys)[~filled]).all()
+
+
+@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
+def test_strategies_share_one_pass_and_rank_by_their_scores(fusion):
+    users, items, sets, histories, features = make_problem()
+    rng = np.random.default_rng(1)
+    users, items = users + rng.normal(0, 0.1, users.shape), items + rng.normal(0, 0.1, items.shape)
+    similarity = build_similarity(fuse_channels(features, fusion), histories)
+    s = np.asarray(similarity.table, np.float64)
+    c = rng.uniform(-0.5, 0.5, s.shape[:2])
+    alpha, beta, iota, gamma = 2.0, 5.0, 1.0, 0.7
+    strategies = {
+        "d": scoring.d_isolator(),
+        "ts": scoring.training_strategy(gamma),
+        "u": scoring.u_isolator(alpha, beta, iota),
+    }
+    results = top_k_lists(
+        jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32), jnp.arange(U), histories,
+        {name: strategy.key for name, strategy in strategies.items()}, similarity, jnp.asarray(c, jnp.float32),
+        k=5, item_chunk=7,
+    )  # fmt: skip
+    f = users @ items.T
+    elu = np.where(f > 0, f + 1, np.exp(np.minimum(f, 0)))
+    x = s - c[:, :, None]
+    gate = np.where(x >= 0, np.exp(-alpha * np.maximum(x, 0)), 4 / (1 + np.exp(-beta * np.minimum(x, 0))) - 1)
+    expected = {
+        "d": elu,
+        "ts": elu * np.mean(1 / (1 + np.exp(-s)), axis=0) ** gamma,
+        "u": elu * np.mean(1 / (1 + np.exp(-gate)), axis=0) ** iota,
+    }
+    assert not np.array_equal(results["d"][0], results["u"][0])
+    for name, (lists, keys) in results.items():
+        np.testing.assert_array_equal(lists, brute_force(expected[name], sets, 5))
+        filled = np.asarray(lists) != NO_ITEM
+        scores = np.asarray(strategies[name].score(keys))[filled]
+        np.testing.assert_allclose(scores, expected[name][np.nonzero(filled)[0], lists[filled]], rtol=1e-5)
+
+
+def test_only_the_users_asked_for_are_ranked_in_their_order():
+    users, items, sets, histories, _ = make_problem()
+    chosen = jnp.array([7, 2])
+    lists, _ = top_k_lists(users, items, chosen, histories, {"f": scoring.vanilla().key}, k=4)["f"]
+    np.testing.assert_array_equal(lists, brute_force(users @ items.T, sets, 4)[[7, 2]])
+
+
+def test_hits_are_list_items_in_the_truth_and_padding_never_hits():
+    truth = Histories.from_pairs(np.array([0, 0, 2]), np.array([1, 4, 0]), 3)
+    lists = jnp.array([[4, 0, 1], [0, 1, 2], [NO_ITEM, NO_ITEM, 0]])
+    expected = [[True, False, True], [False, False, False], [False, False, True]]
+    np.testing.assert_array_equal(list_hits(lists, truth, jnp.arange(3)), expected)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10))
+def test_metrics_equal_their_definitions(seed, k):
+    rng = np.random.default_rng(seed)
+    hits = rng.random((6, 10)) < 0.4
+    relevant = hits.sum(axis=1) + rng.integers(0, 3, size=6)
+    for name, function in METRICS.items():
+        values = np.asarray(function(jnp.asarray(hits), jnp.asarray(relevant), k))
+        for row, count, value in zip(hits[:, :k], relevant, values, strict=True):
+            if count == 0:
+                assert math.isnan(value)
+                continue
+            gain = sum(1 / math.log2(rank + 2) for rank in np.flatnonzero(row))
+            ideal = sum(1 / math.log2(rank + 2) for rank in range(min(count, k)))
+            precisions = [row[: rank + 1].mean() for rank in np.flatnonzero(row)]
+            expected = {
+                "recall": row.sum() / count,
+                "precision": row.sum() / k,
+                "ndcg": gain / ideal,
+                "map": sum(precisions) / min(count, k),
+            }[name]
+            assert value == pytest.approx(expected, abs=1e-6)
