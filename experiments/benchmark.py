@@ -148,7 +148,7 @@ def _validation(config: RunConfig, problem: Problem, inputs: Any, params: Any, k
 
 def _share_of_propagation(graph: Graph, hyperparameters: Any, step_seconds: float, repeats: int) -> dict[str, float]:
     """How much of LightGCN's step its own sparse products are: L forward and L backward."""
-    x = jnp.ones((graph.num_nodes, hyperparameters.dim))
+    x = jnp.ones((graph.num_senders, hyperparameters.dim))
     count = 2 * hyperparameters.layers
 
     @jax.jit

@@ -1,11 +1,16 @@
-"""Sparse graphs as jraph `GraphsTuple`s and the propagation that every backbone shares.
+"""Sparse graphs as jraph `GraphsTuple`s and the three operations that every backbone shares.
 
 A `Graph` is a `jraph.GraphsTuple` whose edges are sorted by receiver, together with the
-row offsets of that order and of the transposed one, made once on the host. `propagate`
-has two lowerings, chosen by the platform the program is compiled for: a CSR product on
-the CPU (ten times faster there) and jraph's segment sum elsewhere. Both have the
-transposed product as derivative, instead of the scatter that automatic differentiation
-would produce.
+row offsets of that order and of the transposed one, made once on the host. Three
+operations, each the others' derivative:
+
+  propagate       out[r] = sum over edges s -> r of w * x[s]
+  propagate_back  out[s] = sum over edges s -> r of w * y[r]
+  edge_dots       out[e] = <a[receiver of e], b[sender of e]>
+
+Each has two lowerings, chosen by the platform the program is compiled for: on the CPU a CSR
+kernel (ten times faster there) and dot products in blocks, elsewhere jraph's segment sum
+and one gather.
 """
 
 import jax
@@ -16,18 +21,24 @@ from flax import struct
 from jax import Array, lax
 from jax.experimental import sparse
 
+# Edges per block of `edge_dots` on the CPU: both gathered blocks stay in a core's cache.
+_DOT_BLOCK = 1024
+
 
 @struct.dataclass
 class Graph:
-    """A weighted directed graph on N nodes with E edges.
+    """A weighted directed graph with E edges, from S senders to R receivers.
+
+    Senders and receivers are the same N nodes, or, in a user-item block, two kinds of
+    node that are numbered apart.
 
     Attributes:
       edges: senders and receivers `[E] int32`, sorted by receiver, then sender; `edges`
         holds the weights `[E] float32`.
-      offsets: `[N + 1] int32`, the edges received by node n are `offsets[n]:offsets[n + 1]`.
+      offsets: `[R + 1] int32`, receiver r's edges are `offsets[r]:offsets[r + 1]`.
       transpose_order: `[E] int32`, the permutation that sorts the edges by sender.
-      transpose_offsets: `[N + 1] int32`, row offsets in that order.
-      symmetric: whether the stored weights form a symmetric matrix.
+      transpose_offsets: `[S + 1] int32`, the senders' row offsets in that order.
+      symmetric: whether the weights form a symmetric matrix.
     """
 
     edges: jraph.GraphsTuple
@@ -37,52 +48,61 @@ class Graph:
     symmetric: bool = struct.field(pytree_node=False)
 
     @property
-    def num_nodes(self) -> int:
-        return self.offsets.shape[0] - 1
+    def senders(self) -> Array:
+        return self.edges.senders
 
     @property
-    def num_edges(self) -> int:
-        return self.edges.senders.shape[0]
+    def receivers(self) -> Array:
+        return self.edges.receivers
 
     @property
     def weights(self) -> Array:
         return self.edges.edges
+
+    @property
+    def num_senders(self) -> int:
+        return self.transpose_offsets.shape[0] - 1
+
+    @property
+    def num_receivers(self) -> int:
+        return self.offsets.shape[0] - 1
 
 
 def make_graph(
     senders: np.ndarray,
     receivers: np.ndarray,
     weights: np.ndarray,
-    num_nodes: int,
+    num_senders: int,
+    num_receivers: int,
     *,
-    symmetric: bool,
+    symmetric: bool = False,
 ) -> Graph:
     """Builds a `Graph` on the host from unique edges in any order.
 
     Args:
       senders, receivers: `[E]` node ids.
       weights: `[E]` edge weights.
-      num_nodes: N.
-      symmetric: promise that weight(a -> b) = weight(b -> a) for all edges.
+      num_senders, num_receivers: S and R.
+      symmetric: promise that S = R and weight(a -> b) = weight(b -> a) for all edges.
     """
     order = np.lexsort((senders, receivers))
     senders = np.asarray(senders, np.int32)[order]
     receivers = np.asarray(receivers, np.int32)[order]
     weights = np.asarray(weights, np.float32)[order]
-    tuple_ = jraph.GraphsTuple(
+    edges = jraph.GraphsTuple(
         nodes=None,
         edges=jnp.asarray(weights),
         senders=jnp.asarray(senders),
         receivers=jnp.asarray(receivers),
-        n_node=jnp.array([num_nodes], jnp.int32),
+        n_node=jnp.array([max(num_senders, num_receivers)], jnp.int32),
         n_edge=jnp.array([senders.size], jnp.int32),
         globals=None,
     )
     return Graph(
-        edges=tuple_,
-        offsets=_row_offsets(receivers, num_nodes),
+        edges=edges,
+        offsets=_row_offsets(receivers, num_receivers),
         transpose_order=jnp.asarray(np.lexsort((receivers, senders)).astype(np.int32)),
-        transpose_offsets=_row_offsets(senders, num_nodes),
+        transpose_offsets=_row_offsets(senders, num_senders),
         symmetric=symmetric,
     )
 
@@ -99,26 +119,20 @@ def bipartite_graph(users: np.ndarray, items: np.ndarray, num_users: int, num_it
     items = np.asarray(items, np.int64) + num_users
     senders = np.concatenate([users, items])
     receivers = np.concatenate([items, users])
-    degree = np.bincount(receivers, minlength=num_users + num_items).astype(np.float64)
-    scale = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
-    weights = scale[senders] * scale[receivers]
-    return make_graph(senders, receivers, weights, num_users + num_items, symmetric=True)
+    nodes = num_users + num_items
+    scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
+    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes, symmetric=True)
 
 
-def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
-    """One propagation: out[r] = sum over edges s -> r of weight * x[s].
+def user_item_block(users: np.ndarray, items: np.ndarray, weights: np.ndarray, num_users: int, num_items: int) -> Graph:
+    """A user-by-item block of a graph: items send, users receive; `propagate_back` is its transpose."""
+    return make_graph(items, users, weights, num_items, num_users)
 
-    Args:
-      graph: the graph.
-      x: `[N, D]` node values.
-      weights: `[E]` weights to use instead of the graph's own, in the order of its edges;
-        differentiable.
 
-    Returns:
-      `[N, D]`; zero for nodes that receive no edge.
-    """
-    symmetric = graph.symmetric and weights is None
-    return _propagate(symmetric, graph, graph.weights if weights is None else weights, x)
+def inverse_sqrt(values: np.ndarray) -> np.ndarray:
+    """values ** -0.5 in float64, zero where a value is zero."""
+    values = np.asarray(values, np.float64)
+    return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
 
 
 def mean_of_layers(graph: Graph, x: Array, layers: int) -> Array:
@@ -130,50 +144,92 @@ def mean_of_layers(graph: Graph, x: Array, layers: int) -> Array:
     return total / (layers + 1)
 
 
+def edge_softmax(graph: Graph, logits: Array, *, over: str) -> Array:
+    """Softmax of edge values over the edges that share a receiver, or a sender.
+
+    Args:
+      graph: the graph.
+      logits: `[E]`, in the order of its edges.
+      over: `receivers` or `senders`: which node's edges sum to one.
+
+    Returns:
+      `[E]`, same order; differentiable.
+    """
+    segments, count = {
+        "receivers": (graph.receivers, graph.num_receivers),
+        "senders": (graph.senders, graph.num_senders),
+    }[over]
+    return jraph.segment_softmax(logits, segments, num_segments=count)
+
+
+def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
+    """out[r] = sum over edges s -> r of weight * x[s].
+
+    Args:
+      graph: the graph.
+      x: `[S, D]` senders' values.
+      weights: `[E]` weights to use instead of the graph's own, in the order of its edges;
+        differentiable.
+
+    Returns:
+      `[R, D]`; zero for nodes that receive no edge.
+    """
+    if weights is None:
+        return _propagate_symmetric(graph, x) if graph.symmetric else _propagate(graph, graph.weights, x)
+    return _propagate(graph, weights, x)
+
+
+def propagate_back(graph: Graph, y: Array, weights: Array | None = None) -> Array:
+    """The transpose: out[s] = sum over edges s -> r of weight * y[r]. `[R, D] -> [S, D]`."""
+    return _propagate_back(graph, graph.weights if weights is None else weights, y)
+
+
 @jax.custom_vjp
-def _propagate_general(graph: Graph, weights: Array, x: Array) -> Array:
-    return _product(graph.edges.senders, graph.edges.receivers, graph.offsets, weights, x)
+def edge_dots(graph: Graph, a: Array, b: Array) -> Array:
+    """out[e] = <a[receiver of e], b[sender of e]>. `[R, D], [S, D] -> [E]`."""
+    arguments = (graph.receivers, graph.senders, jnp.asarray(a), jnp.asarray(b))
+    return lax.platform_dependent(*arguments, cpu=_dots_in_blocks, default=_dots_at_once)
 
 
-def _propagate_general_forward(graph, weights, x):
-    return _propagate_general(graph, weights, x), (graph, weights, x)
+@jax.custom_vjp
+def _propagate(graph: Graph, weights: Array, x: Array) -> Array:
+    return _product(graph.senders, graph.receivers, graph.offsets, weights, x)
 
 
-def _propagate_general_backward(residuals, cotangent):
-    graph, weights, x = residuals
-    senders, receivers = graph.edges.senders, graph.edges.receivers
+@jax.custom_vjp
+def _propagate_back(graph: Graph, weights: Array, y: Array) -> Array:
     order = graph.transpose_order
-    x_bar = _product(
-        receivers[order], senders[order], graph.transpose_offsets, weights[order], cotangent
-    )
-    weights_bar = jnp.sum(x[senders] * cotangent[receivers], axis=1)
-    return None, weights_bar, x_bar
-
-
-_propagate_general.defvjp(_propagate_general_forward, _propagate_general_backward)
+    return _product(graph.receivers[order], graph.senders[order], graph.transpose_offsets, weights[order], y)
 
 
 @jax.custom_vjp
 def _propagate_symmetric(graph: Graph, x: Array) -> Array:
-    return _product(graph.edges.senders, graph.edges.receivers, graph.offsets, graph.weights, x)
+    return _product(graph.senders, graph.receivers, graph.offsets, graph.weights, x)
 
 
+# The graph itself has no derivative: None stands for its zero cotangent.
+_propagate.defvjp(
+    lambda graph, weights, x: (_propagate(graph, weights, x), (graph, weights, x)),
+    lambda saved, out: (None, edge_dots(saved[0], out, saved[2]), _propagate_back(saved[0], saved[1], out)),
+)
+_propagate_back.defvjp(
+    lambda graph, weights, y: (_propagate_back(graph, weights, y), (graph, weights, y)),
+    lambda saved, out: (None, edge_dots(saved[0], saved[2], out), _propagate(saved[0], saved[1], out)),
+)
 _propagate_symmetric.defvjp(
     lambda graph, x: (_propagate_symmetric(graph, x), graph),
-    lambda graph, cotangent: (None, _propagate_symmetric(graph, cotangent)),
+    lambda graph, out: (None, _propagate_symmetric(graph, out)),
 )
-
-
-def _propagate(symmetric: bool, graph: Graph, weights: Array, x: Array) -> Array:
-    if symmetric:
-        return _propagate_symmetric(graph, x)
-    return _propagate_general(graph, weights, x)
+edge_dots.defvjp(
+    lambda graph, a, b: (edge_dots(graph, a, b), (graph, a, b)),
+    lambda saved, out: (None, _propagate(saved[0], out, saved[2]), _propagate_back(saved[0], out, saved[1])),
+)
 
 
 def _product(senders: Array, receivers: Array, offsets: Array, weights: Array, x: Array) -> Array:
     """The sparse product, edges sorted by receiver, lowered for the platform at hand."""
     if senders.shape[0] == 0:
-        return jnp.zeros_like(x)
+        return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), x.dtype)
     return lax.platform_dependent(
         senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product
     )
@@ -181,9 +237,7 @@ def _product(senders: Array, receivers: Array, offsets: Array, weights: Array, x
 
 def _csr_product(senders, receivers, offsets, weights, x):
     del receivers
-    nodes = offsets.shape[0] - 1
-    matrix = sparse.BCSR((weights, senders, offsets), shape=(nodes, nodes))
-    return matrix @ x
+    return sparse.BCSR((weights, senders, offsets), shape=(offsets.shape[0] - 1, x.shape[0])) @ x
 
 
 def _segment_product(senders, receivers, offsets, weights, x):
@@ -195,6 +249,17 @@ def _segment_product(senders, receivers, offsets, weights, x):
     )
 
 
-def _row_offsets(sorted_or_not: np.ndarray, num_nodes: int) -> Array:
-    counts = np.bincount(sorted_or_not, minlength=num_nodes)
-    return jnp.asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+def _dots_at_once(receivers, senders, a, b):
+    return jnp.sum(a[receivers] * b[senders], axis=1)
+
+
+def _dots_in_blocks(receivers, senders, a, b):
+    # Three times faster on the CPU than one gather of all edges.
+    edges = receivers.shape[0]
+    ends = jnp.pad(jnp.stack([receivers, senders]), ((0, 0), (0, -edges % _DOT_BLOCK)))
+    blocks = ends.reshape(2, -1, _DOT_BLOCK).transpose(1, 0, 2)
+    return lax.map(lambda block: _dots_at_once(*block, a, b), blocks).reshape(-1)[:edges]
+
+
+def _row_offsets(ids: np.ndarray, count: int) -> Array:
+    return jnp.asarray(np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=count))]).astype(np.int32))
