@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments import cli
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch, get_backbone
+from isolator_jax.config import ConfigError
 from isolator_jax.content import make_content
 from isolator_jax.data import read_dataset
 from isolator_jax.training import make_score
@@ -59,6 +61,19 @@ LAYOUTS = {
         hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
         modalities=("text", "image"),
     ),
+    "grcn": GoldenLayout(
+        parameters={
+            "id": "id_gcn.id_embedding",
+            "confidence": "model_specific_conf",
+            "preference/image": "v_gcn.preference",
+            "preference/text": "t_gcn.preference",
+            "content/image/weight": "v_gcn.MLP.weight",
+            "content/image/bias": "v_gcn.MLP.bias",
+            "content/text/weight": "t_gcn.MLP.weight",
+            "content/text/bias": "t_gcn.MLP.bias",
+        },
+        hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
+    ),
 }
 
 
@@ -66,11 +81,11 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
     """Errors of loss, embeddings, U scores and gradients against the golden arrays.
 
     Raises:
-      ValueError: no golden layout is known for the backbone.
+      ConfigError: no golden layout is known for the backbone.
       DataError: the dataset is malformed.
     """
     if backbone_name not in LAYOUTS:
-        raise ValueError(f"no golden layout for {backbone_name}; known: {', '.join(LAYOUTS)}")
+        raise ConfigError(f"no golden layout for {backbone_name}; known: {', '.join(LAYOUTS)}")
     layout = LAYOUTS[backbone_name]
     backbone = get_backbone(backbone_name)
     settings = json.loads(str(golden["hparams"]))
@@ -137,7 +152,7 @@ def _flatten(tree: Any) -> dict[str, Any]:
     return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
 
 
-def main(_) -> None:
+def main() -> None:
     with np.load(_GOLDEN.value, allow_pickle=False) as golden:
         errors = compare(_BACKBONE.value, golden, _DATA_DIR.value, _DATASET.value)
     print(json.dumps(errors))
@@ -146,4 +161,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

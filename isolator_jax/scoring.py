@@ -32,8 +32,11 @@ def elu_prime(x: Array) -> Array:
 
 
 def log_elu_prime(x: Array) -> Array:
-    """log ELU'(x) = x for x <= 0, log(1 + x) otherwise."""
-    return jnp.where(x > 0, jnp.log1p(jnp.maximum(x, 0.0)), x)
+    """log ELU'(x) = x for x <= 0, log(1 + x) otherwise.
+
+    Not log1p: 1 + x is what ELU' itself rounds to, and log is twice as fast on the CPU.
+    """
+    return jnp.where(x > 0, jnp.log(1.0 + jnp.maximum(x, 0.0)), x)
 
 
 def content_gate(x: Array, alpha: Array, beta: Array) -> Array:

@@ -1,6 +1,7 @@
 """The backbones and their registry."""
 
 from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score
+from isolator_jax.backbones.grcn import GRCN
 from isolator_jax.backbones.lightgcn import LIGHTGCN
 from isolator_jax.backbones.mfbpr import MFBPR
 from isolator_jax.backbones.vbpr import VBPR
@@ -9,6 +10,7 @@ BACKBONES: dict[str, Backbone] = {
     "mfbpr": MFBPR,
     "lightgcn": LIGHTGCN,
     "vbpr": VBPR,
+    "grcn": GRCN,
 }
 
 

@@ -1,0 +1,156 @@
+"""Nearest neighbours in content, and the graphs that MGCN and GUME make of them.
+
+Cosines are computed on the host in float64 and rounded to multiples of 2^-24, which
+float32 holds exactly. Rounding noise, which differs between machines and with the blocks
+the work is cut into, is far below that step: pairs of items that are equally similar
+compare as equal, so the rule for ties decides, and the lists are the same everywhere.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+
+from isolator_jax.graph import Graph, make_graph
+
+_STEPS_PER_UNIT = float(2**24)
+
+
+class Neighbours(NamedTuple):
+    """The most similar items of each item, the item itself not excluded.
+
+    Attributes:
+      items: `[I, K] int32`, most similar first, the lower id first among equals.
+      cosines: `[I, K] float32`.
+    """
+
+    items: np.ndarray
+    cosines: np.ndarray
+
+
+def nearest_neighbours(features: np.ndarray, k: int, *, memory_bytes: int = 256 << 20) -> Neighbours:
+    """Each item's k nearest items by the cosine of their features, exactly.
+
+    The cosine with an all-zero row is zero. Works on blocks of rows, so that no `[I, I]`
+    matrix exists.
+
+    Args:
+      features: `[I, F]` of any float type, possibly memory-mapped.
+      k: list length; K = min(k, I).
+      memory_bytes: bound on the working memory, as long as it holds one row of work.
+    """
+    items, width = features.shape
+    k = min(k, items)
+    # Of each row of a block: cosines in float64 and, twice, in float32; two rows of features.
+    block = int(np.clip(memory_bytes // (16 * items + 16 * width), 1, items))
+    starts = range(0, items, block)
+    norms = np.concatenate([_norms(features[start : start + block]) for start in starts])
+    lists = []
+    for start in starts:
+        cosines = _cosine_rows(features, norms, start, block)
+        lists.append(jax.device_get(_top_k(cosines, k)))
+    cosines, neighbours = (np.concatenate(parts) for parts in zip(*lists, strict=True))
+    return Neighbours(neighbours, cosines)
+
+
+def item_graph(neighbours: Neighbours) -> Graph:
+    """The normalised item graph on I nodes (Yu et al., MM 2023).
+
+    Item i receives from each item j of its list with weight w_ij / sqrt(r_i r_j), where
+    w_ij is their cosine, zero where that is negative, and r_i the sum of w over i's list.
+    Edges of weight zero are left out: an item without features receives none.
+    """
+    items, k = neighbours.items.shape
+    receivers = np.repeat(np.arange(items), k)
+    senders = neighbours.items.reshape(-1)
+    similarity = np.maximum(neighbours.cosines, 0.0).astype(np.float64)
+    scale = _inverse_sqrt(similarity.sum(axis=1))
+    weights = similarity.reshape(-1) * scale[receivers] * scale[senders]
+    kept = weights > 0
+    return make_graph(senders[kept], receivers[kept], weights[kept], items, symmetric=False)
+
+
+def enhanced_graph(
+    users: np.ndarray,
+    items: np.ndarray,
+    num_users: int,
+    num_items: int,
+    neighbours: Sequence[Neighbours],
+) -> Graph:
+    """The normalised user-item graph with edges between similar items (Lin et al., CIKM 2024).
+
+    Beside the interactions, in both directions, item i receives from every other item that
+    is on i's own list in all modalities. All edges have weight one before normalisation by
+    D^-1/2 A D^-1/2, with D the row sums (what a node receives) on both sides. Not
+    symmetric: j may be on i's lists without i being on j's.
+
+    Args:
+      users, items: `[E]` ids of the training interactions.
+      neighbours: the lists of each modality, M >= 1.
+
+    Returns:
+      A graph on N = U + I nodes, users first.
+    """
+    similar_receivers, similar_senders = _on_all_lists(neighbours)
+    items = np.asarray(items, np.int64) + num_users
+    senders = np.concatenate([users, items, similar_senders + num_users])
+    receivers = np.concatenate([items, users, similar_receivers + num_users])
+    scale = _inverse_sqrt(np.bincount(receivers, minlength=num_users + num_items))
+    weights = scale[senders] * scale[receivers]
+    return make_graph(senders, receivers, weights, num_users + num_items, symmetric=False)
+
+
+def user_rows(graph: Graph, num_users: int) -> Graph:
+    """R_hat: the edges of a user-item graph that users receive, on the same N nodes."""
+    count = int(graph.offsets[num_users])
+    senders = np.asarray(graph.edges.senders[:count])
+    receivers = np.asarray(graph.edges.receivers[:count])
+    return make_graph(senders, receivers, graph.weights[:count], graph.num_nodes, symmetric=False)
+
+
+def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (i, j), j != i, with j on i's list in every modality."""
+    count = neighbours[0].items.shape[0]
+    owners = np.arange(count)[:, None]
+    pairs = functools.reduce(
+        np.intersect1d, [(owners * count + lists.items).reshape(-1) for lists in neighbours]
+    )
+    receivers, senders = np.divmod(pairs, count)
+    different = receivers != senders
+    return receivers[different], senders[different]
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(np.asarray(rows, np.float64), axis=1)
+
+
+def _cosine_rows(features: np.ndarray, norms: np.ndarray, start: int, block: int) -> np.ndarray:
+    """Cosines of `block` items from `start` on with all items. `[block, I] float32`."""
+    items = features.shape[0]
+    rows = np.asarray(features[start : start + block], np.float64)
+    products = np.empty((rows.shape[0], items))
+    for other in range(0, items, block):
+        columns = np.asarray(features[other : other + block], np.float64)
+        np.matmul(rows, columns.T, out=products[:, other : other + block])
+    for by in (norms[start : start + block, None], norms[None, :]):
+        np.divide(products, by, out=products, where=by > 0)
+    products *= _STEPS_PER_UNIT
+    np.rint(products, out=products)
+    products /= _STEPS_PER_UNIT
+    products += 0.0  # -0 would rank below 0
+    return products.astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _top_k(cosines: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k` takes the lower index first among equals."""
+    return lax.top_k(cosines, k)
+
+
+def _inverse_sqrt(x: np.ndarray) -> np.ndarray:
+    """1 / sqrt(x), zero where x is zero. `float64`."""
+    x = np.asarray(x, np.float64)
+    return np.divide(1.0, np.sqrt(x), out=np.zeros_like(x), where=x > 0)
