@@ -43,11 +43,13 @@ class GoldenLayout:
       parameters: the file's name for each of our parameters ("a/b" is params["a"]["b"]).
       hyperparameters: the file's name for each hyper-parameter.
       modalities: the order in which the file's model takes them.
+      fixed: values of hyper-parameters that the file does not hold.
     """
 
     parameters: Mapping[str, str]
     hyperparameters: Mapping[str, str]
     modalities: tuple[str, ...] = ("image", "text")
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 LAYOUTS = {
@@ -74,6 +76,75 @@ LAYOUTS = {
         },
         hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
     ),
+    "mgcn": GoldenLayout(
+        parameters={
+            "user": "user_embedding.weight",
+            "item": "item_id_embedding.weight",
+            "features/image": "image_embedding.weight",
+            "content/image/projection/weight": "image_trs.weight",
+            "content/image/projection/bias": "image_trs.bias",
+            "content/image/purifier/weight": "gate_v.0.weight",
+            "content/image/purifier/bias": "gate_v.0.bias",
+            "content/image/gate/weight": "gate_image_prefer.0.weight",
+            "content/image/gate/bias": "gate_image_prefer.0.bias",
+            "features/text": "text_embedding.weight",
+            "content/text/projection/weight": "text_trs.weight",
+            "content/text/projection/bias": "text_trs.bias",
+            "content/text/purifier/weight": "gate_t.0.weight",
+            "content/text/purifier/bias": "gate_t.0.bias",
+            "content/text/gate/weight": "gate_text_prefer.0.weight",
+            "content/text/gate/bias": "gate_text_prefer.0.bias",
+            "attention/query/weight": "query_common.0.weight",
+            "attention/query/bias": "query_common.0.bias",
+            "attention/score/weight": "query_common.2.weight",
+        },
+        hyperparameters={
+            "dim": "embedding_size",
+            "layers": "n_ui_layers",
+            "neighbours": "knn_k",
+            "reg": "reg_weight",
+            "cl": "cl_loss",
+        },
+    ),
+    "gume": GoldenLayout(
+        parameters={
+            "user": "user_embedding.weight",
+            "item": "item_id_embedding.weight",
+            "features/image": "image_embedding.weight",
+            "extended/image": "extended_image_user.weight",
+            "content/image/projection/weight": "image_reduce_dim.weight",
+            "content/image/projection/bias": "image_reduce_dim.bias",
+            "content/image/purifier/weight": "image_trans_dim.0.weight",
+            "content/image/purifier/bias": "image_trans_dim.0.bias",
+            "content/image/gate/weight": "image_behavior.0.weight",
+            "content/image/gate/bias": "image_behavior.0.bias",
+            "features/text": "text_embedding.weight",
+            "extended/text": "extended_text_user.weight",
+            "content/text/projection/weight": "text_reduce_dim.weight",
+            "content/text/projection/bias": "text_reduce_dim.bias",
+            "content/text/purifier/weight": "text_trans_dim.0.weight",
+            "content/text/purifier/bias": "text_trans_dim.0.bias",
+            "content/text/gate/weight": "text_behavior.0.weight",
+            "content/text/gate/bias": "text_behavior.0.bias",
+            "attention/query/weight": "separate_coarse.0.weight",
+            "attention/query/bias": "separate_coarse.0.bias",
+            "attention/score/weight": "separate_coarse.2.weight",
+        },
+        hyperparameters={
+            "dim": "embedding_size",
+            "layers": "n_ui_layers",
+            "item_layers": "n_layers",
+            "neighbours": "knn_k",
+            "reg1": "reg_weight_1",
+            "reg2": "reg_weight_2",
+            "vt": "vt_loss",
+            "bm": "bm_loss",
+            "bm_temperature": "bm_temp",
+            "um": "um_loss",
+            "um_temperature": "um_temp",
+        },
+        fixed={"perturbation": 0.0},
+    ),
 }
 
 
@@ -90,7 +161,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
     backbone = get_backbone(backbone_name)
     settings = json.loads(str(golden["hparams"]))
     hyperparameters = backbone.hyperparameters(
-        **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}
+        **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}, **layout.fixed
     )
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
     content = make_content(dataset, dataset.train.histories(dataset.num_users), fusion="per_modality")

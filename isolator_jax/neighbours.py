@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from isolator_jax.graph import Graph, make_graph
+from isolator_jax.graph import Graph, inverse_sqrt, make_graph, user_item_block
 
 _STEPS_PER_UNIT = float(2**24)
 
@@ -66,11 +66,11 @@ def item_graph(neighbours: Neighbours) -> Graph:
     items, k = neighbours.items.shape
     receivers = np.repeat(np.arange(items), k)
     senders = neighbours.items.reshape(-1)
-    similarity = np.maximum(neighbours.cosines, 0.0).astype(np.float64)
-    scale = _inverse_sqrt(similarity.sum(axis=1))
+    similarity = np.maximum(neighbours.cosines, 0.0, dtype=np.float64)
+    scale = inverse_sqrt(similarity.sum(axis=1))
     weights = similarity.reshape(-1) * scale[receivers] * scale[senders]
     kept = weights > 0
-    return make_graph(senders[kept], receivers[kept], weights[kept], items, symmetric=False)
+    return make_graph(senders[kept], receivers[kept], weights[kept], items, items)
 
 
 def enhanced_graph(
@@ -98,17 +98,16 @@ def enhanced_graph(
     items = np.asarray(items, np.int64) + num_users
     senders = np.concatenate([users, items, similar_senders + num_users])
     receivers = np.concatenate([items, users, similar_receivers + num_users])
-    scale = _inverse_sqrt(np.bincount(receivers, minlength=num_users + num_items))
-    weights = scale[senders] * scale[receivers]
-    return make_graph(senders, receivers, weights, num_users + num_items, symmetric=False)
+    nodes = num_users + num_items
+    scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
+    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes)
 
 
 def user_rows(graph: Graph, num_users: int) -> Graph:
-    """R_hat: the edges of a user-item graph that users receive, on the same N nodes."""
+    """R_hat, the user-by-item block of a normalised user-item graph: items send, users receive."""
     count = int(graph.offsets[num_users])
-    senders = np.asarray(graph.edges.senders[:count])
-    receivers = np.asarray(graph.edges.receivers[:count])
-    return make_graph(senders, receivers, graph.weights[:count], graph.num_nodes, symmetric=False)
+    users, nodes, weights = (np.asarray(x[:count]) for x in (graph.receivers, graph.senders, graph.weights))
+    return user_item_block(users, nodes - num_users, weights, num_users, graph.num_receivers - num_users)
 
 
 def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndarray]:
@@ -148,9 +147,3 @@ def _cosine_rows(features: np.ndarray, norms: np.ndarray, start: int, block: int
 def _top_k(cosines: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`lax.top_k` takes the lower index first among equals."""
     return lax.top_k(cosines, k)
-
-
-def _inverse_sqrt(x: np.ndarray) -> np.ndarray:
-    """1 / sqrt(x), zero where x is zero. `float64`."""
-    x = np.asarray(x, np.float64)
-    return np.divide(1.0, np.sqrt(x), out=np.zeros_like(x), where=x > 0)

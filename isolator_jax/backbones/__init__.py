@@ -2,8 +2,10 @@
 
 from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score
 from isolator_jax.backbones.grcn import GRCN
+from isolator_jax.backbones.gume import GUME
 from isolator_jax.backbones.lightgcn import LIGHTGCN
 from isolator_jax.backbones.mfbpr import MFBPR
+from isolator_jax.backbones.mgcn import MGCN
 from isolator_jax.backbones.vbpr import VBPR
 
 BACKBONES: dict[str, Backbone] = {
@@ -11,6 +13,8 @@ BACKBONES: dict[str, Backbone] = {
     "lightgcn": LIGHTGCN,
     "vbpr": VBPR,
     "grcn": GRCN,
+    "mgcn": MGCN,
+    "gume": GUME,
 }
 
 

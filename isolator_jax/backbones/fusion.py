@@ -1,0 +1,222 @@
+"""What MGCN and GUME share: purified content, the attention fuser, their optimiser.
+
+Both give every node an ID view and one content view per modality, and fuse the content
+views under gates of the ID view. Fusing is row-wise and the losses look at the batch's
+rows alone, so both fuse twice: `encode` fuses all nodes for scoring, and the losses fuse
+the rows of their batch. Neither uses the other's result, and the compiler leaves out what
+is not used.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from isolator_jax import losses
+from isolator_jax.backbones.base import (
+    Batch,
+    Encoded,
+    Hyperparameters,
+    Inputs,
+    Params,
+    Score,
+    dense,
+    dense_init,
+    embedding_table,
+)
+from isolator_jax.data import Dataset
+from isolator_jax.graph import Graph, propagate
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionHyperparameters(Hyperparameters):
+    """Common to MGCN and GUME.
+
+    Attributes:
+      neighbours: length of the items' nearest-neighbour lists.
+      trainable_features: whether the feature tables, which start as the raw features, are
+        trained (the papers); if not, they stay as they are.
+      norm_batch: N_b, what the squared norms of a batch's rows are divided by.
+      learning_rate_decay, decay_epochs: the learning rate after e epochs is
+        learning_rate * learning_rate_decay^(e / decay_epochs).
+    """
+
+    neighbours: int = 10
+    trainable_features: bool = True
+    norm_batch: int = 2048
+    learning_rate_decay: float = 0.96
+    decay_epochs: int = 50
+
+
+class Views(NamedTuple):
+    """The views of some nodes, before fusion.
+
+    Attributes:
+      identity: `[..., D]`, the ID view.
+      content: a view `[..., D]` of each modality.
+    """
+
+    identity: Array
+    content: dict[str, Array]
+
+    def rows(self, nodes: Array) -> "Views":
+        """The views of `nodes`, `[R] int32`."""
+        return jax.tree.map(lambda view: view[nodes], self)
+
+
+class Unfused(NamedTuple):
+    """`Encoded.aux`.
+
+    Attributes:
+      params: the parameters, for the fuser's.
+      views: of all nodes, `[N, D]` each.
+      extra: what the backbone's own losses need besides.
+    """
+
+    params: Params
+    views: Views
+    extra: Any
+
+
+class Fused(NamedTuple):
+    """The views of some nodes, fused.
+
+    Attributes:
+      identity: `[..., D]`, the ID view.
+      side: `[..., D]`, the content.
+    """
+
+    identity: Array
+    side: Array
+
+    @property
+    def output(self) -> Array:
+        """What is scored: ID view + side."""
+        return self.identity + self.side
+
+
+def adam(hyperparameters: FusionHyperparameters, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam whose learning rate decays from epoch to epoch and is constant within one."""
+
+    def learning_rate(step: Array) -> Array:
+        decays = (step // steps_per_epoch) / hyperparameters.decay_epochs
+        return hyperparameters.learning_rate * hyperparameters.learning_rate_decay**decays
+
+    return optax.adam(learning_rate)
+
+
+def feature_inputs(dataset: Dataset, hyperparameters: FusionHyperparameters) -> Inputs:
+    """The feature tables, `[I, F_m] float32` each, where they are not trained."""
+    return {} if hyperparameters.trainable_features else {"features": _features(dataset)}
+
+
+def init(key: Array, dataset: Dataset, hyperparameters: FusionHyperparameters) -> Params:
+    """ID tables, the fuser, and for each modality its layers and trained feature table."""
+    user_key, item_key, query_key, score_key, content_key = jax.random.split(key, 5)
+    dim = hyperparameters.dim
+    content = {}
+    for number, (name, feature) in enumerate(dataset.features.items()):
+        keys = jax.random.split(jax.random.fold_in(content_key, number), 3)
+        content[name] = {
+            "projection": dense_init(keys[0], feature.shape[1], dim),
+            "purifier": dense_init(keys[1], dim, dim),
+            "gate": dense_init(keys[2], dim, dim),
+        }
+    params = {
+        "user": embedding_table(user_key, dataset.num_users, dim),
+        "item": embedding_table(item_key, dataset.num_items, dim),
+        "content": content,
+        "attention": {
+            "query": dense_init(query_key, dim, dim),
+            "score": dense_init(score_key, dim, 1, bias=False),
+        },
+    }
+    return {**params, "features": _features(dataset)} if hyperparameters.trainable_features else params
+
+
+def purify(params: Params, inputs: Inputs) -> dict[str, Array]:
+    """Items' purified content id_i * sigmoid(G (W x_i + b) + g), `[I, D]` for each modality."""
+    tables = params["features"] if "features" in params else inputs["features"]
+    purified = {}
+    for name, layers in params["content"].items():
+        projected = dense(layers["projection"], tables[name])
+        purified[name] = params["item"] * jax.nn.sigmoid(dense(layers["purifier"], projected))
+    return purified
+
+
+def content_views(item_graphs: dict[str, Graph], rows: Graph, purified: dict[str, Array], layers: int) -> dict[str, Array]:
+    """Content of all nodes: items by `layers` propagations, users as the sum R_hat of theirs.
+
+    Args:
+      item_graphs: the modalities' item graphs on I nodes.
+      rows: R_hat, from items to users.
+      purified: `[I, D]` for each modality.
+
+    Returns:
+      `[N, D]` for each modality.
+    """
+    items = {}
+    for name, x in purified.items():
+        for _ in range(layers):
+            x = propagate(item_graphs[name], x)
+        items[name] = x
+    # Side by side: a sparse product's cost is in its edges more than in its width.
+    users = propagate(rows, jnp.concatenate(list(items.values()), axis=1))
+    users = jnp.split(users, len(items), axis=1)
+    return {name: jnp.concatenate([of_users, items[name]]) for name, of_users in zip(items, users, strict=True)}
+
+
+def encode(params: Params, views: Views, num_users: int, extra: Any = None) -> Encoded:
+    """Embeddings of all nodes, and in `aux` what the losses fuse their batch's rows from."""
+    output = fuse(params, views).output
+    return Encoded(output[:num_users], output[num_users:], Unfused(params, views, extra))
+
+
+def fuse_batch(encoded: Encoded, batch: Batch) -> Fused:
+    """Fused rows of the batch's users, positives and negatives, `[3, B, D]` each."""
+    num_users = encoded.users.shape[0]
+    nodes = jnp.stack([batch.users, num_users + batch.positives, num_users + batch.negatives])
+    return fuse(encoded.aux.params, encoded.aux.views.rows(nodes))
+
+
+def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
+    """`base.bpr_ranking_loss` from the batch's rows alone."""
+    users, positives, negatives = fuse_batch(encoded, batch).output
+    return losses.bpr(
+        score(jnp.sum(users * positives, axis=1), batch.users, batch.positives),
+        score(jnp.sum(users * negatives, axis=1), batch.users, batch.negatives),
+    )
+
+
+def squared_norm(x: Array, hyperparameters: FusionHyperparameters) -> Array:
+    """|x|^2 / (2 N_b)."""
+    return jnp.sum(jnp.square(x)) / (2 * hyperparameters.norm_batch)
+
+
+def cosine_info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
+    """InfoNCE of l2-normalised rows. `[B, D], [B, D] -> []`."""
+    return losses.info_nce(losses.l2_normalize(anchors), losses.l2_normalize(positives), temperature)
+
+
+def fuse(params: Params, views: Views) -> Fused:
+    """The attention fuser (Yu et al., MM 2023, behaviour-aware fuser).
+
+    common = sum_m a_m x_m with a = softmax_m(v . tanh(Q x_m + c));
+    side = (sum_m sigmoid(dense_m(ID view)) * (x_m - common) + common) / (M + 1).
+    """
+    attention = params["attention"]
+    x = jnp.stack(list(views.content.values()))
+    logits = dense(attention["score"], jnp.tanh(dense(attention["query"], x)))
+    common = jnp.sum(jax.nn.softmax(logits, axis=0) * x, axis=0)
+    side = common
+    for name, view in views.content.items():
+        gate = jax.nn.sigmoid(dense(params["content"][name]["gate"], views.identity))
+        side = side + gate * (view - common)
+    return Fused(views.identity, side / (len(views.content) + 1))
+
+
+def _features(dataset: Dataset) -> dict[str, Array]:
+    return {name: jnp.asarray(feature, jnp.float32) for name, feature in dataset.features.items()}

@@ -1,0 +1,167 @@
+"""GUME: graphs and user modalities enhancement (Lin et al., CIKM 2024)."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from isolator_jax import losses
+from isolator_jax.backbones import fusion
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, embedding_table
+from isolator_jax.backbones.fusion import FusionHyperparameters, Views
+from isolator_jax.data import Dataset
+from isolator_jax.graph import mean_of_layers
+from isolator_jax.neighbours import enhanced_graph, item_graph, nearest_neighbours, user_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class GUMEHyperparameters(FusionHyperparameters):
+    """Defaults are the paper's for Baby.
+
+    Attributes:
+      layers: propagations on the user-item graph.
+      item_layers: propagations on the item graphs.
+      reg1: weight of the batch's squared output rows.
+      reg2: weight of the positives' squared extended rows.
+      vt: weight of the differences between the modalities' variances and means.
+      bm, bm_temperature: contrast between integration and ID view.
+      um, um_temperature: contrast between extended view and integration of the users.
+      perturbation: length of the noise added to a row for the perturbed views.
+    """
+
+    layers: int = 3
+    item_layers: int = 2
+    reg1: float = 1e-5
+    reg2: float = 0.1
+    vt: float = 0.1
+    bm: float = 0.01
+    bm_temperature: float = 0.4
+    um: float = 0.01
+    um_temperature: float = 0.1
+    perturbation: float = 0.1
+
+
+def prepare(dataset: Dataset, hyperparameters: GUMEHyperparameters) -> Inputs:
+    """The enhanced user-item graph, its block R_hat, and the modalities' item graphs."""
+    neighbours = {
+        name: nearest_neighbours(feature, hyperparameters.neighbours)
+        for name, feature in dataset.features.items()
+    }
+    graph = enhanced_graph(
+        dataset.train.users,
+        dataset.train.items,
+        dataset.num_users,
+        dataset.num_items,
+        list(neighbours.values()),
+    )
+    return {
+        "graph": graph,
+        "user_rows": user_rows(graph, dataset.num_users),
+        "item_graphs": {name: item_graph(lists) for name, lists in neighbours.items()},
+        **fusion.feature_inputs(dataset, hyperparameters),
+    }
+
+
+def init(key: Array, dataset: Dataset, hyperparameters: GUMEHyperparameters) -> Params:
+    """The shared parameters and a user table `[U, D]` for each modality."""
+    shared_key, extended_key = jax.random.split(key)
+    extended = {
+        name: embedding_table(jax.random.fold_in(extended_key, number), dataset.num_users, hyperparameters.dim)
+        for number, name in enumerate(dataset.features)
+    }
+    return {**fusion.init(shared_key, dataset, hyperparameters), "extended": extended}
+
+
+def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters) -> Encoded:
+    """ID view + integration; `aux.extra` is the extended view, the modalities' mean `[N, D]`.
+
+    LightGCN's mean of layers is linear, so the mean over modalities of the propagated
+    [user table ; explicit items] is the propagated mean, and ID and extended view are
+    propagated side by side.
+    """
+    users = params["user"].shape[0]
+    purified = fusion.purify(params, inputs)
+    explicit = fusion.content_views(
+        inputs["item_graphs"], inputs["user_rows"], purified, hyperparameters.item_layers
+    )
+    items = _mean([view[users:] for view in explicit.values()])
+    extended = jnp.concatenate([_mean(list(params["extended"].values())), items])
+    identity = jnp.concatenate([params["user"], params["item"]])
+    nodes = jnp.concatenate([identity, extended], axis=1)
+    nodes = mean_of_layers(inputs["graph"], nodes, hyperparameters.layers)
+    identity, extended = jnp.split(nodes, 2, axis=1)
+    return fusion.encode(params, Views(identity, explicit), users, extra=extended)
+
+
+def auxiliary_loss(
+    params: Params, encoded: Encoded, batch: Batch, hyperparameters: GUMEHyperparameters, key: Array
+) -> Array:
+    """Weighted sum of the regularisers and contrasts.
+
+    reg1 / 2 * |output rows|^2 / N_b + reg2 / 2 * |extended rows of positives|^2 / N_b
+    + vt * (differences of variances and means) + bm * InfoNCE(integration, ID view) at users
+    and positives + um * (InfoNCE(extended, integration) + of two perturbed integrations
+    + of two perturbed extended views) at users.
+    """
+    fused = fusion.fuse_batch(encoded, batch)
+    extended = encoded.aux.extra
+    extended_users = extended[batch.users]
+    extended_positives = extended[encoded.users.shape[0] + batch.positives]
+    behaviour = sum(
+        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.bm_temperature)
+        for part in (0, 1)
+    )
+    return (
+        hyperparameters.reg1 * fusion.squared_norm(fused.output, hyperparameters)
+        + hyperparameters.reg2 * fusion.squared_norm(extended_positives, hyperparameters)
+        + hyperparameters.vt * moment_difference(list(encoded.aux.views.content.values()))
+        + hyperparameters.bm * behaviour
+        + hyperparameters.um * _user_contrast(extended_users, fused.side[0], hyperparameters, key)
+    )
+
+
+def moment_difference(views: Sequence[Array]) -> Array:
+    """Mean over pairs of views of |var_a - var_b| + |mean_a - mean_b|; zero for one view.
+
+    Variance (unbiased) and mean are over all entries of a view `[N, D]`.
+    """
+    moments = [(jnp.var(view, ddof=1), jnp.mean(view)) for view in views]
+    pairs = list(itertools.combinations(moments, 2))
+    differences = [jnp.abs(a[0] - b[0]) + jnp.abs(a[1] - b[1]) for a, b in pairs]
+    return sum(differences, jnp.float32(0)) / max(len(pairs), 1)
+
+
+def perturb(key: Array, x: Array, length: float) -> Array:
+    """x + sign(x) * length * l2norm(uniform noise in [0, 1)), row-wise. `[B, D] -> [B, D]`."""
+    noise = losses.l2_normalize(jax.random.uniform(key, x.shape))
+    return x + jnp.sign(x) * length * noise
+
+
+def _user_contrast(
+    extended: Array, integration: Array, hyperparameters: GUMEHyperparameters, key: Array
+) -> Array:
+    """Extended view against integration, and each against itself under other noise."""
+    pairs = [(extended, integration)]
+    for number, view in enumerate((integration, extended)):
+        keys = jax.random.split(jax.random.fold_in(key, number))
+        pairs.append(tuple(perturb(k, view, hyperparameters.perturbation) for k in keys))
+    return sum(fusion.cosine_info_nce(a, b, hyperparameters.um_temperature) for a, b in pairs)
+
+
+def _mean(arrays: Sequence[Array]) -> Array:
+    return sum(arrays) / len(arrays)
+
+
+GUME = Backbone(
+    hyperparameters=GUMEHyperparameters,
+    prepare=prepare,
+    init=init,
+    encode=encode,
+    auxiliary_loss=auxiliary_loss,
+    uses_content=True,
+    ranking_loss=fusion.ranking_loss,
+    optimizer=fusion.adam,
+)

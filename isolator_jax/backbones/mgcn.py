@@ -1,0 +1,78 @@
+"""MGCN: multi-view graph convolution (Yu et al., MM 2023)."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import Array
+
+from isolator_jax.backbones import fusion
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params
+from isolator_jax.backbones.fusion import FusionHyperparameters, Views
+from isolator_jax.data import Dataset
+from isolator_jax.graph import bipartite_graph, mean_of_layers
+from isolator_jax.neighbours import item_graph, nearest_neighbours, user_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class MGCNHyperparameters(FusionHyperparameters):
+    """
+    Attributes:
+      layers: propagations of the ID view.
+      reg: weight of the batch's squared output rows.
+      cl: weight of the contrast between side and ID view.
+      temperature: of that contrast.
+    """
+
+    layers: int = 2
+    reg: float = 1e-4
+    cl: float = 0.01
+    temperature: float = 0.2
+
+
+def prepare(dataset: Dataset, hyperparameters: MGCNHyperparameters) -> Inputs:
+    """The user-item graph, its block R_hat, and the modalities' item graphs."""
+    train = dataset.train
+    graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
+    return {
+        "graph": graph,
+        "user_rows": user_rows(graph, dataset.num_users),
+        "item_graphs": {
+            name: item_graph(nearest_neighbours(feature, hyperparameters.neighbours))
+            for name, feature in dataset.features.items()
+        },
+        **fusion.feature_inputs(dataset, hyperparameters),
+    }
+
+
+def encode(params: Params, inputs: Inputs, hyperparameters: MGCNHyperparameters) -> Encoded:
+    """ID view (LightGCN's mean of layers) + side (content, propagated once and fused)."""
+    identity = jnp.concatenate([params["user"], params["item"]])
+    identity = mean_of_layers(inputs["graph"], identity, hyperparameters.layers)
+    purified = fusion.purify(params, inputs)
+    content = fusion.content_views(inputs["item_graphs"], inputs["user_rows"], purified, layers=1)
+    return fusion.encode(params, Views(identity, content), params["user"].shape[0])
+
+
+def auxiliary_loss(
+    params: Params, encoded: Encoded, batch: Batch, hyperparameters: MGCNHyperparameters, key: Array
+) -> Array:
+    """reg / 2 * |output rows|^2 / N_b + cl * InfoNCE(side, ID view) at positives and users."""
+    fused = fusion.fuse_batch(encoded, batch)
+    contrast = sum(
+        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature)
+        for part in (0, 1)
+    )
+    penalty = fusion.squared_norm(fused.output, hyperparameters)
+    return hyperparameters.reg * penalty + hyperparameters.cl * contrast
+
+
+MGCN = Backbone(
+    hyperparameters=MGCNHyperparameters,
+    prepare=prepare,
+    init=fusion.init,
+    encode=encode,
+    auxiliary_loss=auxiliary_loss,
+    uses_content=True,
+    ranking_loss=fusion.ranking_loss,
+    optimizer=fusion.adam,
+)
