@@ -11,7 +11,7 @@ one exceeds 1e-5.
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,9 +21,9 @@ from absl import flags
 
 from experiments import cli
 from isolator_jax import scoring
-from isolator_jax.backbones import BACKBONES, Batch, get_backbone
+from isolator_jax.backbones import BACKBONES, Batch, Score, get_backbone
 from isolator_jax.config import ConfigError
-from isolator_jax.content import make_content
+from isolator_jax.content import Content, make_content
 from isolator_jax.data import read_dataset
 from isolator_jax.training import make_score
 
@@ -44,12 +44,37 @@ class GoldenLayout:
       hyperparameters: the file's name for each hyper-parameter.
       modalities: the order in which the file's model takes them.
       fixed: values of hyper-parameters that the file does not hold.
+      score: `(content, gamma, batch) -> Score`, the training score the file was made with.
+      u_scores: what the file did to the U scores.
+      vanishing: parameters whose gradient is zero in exact arithmetic, so that both files'
+        values are rounding noise; their error is taken relative to the largest gradient.
     """
 
     parameters: Mapping[str, str]
     hyperparameters: Mapping[str, str]
     modalities: tuple[str, ...] = ("image", "text")
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    score: Callable[[Content, float, Batch], Score] = lambda content, gamma, batch: make_score(
+        content.similarity, gamma
+    )
+    u_scores: Callable[[jax.Array], jax.Array] = lambda scores: scores
+    vanishing: tuple[str, ...] = ()
+
+
+def slmrec_score(content: Content, gamma: float, batch: Batch) -> Score:
+    """The factors of SLMRec's golden file: off the diagonal, those of (u_b, negative_b).
+
+    That is the wrong pair (it should be (u_a, positive_b)), so the factor is spelt out
+    here as a matrix; training uses the exact one.
+    """
+
+    def factors(items: jax.Array) -> jax.Array:
+        return scoring.content_factor(content.similarity.pairs(batch.users, items), gamma)
+
+    rows = batch.users.shape[0]
+    off_diagonal = jnp.broadcast_to(factors(batch.negatives), (rows, rows))
+    matrix = jnp.where(jnp.eye(rows, dtype=bool), factors(batch.positives), off_diagonal)
+    return lambda f, users, items: scoring.elu_prime(f) * matrix
 
 
 LAYOUTS = {
@@ -75,6 +100,38 @@ LAYOUTS = {
             "content/text/bias": "t_gcn.MLP.bias",
         },
         hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
+    ),
+    "slmrec": GoldenLayout(
+        parameters={
+            "user": "embedding_user.weight",
+            "item": "embedding_item.weight",
+            **{
+                f"{ours}/{part}": f"{theirs}.{part}"
+                for ours, theirs in {
+                    "projection/0": "v_dense",
+                    "projection/1": "t_dense",
+                    "fuse_user": "embedding_user_after_GCN",
+                    "fuse_item": "embedding_item_after_GCN",
+                    "merge/0": "g_i_iv",
+                    "compare/0": "g_v_iv",
+                    "merge/1": "g_iv_iva",
+                    "last_merge": "g_iva_ivat",
+                    "last_compare": "g_t_ivat",
+                }.items()
+                for part in ("weight", "bias")
+            },
+        },
+        hyperparameters={
+            "dim": "embedding_size",
+            "layers": "layer_num",
+            "temperature": "temp",
+            "contrast": "ssl_alpha",
+            "contrast_temperature": "ssl_temp",
+        },
+        score=slmrec_score,
+        u_scores=jax.nn.sigmoid,
+        # These biases shift all logits of an InfoNCE row alike, which changes no softmax.
+        vanishing=("compare/0/bias", "last_compare/bias"),
     ),
     "mgcn": GoldenLayout(
         parameters={
@@ -171,29 +228,32 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
 
     def loss_function(params):
         encoded = backbone.encode(params, inputs, hyperparameters)
-        score = make_score(content.similarity, settings["gamma"])
+        score = layout.score(content, settings["gamma"], batch)
         loss = backbone.ranking_loss(encoded, batch, score)
         return loss + backbone.auxiliary_loss(params, encoded, batch, hyperparameters, jax.random.key(0))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_function))(params)
     encoded = jax.jit(lambda params: backbone.encode(params, inputs, hyperparameters))(params)
-    scores = _u_scores(encoded, content, settings)
+    scores = layout.u_scores(_u_scores(encoded, content, settings))
     gradients = _flatten(gradients)
+    references = {ours: golden[f"grad/{theirs}"] for ours, theirs in layout.parameters.items()}
+    largest = max(float(np.abs(reference).max()) for reference in references.values())
     return {
         "loss": error(loss, golden["loss"]),
         "user_emb": error(encoded.users, golden["user_emb"]),
         "item_emb": error(encoded.items, golden["item_emb"]),
         "u_scores": error(scores, golden["u_scores"]),
         "grad": max(
-            error(gradients[ours], golden[f"grad/{theirs}"]) for ours, theirs in layout.parameters.items()
+            error(gradients[ours], references[ours], largest if ours in layout.vanishing else 0.0)
+            for ours in layout.parameters
         ),
     }
 
 
-def error(value: Any, reference: np.ndarray) -> float:
-    """max|difference| / max(max|reference|, 1e-6)."""
+def error(value: Any, reference: np.ndarray, least_scale: float = 0.0) -> float:
+    """max|difference| / max(max|reference|, 1e-6, least_scale)."""
     value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    return float(np.max(np.abs(value - reference)) / max(np.max(np.abs(reference)), 1e-6))
+    return float(np.max(np.abs(value - reference)) / max(np.max(np.abs(reference)), 1e-6, least_scale))
 
 
 def _u_scores(encoded, content, settings) -> jax.Array:

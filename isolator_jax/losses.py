@@ -38,5 +38,9 @@ def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
     denominator, duplicates are kept. `[B, D], [B, D] -> []`. For the cosine form pass
     rows through `l2_normalize`.
     """
-    logits = anchors @ positives.T / temperature
+    return in_batch_softmax(anchors @ positives.T / temperature)
+
+
+def in_batch_softmax(logits: Array) -> Array:
+    """Mean cross entropy of each row's diagonal entry: row b's positive is column b. `[B, B] -> []`."""
     return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))

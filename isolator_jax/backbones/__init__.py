@@ -6,6 +6,7 @@ from isolator_jax.backbones.gume import GUME
 from isolator_jax.backbones.lightgcn import LIGHTGCN
 from isolator_jax.backbones.mfbpr import MFBPR
 from isolator_jax.backbones.mgcn import MGCN
+from isolator_jax.backbones.slmrec import SLMREC
 from isolator_jax.backbones.vbpr import VBPR
 
 BACKBONES: dict[str, Backbone] = {
@@ -13,6 +14,7 @@ BACKBONES: dict[str, Backbone] = {
     "lightgcn": LIGHTGCN,
     "vbpr": VBPR,
     "grcn": GRCN,
+    "slmrec": SLMREC,
     "mgcn": MGCN,
     "gume": GUME,
 }

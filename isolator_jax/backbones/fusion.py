@@ -147,7 +147,9 @@ def purify(params: Params, inputs: Inputs) -> dict[str, Array]:
     return purified
 
 
-def content_views(item_graphs: dict[str, Graph], rows: Graph, purified: dict[str, Array], layers: int) -> dict[str, Array]:
+def content_views(
+    item_graphs: dict[str, Graph], rows: Graph, purified: dict[str, Array], layers: int
+) -> dict[str, Array]:
     """Content of all nodes: items by `layers` propagations, users as the sum R_hat of theirs.
 
     Args:
