@@ -94,23 +94,22 @@ def route(graph: Graph, table: Array, content: Array, rounds: int) -> tuple[Arra
     """
     users = graph.receivers
     norm = safe_norm(table, axis=1)
-    of_table = 1.0 / jnp.maximum(norm, 1e-12)  # p = of_table * table + sum_i of_content_i h_i
-    of_content = jnp.zeros(graph.senders.shape)
-    square = jnp.square(of_table * norm)
-    dots = of_table[users] * edge_dots(graph, table, content)
+    parts, coefficients = [table], [1.0 / jnp.maximum(norm, 1e-12)]
+    square = jnp.square(coefficients[0] * norm)
+    dots = coefficients[0][users] * edge_dots(graph, table, content)
     for _ in range(rounds):
         alpha = edge_softmax(graph, dots, over="receivers")
-        message_dots = edge_dots(graph, propagate(graph, content, alpha), content)
-        gain = jax.ops.segment_sum(
-            alpha * (2.0 * dots + message_dots), users, graph.num_receivers, indices_are_sorted=True
-        )
-        square = square + gain
+        message = propagate(graph, content, alpha)
+        message_dots = edge_dots(graph, message, content)
+        gain = alpha * (2.0 * dots + message_dots)
+        square += jax.ops.segment_sum(gain, users, graph.num_receivers, indices_are_sorted=True)
         scale = lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))
+        square *= jnp.square(scale)
         dots = scale[users] * (dots + message_dots)
-        of_content = scale[users] * (of_content + alpha)
-        of_table = scale * of_table
-        square = jnp.square(scale) * square
-    return of_table[:, None] * table + propagate(graph, content, of_content), dots
+        parts.append(message)
+        coefficients = [scale * coefficient for coefficient in coefficients] + [scale]
+    preference = sum(c[:, None] * part for c, part in zip(coefficients, parts, strict=True))
+    return preference, dots
 
 
 def attend(
