@@ -13,6 +13,9 @@ kernel (ten times faster there) and dot products in blocks, elsewhere jraph's se
 and one gather.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -22,7 +25,7 @@ from jax import Array, lax
 from jax.experimental import sparse
 
 # Edges per block of `edge_dots` on the CPU: both gathered blocks stay in a core's cache.
-_DOT_BLOCK = 1024
+_DOT_BLOCK = 2048
 
 
 @struct.dataclass
@@ -155,11 +158,36 @@ def edge_softmax(graph: Graph, logits: Array, *, over: str) -> Array:
     Returns:
       `[E]`, same order; differentiable.
     """
-    segments, count = {
-        "receivers": (graph.receivers, graph.num_receivers),
-        "senders": (graph.senders, graph.num_senders),
+    return _edge_softmax(over, graph, logits)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _edge_softmax(over: str, graph: Graph, logits: Array) -> Array:
+    exponentials = jnp.exp(logits - _over_edges(jax.ops.segment_max, over, graph, logits))
+    return exponentials / _over_edges(jax.ops.segment_sum, over, graph, exponentials)
+
+
+def _edge_softmax_forward(over, graph, logits):
+    alpha = _edge_softmax(over, graph, logits)
+    return alpha, (graph, alpha)
+
+
+def _edge_softmax_backward(over, saved, out):
+    graph, alpha = saved
+    weighted = alpha * out
+    return None, weighted - alpha * _over_edges(jax.ops.segment_sum, over, graph, weighted)
+
+
+_edge_softmax.defvjp(_edge_softmax_forward, _edge_softmax_backward)
+
+
+def _over_edges(reduce: Callable[..., Array], over: str, graph: Graph, values: Array) -> Array:
+    """Reduces `[E]` values over each receiver or sender, and gives each edge its node's result."""
+    nodes, count, ordered = {
+        "receivers": (graph.receivers, graph.num_receivers, True),
+        "senders": (graph.senders, graph.num_senders, False),
     }[over]
-    return jraph.segment_softmax(logits, segments, num_segments=count)
+    return reduce(values, nodes, count, indices_are_sorted=ordered)[nodes]
 
 
 def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
@@ -254,11 +282,13 @@ def _dots_at_once(receivers, senders, a, b):
 
 
 def _dots_in_blocks(receivers, senders, a, b):
-    # Three times faster on the CPU than one gather of all edges.
-    edges = receivers.shape[0]
-    ends = jnp.pad(jnp.stack([receivers, senders]), ((0, 0), (0, -edges % _DOT_BLOCK)))
-    blocks = ends.reshape(2, -1, _DOT_BLOCK).transpose(1, 0, 2)
-    return lax.map(lambda block: _dots_at_once(*block, a, b), blocks).reshape(-1)[:edges]
+    # The product with ones sums rows by vector instructions where XLA's own row sums are
+    # scalar loops, and blocks keep the gathered rows in a core's cache: ten times faster on
+    # the CPU than one gather of all edges.
+    ones = jnp.ones(a.shape[1], a.dtype)
+    return lax.map(
+        lambda edge: (a[edge[0]] * b[edge[1]]) @ ones, (receivers, senders), batch_size=_DOT_BLOCK
+    )
 
 
 def _row_offsets(ids: np.ndarray, count: int) -> Array:

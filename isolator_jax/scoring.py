@@ -26,9 +26,9 @@ def elu_prime(x: Array) -> Array:
     """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing.
 
     exp only sees non-positive arguments, so neither branch overflows and the gradient is
-    finite everywhere.
+    finite everywhere. A `minimum` instead of the inner choice would halve the gradient at 0.
     """
-    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.where(x > 0, 0.0, x)))
 
 
 def log_elu_prime(x: Array) -> Array:

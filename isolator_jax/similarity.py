@@ -34,7 +34,8 @@ def normalize_features(features: Array) -> Array:
     """
     features = jnp.asarray(features, jnp.float32)
     largest = jnp.max(jnp.abs(features), axis=1, keepdims=True, initial=0.0)
-    features = features / jnp.where(largest > 0, largest, 1.0)
+    # By 2^100 at most: XLA divides by multiplying, and 1 / 2^127 is flushed to zero.
+    features = features / jnp.where(largest > 0, jnp.minimum(largest, 2.0**100), 1.0)
     norm = jnp.linalg.norm(features, axis=1, keepdims=True)
     return features / jnp.where(norm > 0, norm, 1.0)
 
@@ -65,8 +66,8 @@ def fuse_channels(features: Sequence[Array], fusion: str = "mean") -> list[Array
 
 @jax.jit
 def item_similarity(channel: Array) -> Array:
-    """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`."""
-    return channel @ channel.T
+    """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`, in full precision on every device."""
+    return jnp.matmul(channel, channel.T, precision=lax.Precision.HIGHEST)
 
 
 @jax.jit

@@ -56,3 +56,33 @@ def test_info_nce_does_not_overflow_at_low_temperature():
     value, gradient = jax.value_and_grad(lambda x: losses.info_nce(x, x, 1e-3))(x)
     assert value == 0
     chex.assert_tree_all_finite(gradient)
+
+
+def test_in_batch_softmax_takes_the_diagonal_as_the_targets_of_rows():
+    logits = RNG.normal(size=(6, 6)).astype(np.float32)
+    wide = np.float64(logits)
+    expected = np.mean(np.log(np.exp(wide).sum(axis=1)) - np.diag(wide))
+    value, gradient = jax.value_and_grad(losses.in_batch_softmax)(logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    softmax = np.exp(wide) / np.exp(wide).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient, (softmax - np.eye(6)) / 6, atol=1e-7)
+
+
+def test_safe_norm_and_its_gradient_along_an_axis():
+    x = RNG.normal(size=(4, 3)).astype(np.float32)
+    x[1] = 0
+    norm = np.linalg.norm(np.float64(x), axis=1, keepdims=True)
+    np.testing.assert_allclose(losses.safe_norm(x, axis=1, keepdims=True), norm, rtol=1e-6)
+    assert losses.safe_norm(x, axis=1).shape == (4,)
+    gradient = jax.grad(lambda x: jnp.sum(losses.safe_norm(x, axis=1)))(x)
+    np.testing.assert_allclose(gradient, x / np.where(norm > 0, norm, 1), atol=1e-6)
+
+
+def test_gradients_of_normalised_rows_are_finite_for_rows_of_any_size():
+    x = np.float32(10) ** np.arange(-38, 19, 2, dtype=np.float32)[:, None] * np.float32([1, -2, 0.5])
+    value, gradient = jax.value_and_grad(lambda x: jnp.sum(losses.l2_normalize(x)))(x)
+    chex.assert_tree_all_finite((value, gradient))
+    normal = np.abs(x).max(axis=1) > 1e-10
+    norms = np.linalg.norm(losses.l2_normalize(x), axis=1)
+    np.testing.assert_allclose(norms[normal], 1, rtol=1e-5)
+    assert (norms <= 1 + 1e-5).all()

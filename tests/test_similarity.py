@@ -1,9 +1,12 @@
 """Similarities and consistencies against double loops in float64, and their invariances."""
 
+import types
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isolator_jax.content import make_content
@@ -24,6 +27,10 @@ from isolator_jax.similarity import (
 
 U, I = 7, 11
 
+all_rows = jax.jit(history_similarity)
+rows_of = jax.jit(lambda store, users, start, width: store.rows(users, start, width), static_argnums=3)
+pairs_of = jax.jit(lambda store, users, items: store.pairs(users, items))
+
 
 def make_problem(modalities=2, seed=0):
     """Features with a zero row, and histories that include an empty one and one of length one."""
@@ -42,6 +49,11 @@ def reference_similarity(features):
     return unit @ unit.T
 
 
+def reference_channels(features, fusion):
+    per_modality = np.stack([reference_similarity(x) for x in features])
+    return per_modality if fusion == "per_modality" else per_modality.mean(axis=0, keepdims=True)
+
+
 def reference_history(similarity, sets):
     return np.array([[similarity[list(s), i].mean() if len(s) else 0.0 for i in range(I)] for s in sets])
 
@@ -55,95 +67,178 @@ def reference_consistency(similarity, sets):
     return np.array(values)
 
 
-@pytest.mark.parametrize("modalities", [1, 2, 3])
-@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
-def test_both_stores_equal_the_reference(modalities, fusion):
+@pytest.mark.parametrize(
+    ("fusion", "modalities"),
+    [("mean", 1), ("mean", 2), ("mean", 3), ("per_modality", 1), ("per_modality", 2), ("per_modality", 3)],
+)
+def test_both_stores_equal_the_reference(fusion, modalities):
     features, sets, users, items = make_problem(modalities)
     histories = Histories.from_pairs(users, items, U)
-    per_modality = np.stack([reference_similarity(x) for x in features])
-    channels = per_modality if fusion == "per_modality" else per_modality.mean(axis=0, keepdims=True)
-    expected = np.stack([reference_history(similarity, sets) for similarity in channels])
+    expected = np.stack([reference_history(s, sets) for s in reference_channels(features, fusion)])
 
     table = build_similarity(fuse_channels(features, fusion), histories)
     on_the_fly = build_similarity(fuse_channels(features, fusion), histories, table_budget_bytes=0)
     assert isinstance(table, SimilarityTable) and isinstance(on_the_fly, SimilarityOnTheFly)
-    all_users = jnp.arange(U)
     for store in (table, on_the_fly):
-        np.testing.assert_allclose(store.rows(all_users, 0, I), expected, atol=1e-6)
-        np.testing.assert_allclose(store.rows(jnp.array([5, 2]), 3, 4), expected[:, [5, 2], 3:7], atol=1e-6)
-        pair_users, pair_items = jnp.array([3, 0, 6]), jnp.array([10, 4, 0])
-        np.testing.assert_allclose(
-            store.pairs(pair_users, pair_items), expected[:, pair_users, pair_items], atol=1e-6
-        )
-        grid = store.pairs(pair_users[:, None], pair_items[None, :])
-        np.testing.assert_allclose(grid, expected[:, pair_users][:, :, pair_items], atol=1e-6)
+        np.testing.assert_allclose(rows_of(store, np.arange(U), 0, I), expected, atol=1e-6)
+        some = rows_of(store, np.array([5, 2]), 3, 4)
+        np.testing.assert_allclose(some, expected[:, [5, 2], 3:7], atol=1e-6)
+        one_each, other = np.array([3, 0, 6]), np.array([10, 4, 0])
+        np.testing.assert_allclose(pairs_of(store, one_each, other), expected[:, one_each, other], atol=1e-6)
+        grid = expected[:, one_each][:, :, other]
+        np.testing.assert_allclose(pairs_of(store, one_each[:, None], other[None, :]), grid, atol=1e-6)
 
 
-def test_half_precision_tables_err_by_their_rounding():
+def test_stores_answer_outside_jit_and_for_one_pair():
+    features, sets, users, items = make_problem(1)
+    histories = Histories.from_pairs(users, items, U)
+    expected = reference_history(reference_similarity(features[0]), sets)
+    for budget in (1 << 20, 0):
+        store = build_similarity(fuse_channels(features), histories, table_budget_bytes=budget)
+        np.testing.assert_allclose(store.rows(jnp.array([3]), 2, 3), expected[None, 3:4, 2:5], atol=1e-6)
+        pair = store.pairs(jnp.int32(6), jnp.int32(1))
+        assert pair.shape == (1,)
+        np.testing.assert_allclose(pair, expected[6:, 1], atol=1e-6)
+
+
+def test_the_table_is_stored_exactly_where_it_fits_the_budget():
+    features, _, users, items = make_problem(2)
+    histories = Histories.from_pairs(users, items, U)
+    for fusion, dtype, size in (("mean", jnp.float32, 4 * U * I), ("per_modality", jnp.float16, 2 * 2 * U * I)):
+        channels = fuse_channels(features, fusion)
+        for budget, kind in ((size, SimilarityTable), (size - 1, SimilarityOnTheFly)):
+            store = build_similarity(channels, histories, table_budget_bytes=budget, table_dtype=dtype)
+            assert isinstance(store, kind)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(jnp.float16, 2**-11), (jnp.bfloat16, 2**-8)])
+def test_half_precision_tables_err_by_their_rounding(dtype, bound):
     features, _, users, items = make_problem()
     histories = Histories.from_pairs(users, items, U)
-    exact = build_similarity(fuse_channels(features), histories).table
-    for dtype, bound in ((jnp.float16, 2**-11), (jnp.bfloat16, 2**-8)):
-        stored = build_similarity(fuse_channels(features), histories, table_dtype=dtype)
-        assert stored.table.dtype == dtype
-        rows = stored.rows(jnp.arange(U), 0, I)
-        assert rows.dtype == jnp.float32
-        assert 0 < np.abs(rows - exact).max() <= bound
+    exact = np.asarray(build_similarity(fuse_channels(features), histories).table)
+    stored = build_similarity(fuse_channels(features), histories, table_dtype=dtype)
+    assert stored.table.dtype == dtype
+    for values in (rows_of(stored, np.arange(U), 0, I), pairs_of(stored, np.arange(U)[:, None], np.arange(I))):
+        assert values.dtype == jnp.float32
+        assert 0 < np.abs(values - exact).max() <= bound
 
 
 def test_consistency_and_means_equal_the_double_sums():
     features, sets, users, items = make_problem()
     histories = Histories.from_pairs(users, items, U)
     for x in features:
-        channel = normalize_features(x)
-        similarity = reference_similarity(x)
+        channel, similarity = normalize_features(x), reference_similarity(x)
         expected = reference_consistency(similarity, sets)
-        for chunk in (1, 3, 100):
-            np.testing.assert_allclose(content_consistency(channel, histories, chunk), expected, atol=1e-6)
+        assert np.isnan(expected[:2]).all() and not np.isnan(expected[2:]).any()
+        np.testing.assert_allclose(content_consistency(channel, histories), expected, atol=1e-6)
         off_diagonal = similarity.sum() - np.trace(similarity)
         np.testing.assert_allclose(mean_item_similarity(channel), off_diagonal / (I * (I - 1)), atol=1e-6)
-    content = make_content_of(features, histories)
-    mean = np.mean([reference_consistency(reference_similarity(x), sets) for x in features], axis=0)
-    np.testing.assert_allclose(content.consistency, mean, atol=1e-6)
-    filled = np.where(np.isnan(mean), np.nanmean(mean), mean)
-    np.testing.assert_allclose(content.channel_consistency[0], filled, atol=1e-6)
 
 
-def make_content_of(features, histories):
-    class Features:
-        pass
+@pytest.mark.parametrize("chunk", [1, 3, U, 100])
+def test_consistency_does_not_depend_on_the_chunk(chunk):
+    features, sets, users, items = make_problem(1)
+    histories = Histories.from_pairs(users, items, U)
+    expected = reference_consistency(reference_similarity(features[0]), sets)
+    actual = content_consistency(normalize_features(features[0]), histories, chunk)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
-    dataset = Features()
-    dataset.features = {f"m{index}": x for index, x in enumerate(features)}
-    return make_content(dataset, histories)
+
+def test_mean_similarity_of_a_single_item_is_undefined():
+    assert np.isnan(mean_item_similarity(jnp.ones((1, 3))))
 
 
-@given(st.integers(0, 1000), st.sampled_from([1e-30, 1e-3, 7.0, 1e30]))
-def test_scale_of_features_and_order_of_histories_do_not_matter(seed, scale):
+@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
+def test_content_holds_the_consistency_of_channels_and_of_their_mean(fusion):
+    features, sets, users, items = make_problem()
+    histories = Histories.from_pairs(users, items, U)
+    dataset = types.SimpleNamespace(features={"sound": features[0], "taste": features[1]})
+    content = make_content(dataset, histories, fusion=fusion)
+    channels = np.stack([reference_consistency(s, sets) for s in reference_channels(features, fusion)])
+    np.testing.assert_allclose(content.consistency, channels.mean(axis=0), atol=1e-6)
+    filled = np.where(np.isnan(channels), np.nanmean(channels, axis=1, keepdims=True), channels)
+    np.testing.assert_allclose(content.channel_consistency, filled, atol=1e-6)
+    assert list(content.modalities) == ["sound", "taste"]
+    for normalized, x in zip(content.modalities.values(), features, strict=True):
+        np.testing.assert_allclose(item_similarity(normalized), reference_similarity(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 7.0, 1e30])
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_scale_of_features_and_order_of_histories_do_not_matter(scale, seed):
     features, _, users, items = make_problem(1, seed)
     channel, scaled = normalize_features(features[0]), normalize_features(features[0] * np.float32(scale))
     np.testing.assert_allclose(channel, scaled, atol=1e-6)
     order = np.random.default_rng(seed).permutation(users.size)
-    first, second = (Histories.from_pairs(users[o], items[o], U) for o in (slice(None), order))
-    for function in (
-        lambda h: content_consistency(scaled, h),
-        lambda h: history_similarity(item_similarity(scaled), h, jnp.arange(U)),
-    ):
-        np.testing.assert_allclose(function(first), function(second), atol=1e-6)
+    first, second = Histories.from_pairs(users, items, U), Histories.from_pairs(users[order], items[order], U)
+    np.testing.assert_allclose(
+        content_consistency(channel, first), content_consistency(scaled, second), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        all_rows(item_similarity(channel), first, np.arange(U)),
+        all_rows(item_similarity(scaled), second, np.arange(U)),
+        atol=1e-6,
+    )
+
+
+def test_rows_at_the_ends_of_the_float_range_are_normalised():
+    big, small = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+    rows = np.array(
+        [
+            [big, big, -big],
+            [small, -small, 0],
+            [1e30, 1e-30, 1.0],
+            [1e-30, 2e-30, -3e-30],
+            [-big, small, 0],
+            [0, 0, 0],
+            [0, -1e-25, 0],
+        ],
+        np.float32,
+    )
+    unit = np.asarray(normalize_features(rows))
+    norms = np.ones(len(rows))
+    norms[5] = 0
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), norms, atol=1e-6)
+    np.testing.assert_allclose(item_similarity(unit), reference_similarity(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_features_of_any_float_type_become_unit_rows_in_float32(dtype):
+    x = np.random.default_rng(0).standard_normal((6, 4)).astype(dtype)
+    unit = normalize_features(x)
+    assert unit.dtype == jnp.float32
+    np.testing.assert_allclose(np.float64(unit) @ np.float64(unit).T, reference_similarity(x), atol=1e-6)
+
+
+def test_a_modality_without_any_content_gives_zeros():
+    _, sets, users, items = make_problem()
+    histories = Histories.from_pairs(users, items, U)
+    channel = normalize_features(np.zeros((I, 3)))
+    expected = reference_consistency(np.zeros((I, I)), sets)
+    np.testing.assert_array_equal(content_consistency(channel, histories), expected)
+    assert (build_similarity([channel], histories).table == 0).all()
 
 
 def test_list_similarity_is_the_listed_part_of_the_rows():
     features, sets, users, items = make_problem(1)
     histories = Histories.from_pairs(users, items, U)
     similarity = item_similarity(normalize_features(features[0]))
-    lists = jnp.asarray(np.random.default_rng(0).integers(I, size=(U, 4)))
-    expected = np.take_along_axis(reference_history(reference_similarity(features[0]), sets), lists, axis=1)
-    np.testing.assert_allclose(list_similarity(similarity, histories, jnp.arange(U), lists), expected, atol=1e-6)
+    chosen = np.array([6, 0, 2, 2])
+    lists = np.random.default_rng(0).integers(I, size=(4, 5))
+    expected = reference_history(reference_similarity(features[0]), sets)[chosen[:, None], lists]
+    np.testing.assert_allclose(list_similarity(similarity, histories, chosen, lists), expected, atol=1e-6)
 
 
 def test_fill_undefined_uses_each_channels_mean_of_the_defined():
     c = jnp.array([[0.2, jnp.nan, 0.4], [jnp.nan, jnp.nan, jnp.nan]])
     np.testing.assert_allclose(fill_undefined(c), [[0.2, 0.3, 0.4], [0, 0, 0]], atol=1e-7)
+
+
+def test_similarity_is_multiplied_in_full_precision_on_accelerators():
+    traced = jax.jit(item_similarity).trace(jnp.ones((3, 2)))
+    for platform in ("cuda", "tpu"):
+        assert "precision = [HIGHEST, HIGHEST]" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_unknown_fusions_and_missing_features_are_refused():

@@ -160,15 +160,12 @@ def content_views(
     Returns:
       `[N, D]` for each modality.
     """
-    items = {}
+    views = {}
     for name, x in purified.items():
         for _ in range(layers):
             x = propagate(item_graphs[name], x)
-        items[name] = x
-    # Side by side: a sparse product's cost is in its edges more than in its width.
-    users = propagate(rows, jnp.concatenate(list(items.values()), axis=1))
-    users = jnp.split(users, len(items), axis=1)
-    return {name: jnp.concatenate([of_users, items[name]]) for name, of_users in zip(items, users, strict=True)}
+        views[name] = jnp.concatenate([propagate(rows, x), x])
+    return views
 
 
 def encode(params: Params, views: Views, num_users: int, extra: Any = None) -> Encoded:
@@ -209,15 +206,16 @@ def fuse(params: Params, views: Views) -> Fused:
     common = sum_m a_m x_m with a = softmax_m(v . tanh(Q x_m + c));
     side = (sum_m sigmoid(dense_m(ID view)) * (x_m - common) + common) / (M + 1).
     """
-    attention = params["attention"]
-    x = jnp.stack(list(views.content.values()))
-    logits = dense(attention["score"], jnp.tanh(dense(attention["query"], x)))
-    common = jnp.sum(jax.nn.softmax(logits, axis=0) * x, axis=0)
-    side = common
-    for name, view in views.content.items():
-        gate = jax.nn.sigmoid(dense(params["content"][name]["gate"], views.identity))
-        side = side + gate * (view - common)
-    return Fused(views.identity, side / (len(views.content) + 1))
+    query, score = params["attention"]["query"], params["attention"]["score"]
+    logits = [dense(score, jnp.tanh(dense(query, view))) for view in views.content.values()]
+    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1))
+    weights = jnp.split(weights, len(logits), axis=-1)
+    common = sum(weight * view for weight, view in zip(weights, views.content.values(), strict=True))
+    gated = sum(
+        jax.nn.sigmoid(dense(params["content"][name]["gate"], views.identity)) * (view - common)
+        for name, view in views.content.items()
+    )
+    return Fused(views.identity, (common + gated) / (len(views.content) + 1))
 
 
 def _features(dataset: Dataset) -> dict[str, Array]:

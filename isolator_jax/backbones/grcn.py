@@ -7,7 +7,7 @@ from collections import OrderedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from isolator_jax.backbones.base import (
     Backbone,
@@ -22,10 +22,7 @@ from isolator_jax.backbones.base import (
 )
 from isolator_jax.data import Dataset
 from isolator_jax.graph import Graph, edge_dots, edge_softmax, propagate, propagate_back, user_item_block
-from isolator_jax.losses import l2_normalize, safe_norm
-
-# Below it, |p + m|^2 is rounding error of its terms, which are about one.
-_LEAST_SQUARE = 1e-6
+from isolator_jax.losses import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,66 +66,42 @@ def init(key: Array, dataset: Dataset, hyperparameters: GRCNHyperparameters) -> 
     }
 
 
-def route(graph: Graph, table: Array, content: Array, rounds: int) -> tuple[Array, Array]:
+def route(graph: Graph, preference: Array, content: Array, rounds: int) -> Array:
     """Refines preferences p by the content h of the users' items.
 
     A round: alpha_ui = softmax over u's items of p_u . h_i, then
-    p_u <- l2norm(p_u + sum_i alpha_ui h_i), from p_u = l2norm(table).
-
-    Every p_u stays a combination of its table row and its items' h, and a round only needs
-    the products p_u . h_i. So the rounds run on numbers per edge and per user, and the
-    preferences themselves are made once at the end (BUILD_NOTES.md): with the message
-    m = sum_i alpha_i h_i,
-
-      (p + m) . h_i = p . h_i + m . h_i
-      |p + m|^2     = |p|^2 + sum_i alpha_i (2 p . h_i + m . h_i).
+    p_u <- l2norm(p_u + sum_i alpha_ui h_i).
 
     Args:
       graph: from items to users.
-      table: `[U, D]`.
-      content: `[I, D]`.
+      preference: `[U, D]`, unit rows.
+      content: `[I, D]`, unit rows.
       rounds: how often.
 
     Returns:
-      p `[U, D]` and p_u . h_i of the edges, `[E]`.
+      `[U, D]`.
     """
-    users = graph.receivers
-    norm = safe_norm(table, axis=1)
-    parts, coefficients = [table], [1.0 / jnp.maximum(norm, 1e-12)]
-    square = jnp.square(coefficients[0] * norm)
-    dots = coefficients[0][users] * edge_dots(graph, table, content)
     for _ in range(rounds):
-        alpha = edge_softmax(graph, dots, over="receivers")
-        message = propagate(graph, content, alpha)
-        message_dots = edge_dots(graph, message, content)
-        gain = alpha * (2.0 * dots + message_dots)
-        square += jax.ops.segment_sum(gain, users, graph.num_receivers, indices_are_sorted=True)
-        scale = lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))
-        square *= jnp.square(scale)
-        dots = scale[users] * (dots + message_dots)
-        parts.append(message)
-        coefficients = [scale * coefficient for coefficient in coefficients] + [scale]
-    preference = sum(c[:, None] * part for c, part in zip(coefficients, parts, strict=True))
-    return preference, dots
+        alpha = edge_softmax(graph, edge_dots(graph, preference, content), over="receivers")
+        preference = l2_normalize(preference + propagate(graph, content, alpha))
+    return preference
 
 
-def attend(
-    graph: Graph, users: Array, items: Array, dots: Array
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def attend(graph: Graph, users: Array, items: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """One attention pass in both directions; x_t . x_s is the same number in both.
 
     Args:
       graph: from items to users.
       users: `[U, D]`.
       items: `[I, D]`.
-      dots: `[E]`, users[u] . items[i] of the edges.
 
     Returns:
       x_t + sum_s alpha x_s of users `[U, D]` and items `[I, D]`; alpha of the edges to
       users and of those to items, both `[E]` in the graph's order.
     """
-    to_users = edge_softmax(graph, dots, over="receivers")
-    to_items = edge_softmax(graph, dots, over="senders")
+    logits = edge_dots(graph, users, items)
+    to_users = edge_softmax(graph, logits, over="receivers")
+    to_items = edge_softmax(graph, logits, over="senders")
     outputs = users + propagate(graph, items, to_users), items + propagate_back(graph, users, to_items)
     return outputs, (to_users, to_items)
 
@@ -174,8 +147,9 @@ def encode(params: Params, inputs: Inputs, hyperparameters: GRCNHyperparameters)
     outputs, alphas = [], []
     for name, features in inputs["features"].items():
         content = l2_normalize(jax.nn.leaky_relu(dense(params["content"][name], features)))
-        preference, dots = route(graph, params["preference"][name], content, hyperparameters.rounds)
-        output, alpha = attend(graph, preference, content, dots)
+        preference = l2_normalize(params["preference"][name])
+        preference = route(graph, preference, content, hyperparameters.rounds)
+        output, alpha = attend(graph, preference, content)
         outputs.append(output)
         alphas.append(alpha)
     alphas_to_users, alphas_to_items = zip(*alphas, strict=True)

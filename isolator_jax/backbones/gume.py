@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from isolator_jax import losses
 from isolator_jax.backbones import fusion
@@ -79,20 +79,19 @@ def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters)
     """ID view + integration; `aux.extra` is the extended view, the modalities' mean `[N, D]`.
 
     LightGCN's mean of layers is linear, so the mean over modalities of the propagated
-    [user table ; explicit items] is the propagated mean, and ID and extended view are
-    propagated side by side.
+    [user table ; explicit items] is the propagated mean.
     """
     users = params["user"].shape[0]
     purified = fusion.purify(params, inputs)
     explicit = fusion.content_views(
         inputs["item_graphs"], inputs["user_rows"], purified, hyperparameters.item_layers
     )
-    items = _mean([view[users:] for view in explicit.values()])
-    extended = jnp.concatenate([_mean(list(params["extended"].values())), items])
-    identity = jnp.concatenate([params["user"], params["item"]])
-    nodes = jnp.concatenate([identity, extended], axis=1)
-    nodes = mean_of_layers(inputs["graph"], nodes, hyperparameters.layers)
-    identity, extended = jnp.split(nodes, 2, axis=1)
+    extended_users = _mean(list(params["extended"].values()))
+    extended_items = _mean([view[users:] for view in explicit.values()])
+    identity, extended = (
+        mean_of_layers(inputs["graph"], jnp.concatenate(nodes), hyperparameters.layers)
+        for nodes in ((params["user"], params["item"]), (extended_users, extended_items))
+    )
     return fusion.encode(params, Views(identity, explicit), users, extra=extended)
 
 
@@ -128,14 +127,14 @@ def moment_difference(views: Sequence[Array]) -> Array:
 
     Variance (unbiased) and mean are over all entries of a view `[N, D]`.
     """
-    moments = [(jnp.var(view, ddof=1), jnp.mean(view)) for view in views]
+    moments = [(_variance(view), jnp.mean(view)) for view in views]
     pairs = list(itertools.combinations(moments, 2))
     differences = [jnp.abs(a[0] - b[0]) + jnp.abs(a[1] - b[1]) for a, b in pairs]
     return sum(differences, jnp.float32(0)) / max(len(pairs), 1)
 
 
 def perturb(key: Array, x: Array, length: float) -> Array:
-    """x + sign(x) * length * l2norm(uniform noise in [0, 1)), row-wise. `[B, D] -> [B, D]`."""
+    """x + sign(x) * length * l2norm(uniform noise in [0, 1)), row-wise. `[..., D] -> [..., D]`."""
     noise = losses.l2_normalize(jax.random.uniform(key, x.shape))
     return x + jnp.sign(x) * length * noise
 
@@ -144,11 +143,15 @@ def _user_contrast(
     extended: Array, integration: Array, hyperparameters: GUMEHyperparameters, key: Array
 ) -> Array:
     """Extended view against integration, and each against itself under other noise."""
-    pairs = [(extended, integration)]
-    for number, view in enumerate((integration, extended)):
-        keys = jax.random.split(jax.random.fold_in(key, number))
-        pairs.append(tuple(perturb(k, view, hyperparameters.perturbation) for k in keys))
-    return sum(fusion.cosine_info_nce(a, b, hyperparameters.um_temperature) for a, b in pairs)
+    views = jnp.stack([extended, extended, integration, integration])
+    perturbed = perturb(key, views, hyperparameters.perturbation)
+    pairs = (extended, integration), perturbed[:2], perturbed[2:]
+    return sum(fusion.cosine_info_nce(*pair, hyperparameters.um_temperature) for pair in pairs)
+
+
+def _variance(x: Array) -> Array:
+    """Unbiased variance of all entries. The mean's own derivative in it is zero: left out."""
+    return jnp.sum(jnp.square(x - lax.stop_gradient(jnp.mean(x)))) / (x.size - 1)
 
 
 def _mean(arrays: Sequence[Array]) -> Array:

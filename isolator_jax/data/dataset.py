@@ -75,6 +75,7 @@ class Dataset:
         digest.update(repr((self.num_users, self.num_items)).encode())
         for name in SPLITS:
             split = self.split(name)
+            digest.update(repr((name, len(split))).encode())
             digest.update(split.users.tobytes())
             digest.update(split.items.tobytes())
         for name, feature in self.features.items():

@@ -73,8 +73,9 @@ def read_dataset(
 
 
 def _read_interactions(path: Path) -> pd.DataFrame:
+    layout = {"sep": "\t", "quoting": csv.QUOTE_NONE, "skip_blank_lines": False}
     try:
-        header = pd.read_csv(path, sep="\t", nrows=0).columns
+        header = pd.read_csv(path, nrows=0, **layout).columns
         missing = [column for column in COLUMNS if column not in header]
         if missing:
             raise DataError(
@@ -82,14 +83,7 @@ def _read_interactions(path: Path) -> pd.DataFrame:
                 f"{', '.join(COLUMNS)} (tab-separated), found: {', '.join(header)}"
             )
         # Read as text, so that what a number parser would coerce is seen as it stands.
-        text = pd.read_csv(
-            path,
-            sep="\t",
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            quoting=csv.QUOTE_NONE,
-        )
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, **layout)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty; line 1 must name {', '.join(COLUMNS)}") from None
     except pd.errors.ParserError as error:
@@ -173,7 +167,7 @@ def _modalities(folder: Path, requested: Sequence[str] | None) -> list[str]:
 def _read_features(path: Path, least_items: int) -> np.ndarray:
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # of many types: numpy evaluates a broken header as Python
         raise DataError(f"{path}: not a readable .npy array ({error}); save it with numpy.save") from None
     if not isinstance(features, np.ndarray) or features.ndim != 2 or features.shape[1] == 0:
         raise DataError(f"{path}: must be one array of shape (items, dim), found {np.shape(features)}")

@@ -56,6 +56,8 @@ class SyntheticConfig:
             raise ValueError(f"items must be at least 10, got {self.items}")
         if not 0 <= self.consistent_share <= 1 or not 0 <= self.loyalty <= 1:
             raise ValueError("consistent_share and loyalty must lie in [0, 1]")
+        if min(self.modalities.values(), default=1) < 1:
+            raise ValueError(f"widths of modalities must be at least 1, got {dict(self.modalities)}")
         if self.mean_interactions < 5:
             raise ValueError(f"mean_interactions must be at least 5, got {self.mean_interactions}")
 

@@ -62,12 +62,16 @@ def top_k_lists(
             # the one before is masked.
             start = jnp.minimum(first, num_items - width)
             ids = start + jnp.arange(width, dtype=jnp.int32)
-            f = embeddings @ lax.dynamic_slice_in_dim(item_embeddings, start, width).T
+            # In full precision: GPUs and TPUs would otherwise round the factors and make ties.
+            block = lax.dynamic_slice_in_dim(item_embeddings, start, width)
+            f = jnp.matmul(embeddings, block.T, precision=lax.Precision.HIGHEST)
             s = None if similarity is None else similarity.rows(chunk, start, width)
             hidden = _seen(histories, chunk, start, width) | (ids < first)
             merged = {}
             for name, key in batched.items():
-                values, places = lax.top_k(jnp.where(hidden, -jnp.inf, key(f, s, c)), in_chunk)
+                values = key(f, s, c)
+                values = jnp.where(values == 0, 0.0, values)  # top_k ranks -0 below 0
+                values, places = lax.top_k(jnp.where(hidden, -jnp.inf, values), in_chunk)
                 # Earlier chunks come first, and top_k keeps the first of equal keys.
                 values = jnp.concatenate([best[name][1], values], axis=1)
                 items = jnp.concatenate([best[name][0], ids[places]], axis=1)
@@ -86,7 +90,7 @@ def top_k_lists(
             for name, (items, values) in best.items()
         }
 
-    size = min(user_chunk, users.shape[0])
+    size = max(1, min(user_chunk, users.shape[0]))
     chunks = -(-users.shape[0] // size)
     padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], chunks * size - users.shape[0])])
     lists = lax.map(of_users, padded.reshape(chunks, size))
