@@ -137,9 +137,7 @@ def _validation(config: RunConfig, problem: Problem, inputs: Any, params: Any, k
     @jax.jit
     def rank(params, inputs, users, histories, keys, similarity, consistency):
         encoded = backbone.encode(params, inputs, hyperparameters)
-        return top_k_lists(
-            encoded.users, encoded.items, users, histories, keys, similarity, consistency, k=20
-        )
+        return top_k_lists(encoded.users, encoded.items, users, histories, keys, similarity, consistency, k=20)
 
     content = problem.content
     arguments = (inputs, users, problem.train.histories, keys, content.similarity, content.channel_consistency)

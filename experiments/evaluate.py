@@ -1,6 +1,6 @@
 """Evaluates a trained run again: other list lengths, other U-ISOLATOR settings, either split.
 
-  python -m experiments.evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --iota=1
+python -m experiments.evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --iota=1
 """
 
 import dataclasses

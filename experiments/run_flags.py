@@ -48,4 +48,3 @@ def config_from_flags() -> RunConfig:
     values = {name: _FLAGS[name].value for name in names if name not in ("hparams", "modalities")}
     modalities = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
     return RunConfig(**values, hparams=parse_hparams(_FLAGS.hparams), modalities=modalities)
-

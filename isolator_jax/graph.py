@@ -258,9 +258,7 @@ def _product(senders: Array, receivers: Array, offsets: Array, weights: Array, x
     """The sparse product, edges sorted by receiver, lowered for the platform at hand."""
     if senders.shape[0] == 0:
         return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), x.dtype)
-    return lax.platform_dependent(
-        senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product
-    )
+    return lax.platform_dependent(senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product)
 
 
 def _csr_product(senders, receivers, offsets, weights, x):
@@ -286,9 +284,7 @@ def _dots_in_blocks(receivers, senders, a, b):
     # scalar loops, and blocks keep the gathered rows in a core's cache: ten times faster on
     # the CPU than one gather of all edges.
     ones = jnp.ones(a.shape[1], a.dtype)
-    return lax.map(
-        lambda edge: (a[edge[0]] * b[edge[1]]) @ ones, (receivers, senders), batch_size=_DOT_BLOCK
-    )
+    return lax.map(lambda edge: (a[edge[0]] * b[edge[1]]) @ ones, (receivers, senders), batch_size=_DOT_BLOCK)
 
 
 def _row_offsets(ids: np.ndarray, count: int) -> Array:

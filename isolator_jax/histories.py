@@ -89,9 +89,7 @@ def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int
     rank = jax.random.randint(key, users.shape, 0, jnp.maximum(num_items - (high - low), 1))
 
     def item_of_rank(rank, low, high):
-        place = _first_true(
-            lambda k: histories.items[k] - (k - low) > rank, low, high, histories.max_length
-        )
+        place = _first_true(lambda k: histories.items[k] - (k - low) > rank, low, high, histories.max_length)
         return rank + place - low
 
     return jax.vmap(item_of_rank)(rank, low, high)

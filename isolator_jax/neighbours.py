@@ -114,9 +114,7 @@ def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndar
     """Pairs (i, j), j != i, with j on i's list in every modality."""
     count = neighbours[0].items.shape[0]
     owners = np.arange(count)[:, None]
-    pairs = functools.reduce(
-        np.intersect1d, [(owners * count + lists.items).reshape(-1) for lists in neighbours]
-    )
+    pairs = functools.reduce(np.intersect1d, [(owners * count + lists.items).reshape(-1) for lists in neighbours])
     receivers, senders = np.divmod(pairs, count)
     different = receivers != senders
     return receivers[different], senders[different]

@@ -36,7 +36,5 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
     """A made dataset that trains in seconds: 120 users, 80 items, two modalities."""
-    config = SyntheticConfig(
-        users=120, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3
-    )
+    config = SyntheticConfig(users=120, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
     return make_dataset(config)[0]

@@ -63,6 +63,12 @@ def test_equal_sums_of_unequal_terms_tie():
     np.testing.assert_array_equal(lists.items, sorted_lists(matched, 10))
 
 
+def test_cosines_of_zero_tie_whatever_rounding_makes_of_them():
+    features = np.array([[0.1, 0.2, 0.3], [-1, -1, 1], [1, 1, -1], [2, -1, 0], [-3, 0, 1], [3, 0, -1]])
+    assert set(np.sign(features[1:] @ features[0])) == {-1, 0, 1}  # all are zero in decimals
+    np.testing.assert_array_equal(nn.nearest_neighbours(features, 6).items[0], range(6))
+
+
 def test_scale_does_not_matter_and_storage_type_only_by_its_rounding():
     features = np.random.default_rng(1).standard_normal((30, 5))
     lists = nn.nearest_neighbours(features, 6)
@@ -97,8 +103,7 @@ def reference_item_graph(features, k):
     weights = np.zeros((items, items))
     for i in range(items):
         cosines = [
-            features[i] @ features[j] / (norms[i] * norms[j]) if norms[i] and norms[j] else 0.0
-            for j in range(items)
+            features[i] @ features[j] / (norms[i] * norms[j]) if norms[i] and norms[j] else 0.0 for j in range(items)
         ]
         for j in sorted(range(items), key=lambda j: (-cosines[j], j))[:k]:
             weights[i, j] = max(cosines[j], 0.0)

@@ -103,9 +103,7 @@ def test_metrics_do_not_change_with_chunk_sizes_or_the_similarity_store(data, tm
     config, problem, encoded, _ = load_run(tmp_path / "run")
     strategies = strategies_of(config, True)
     for user_chunk, item_chunk in [(1, 7), (13, 60), (80, 1)]:
-        results = evaluate_problem(
-            problem, encoded, "test", strategies, user_chunk=user_chunk, item_chunk=item_chunk
-        )
+        results = evaluate_problem(problem, encoded, "test", strategies, user_chunk=user_chunk, item_chunk=item_chunk)
         assert {name: result.metrics for name, result in results.items()} == report["test"]
     on_the_fly = make_problem(configure(data, similarity_budget_mb=0), problem.dataset)
     results = evaluate_problem(on_the_fly, encoded, "test", strategies)

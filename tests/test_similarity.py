@@ -172,9 +172,7 @@ def test_scale_of_features_and_order_of_histories_do_not_matter(scale, seed):
     np.testing.assert_allclose(channel, scaled, atol=1e-6)
     order = np.random.default_rng(seed).permutation(users.size)
     first, second = Histories.from_pairs(users, items, U), Histories.from_pairs(users[order], items[order], U)
-    np.testing.assert_allclose(
-        content_consistency(channel, first), content_consistency(scaled, second), atol=1e-6
-    )
+    np.testing.assert_allclose(content_consistency(channel, first), content_consistency(scaled, second), atol=1e-6)
     np.testing.assert_allclose(
         all_rows(item_similarity(channel), first, np.arange(U)),
         all_rows(item_similarity(scaled), second, np.arange(U)),

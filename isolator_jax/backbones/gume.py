@@ -47,8 +47,7 @@ class GUMEHyperparameters(FusionHyperparameters):
 def prepare(dataset: Dataset, hyperparameters: GUMEHyperparameters) -> Inputs:
     """The enhanced user-item graph, its block R_hat, and the modalities' item graphs."""
     neighbours = {
-        name: nearest_neighbours(feature, hyperparameters.neighbours)
-        for name, feature in dataset.features.items()
+        name: nearest_neighbours(feature, hyperparameters.neighbours) for name, feature in dataset.features.items()
     }
     graph = enhanced_graph(
         dataset.train.users,
@@ -83,9 +82,7 @@ def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters)
     """
     users = params["user"].shape[0]
     purified = fusion.purify(params, inputs)
-    explicit = fusion.content_views(
-        inputs["item_graphs"], inputs["user_rows"], purified, hyperparameters.item_layers
-    )
+    explicit = fusion.content_views(inputs["item_graphs"], inputs["user_rows"], purified, hyperparameters.item_layers)
     extended_users = _mean(list(params["extended"].values()))
     extended_items = _mean([view[users:] for view in explicit.values()])
     identity, extended = (
@@ -139,9 +136,7 @@ def perturb(key: Array, x: Array, length: float) -> Array:
     return x + jnp.sign(x) * length * noise
 
 
-def _user_contrast(
-    extended: Array, integration: Array, hyperparameters: GUMEHyperparameters, key: Array
-) -> Array:
+def _user_contrast(extended: Array, integration: Array, hyperparameters: GUMEHyperparameters, key: Array) -> Array:
     """Extended view against integration, and each against itself under other noise."""
     views = jnp.stack([extended, extended, integration, integration])
     perturbed = perturb(key, views, hyperparameters.perturbation)

@@ -59,8 +59,7 @@ def auxiliary_loss(
     """reg / 2 * |output rows|^2 / N_b + cl * InfoNCE(side, ID view) at positives and users."""
     fused = fusion.fuse_batch(encoded, batch)
     contrast = sum(
-        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature)
-        for part in (0, 1)
+        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature) for part in (0, 1)
     )
     penalty = fusion.squared_norm(fused.output, hyperparameters)
     return hyperparameters.reg * penalty + hyperparameters.cl * contrast

@@ -60,9 +60,7 @@ def prepare(dataset: Dataset, hyperparameters: SLMRecHyperparameters) -> Inputs:
     train = dataset.train
     return {
         "graph": bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items),
-        "features": tuple(
-            losses.l2_normalize(jnp.asarray(x, jnp.float32)) for x in dataset.features.values()
-        ),
+        "features": tuple(losses.l2_normalize(jnp.asarray(x, jnp.float32)) for x in dataset.features.values()),
     }
 
 

@@ -21,9 +21,7 @@ _MAX_ID = np.iinfo(np.int32).max - 1
 _CHECK_BYTES = 64 << 20
 
 
-def read_dataset(
-    data_dir: str | Path, name: str, modalities: Sequence[str] | None = None
-) -> Dataset:
+def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | None = None) -> Dataset:
     """Reads and checks `data_dir/name`.
 
     Args:

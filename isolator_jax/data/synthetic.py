@@ -99,9 +99,7 @@ def make_dataset(config: SyntheticConfig = SyntheticConfig()) -> tuple[Dataset, 
         train=Interactions.from_pairs(users[labels == 0], items[labels == 0]),
         validation=Interactions.from_pairs(users[labels == 1], items[labels == 1]),
         test=Interactions.from_pairs(users[labels == 2], items[labels == 2]),
-        features={
-            name: _features(config, truth, width, rng) for name, width in config.modalities.items()
-        },
+        features={name: _features(config, truth, width, rng) for name, width in config.modalities.items()},
     )
     return dataset, truth
 

@@ -34,16 +34,12 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
 
 
-def mean_recall(
-    encoded: Encoded, users: Array, histories: Histories, truth: Histories, k: int = 20
-) -> Array:
+def mean_recall(encoded: Encoded, users: Array, histories: Histories, truth: Histories, k: int = 20) -> Array:
     """Mean Recall@k of plain f over users who have both histories and truth: the validation metric.
 
     Jittable; `users` is `[N] int32`, from `users_to_validate`.
     """
-    lists, _ = top_k_lists(
-        encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k
-    )["f"]
+    lists, _ = top_k_lists(encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k)["f"]
     return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
 
 
@@ -96,9 +92,7 @@ def evaluate(
         items, _ = lists[name]
         hits = list_hits(items, truth, jnp.asarray(users))
         per_user = {
-            f"{metric}@{k}": np.asarray(function(hits, relevant, k))
-            for metric, function in METRICS.items()
-            for k in ks
+            f"{metric}@{k}": np.asarray(function(hits, relevant, k)) for metric, function in METRICS.items() for k in ks
         }
         metrics = {metric: nan_mean(values) for metric, values in per_user.items()}
         if content is not None:
@@ -122,4 +116,3 @@ def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Cont
     for result in results.values():
         of_modalities = [result.metrics[f"rho/{modality}"] for modality in content.modalities]
         result.metrics["rho"] = float(np.mean(of_modalities))
-

@@ -86,8 +86,7 @@ def top_k_lists(
         firsts = jnp.arange(0, num_items, width)
         best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
         return {
-            name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values)
-            for name, (items, values) in best.items()
+            name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values) for name, (items, values) in best.items()
         }
 
     size = max(1, min(user_chunk, users.shape[0]))

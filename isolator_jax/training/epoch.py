@@ -160,9 +160,7 @@ def make_epoch(
         step_inputs = (jnp.arange(steps), order.reshape(steps, rows))
         (params, opt_state), losses = lax.scan(step, carry, step_inputs)
         loss = jnp.mean(losses)
-        finite = jax.tree.reduce(
-            lambda so_far, leaf: so_far & jnp.all(jnp.isfinite(leaf)), params, jnp.isfinite(loss)
-        )
+        finite = jax.tree.reduce(lambda so_far, leaf: so_far & jnp.all(jnp.isfinite(leaf)), params, jnp.isfinite(loss))
         return TrainState(params, opt_state, state.seed_key, epoch), loss, finite
 
     return run_epoch

@@ -23,9 +23,7 @@ def make_problem(modalities):
     """
     rng = np.random.default_rng(modalities)
     pairs = sorted({(rng.integers(5), rng.integers(8)) for _ in range(22)} | {(5, 3)})
-    features = {
-        f"m{9 - m}": rng.standard_normal((ITEMS, 4 + m)).astype(np.float32) for m in range(modalities)
-    }
+    features = {f"m{9 - m}": rng.standard_normal((ITEMS, 4 + m)).astype(np.float32) for m in range(modalities)}
     features["m9"][2] = 0
     train = Interactions.from_pairs(*np.array(pairs).T)
     dataset = Dataset("made", USERS, ITEMS, train, train, train, features)
@@ -63,9 +61,7 @@ def content_channel(neighbours, features, dense, table, rounds):
     for user in range(USERS):
         items = [content[node - USERS] for node in neighbours[user]]
         for _ in range(rounds):
-            message = sum(
-                alpha * item for alpha, item in zip(attention(preference[user], items), items, strict=True)
-            )
+            message = sum(alpha * item for alpha, item in zip(attention(preference[user], items), items, strict=True))
             preference[user] = unit(preference[user] + message)
     nodes = np.array(preference + content)
     outputs, alphas = nodes.copy(), {}
@@ -79,17 +75,14 @@ def content_channel(neighbours, features, dense, table, rounds):
 def reference_embeddings(dataset, params, rounds=3):
     neighbours = neighbours_of(dataset)
     channels = [
-        content_channel(
-            neighbours, np.float64(x), params["content"][name], params["preference"][name], rounds
-        )
+        content_channel(neighbours, np.float64(x), params["content"][name], params["preference"][name], rounds)
         for name, x in dataset.features.items()
     ]
     weights = np.zeros((USERS + ITEMS, USERS + ITEMS))
     for target, sources in enumerate(neighbours):
         for source in sources:
             scores = [
-                alphas[target, source] * params["confidence"][source, m]
-                for m, (_, alphas) in enumerate(channels)
+                alphas[target, source] * params["confidence"][source, m] for m, (_, alphas) in enumerate(channels)
             ]
             weights[target, source] = max(max(scores), 0)
     x = np.array([unit(row) for row in params["id"]])
@@ -100,11 +93,7 @@ def reference_embeddings(dataset, params, rounds=3):
 
 def reference_regulariser(dataset, params, batch):
     first = next(iter(dataset.features))
-    rows = [
-        (u, i)
-        for items in (batch.positives, batch.negatives)
-        for u, i in zip(batch.users, items, strict=True)
-    ]
+    rows = [(u, i) for items in (batch.positives, batch.negatives) for u, i in zip(batch.users, items, strict=True)]
     table = params["id"]
     ids = np.mean([np.square(table[u]) + np.square(table[USERS + i]) for u, i in rows])
     whole = np.mean(np.square(params["preference"][first]))
@@ -135,9 +124,7 @@ def loss_and_gradients(dataset, params, batch):
     def loss(params, inputs):
         encoded = GRCN.encode(params, inputs, HYPERPARAMETERS)
         ranking = GRCN.ranking_loss(encoded, batch, make_score(None, None))
-        return ranking + GRCN.auxiliary_loss(
-            params, encoded, batch, HYPERPARAMETERS, jax.random.key(0)
-        ), encoded
+        return ranking + GRCN.auxiliary_loss(params, encoded, batch, HYPERPARAMETERS, jax.random.key(0)), encoded
 
     inputs = GRCN.prepare(dataset, HYPERPARAMETERS)
     (value, encoded), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, inputs)
@@ -181,9 +168,7 @@ def test_nodes_without_interactions_keep_their_own_rows():
     dataset, params, _ = make_problem(2)
     encoded, dim = encode(dataset, params), HYPERPARAMETERS.dim
     np.testing.assert_allclose(encoded.users[6, :dim], unit(params["id"][6]), atol=1e-6)
-    np.testing.assert_allclose(
-        encoded.users[6, dim : 2 * dim], unit(params["preference"]["m9"][6]), atol=1e-6
-    )
+    np.testing.assert_allclose(encoded.users[6, dim : 2 * dim], unit(params["preference"]["m9"][6]), atol=1e-6)
     np.testing.assert_allclose(encoded.items[8, :dim], unit(params["id"][USERS + 8]), atol=1e-6)
 
 

@@ -11,9 +11,7 @@ import pytest
 from isolator_jax.backbones import base, fusion
 from isolator_jax.backbones.mgcn import MGCN, MGCNHyperparameters
 
-HYPERPARAMETERS = MGCNHyperparameters(
-    dim=4, neighbours=4, layers=3, reg=0.3, cl=0.7, temperature=0.4, norm_batch=7
-)
+HYPERPARAMETERS = MGCNHyperparameters(dim=4, neighbours=4, layers=3, reg=0.3, cl=0.7, temperature=0.4, norm_batch=7)
 
 
 def reference_views(dataset, params):
@@ -105,9 +103,7 @@ def test_the_batch_rows_give_the_ranking_loss_and_gradient_of_all_rows():
 
 
 def test_the_learning_rate_decays_by_epoch_and_is_constant_within_one():
-    hyperparameters = dataclasses.replace(
-        HYPERPARAMETERS, learning_rate=0.1, learning_rate_decay=0.5, decay_epochs=2
-    )
+    hyperparameters = dataclasses.replace(HYPERPARAMETERS, learning_rate=0.1, learning_rate_decay=0.5, decay_epochs=2)
     optimizer = MGCN.optimizer(hyperparameters, 3)
     params = jnp.zeros(2)
     state, rates = optimizer.init(params), []

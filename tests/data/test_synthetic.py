@@ -8,7 +8,6 @@ import pytest
 
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset, read_dataset, write_dataset
-from isolator_jax.histories import contains
 
 CONFIG = SyntheticConfig(users=300, items=200, clusters=8, styles=8, seed=5)
 
@@ -50,11 +49,60 @@ def test_popularity_is_skewed_as_asked():
 
 def test_splits_share_no_pair_and_every_user_has_all_three():
     dataset, _ = make_dataset(CONFIG)
-    train = dataset.train.histories(CONFIG.users)
-    for split in (dataset.validation, dataset.test):
-        assert set(split.users) == set(range(CONFIG.users))
-        assert not any(bool(contains(train, u, i)) for u, i in zip(split.users[:50], split.items[:50], strict=True))
-    assert np.asarray(train.lengths).min() >= 3
+    splits = (dataset.train, dataset.validation, dataset.test)
+    cells = np.concatenate([split.users.astype(np.int64) * CONFIG.items + split.items for split in splits])
+    assert np.unique(cells).size == cells.size
+    for split, least in zip(splits, (3, 1, 1), strict=True):
+        assert np.bincount(split.users, minlength=CONFIG.users).min() >= least
+        assert 0 <= split.items.min() and split.items.max() < CONFIG.items
+    held_out = len(dataset.validation) + len(dataset.test)
+    assert 0.1 < held_out / cells.size < 0.3
+    assert abs(cells.size / CONFIG.users - CONFIG.mean_interactions) < 1
+
+
+def test_consistent_users_follow_clusters_and_diverse_ones_styles_as_loyally_as_asked():
+    config = dataclasses.replace(CONFIG, items=1000, loyalty=0.7, popularity_exponent=0.0)
+    dataset, truth = make_dataset(config)
+    users, items = dataset.train.users, dataset.train.items
+    for group, trait, other in (
+        (truth.user_consistent, truth.item_cluster, truth.item_style),
+        (~truth.user_consistent, truth.item_style, truth.item_cluster),
+    ):
+        chosen = group[users]
+        liked = trait[items[chosen]] == truth.user_preference[users[chosen]]
+        # By chance one of eight others follows too.
+        assert np.mean(liked) == pytest.approx(0.7 + 0.3 / 8, abs=0.05)
+        assert np.mean(other[items[chosen]] == truth.user_preference[users[chosen]]) < 0.2
+
+
+def test_features_show_clusters_and_not_styles():
+    dataset, truth = make_dataset(CONFIG)
+    for features in dataset.features.values():
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        similarity = unit @ unit.T
+        different = ~np.eye(CONFIG.items, dtype=bool)
+        same_cluster = (truth.item_cluster[:, None] == truth.item_cluster) & different
+        same_style = (truth.item_style[:, None] == truth.item_style) & different
+        assert similarity[same_cluster].mean() > 0.4
+        assert abs(similarity[same_style].mean() - similarity[different].mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"users": 1, "items": 10, "clusters": 1, "styles": 1},
+        {"clusters": 1000, "styles": 1000},
+        {"loyalty": 1.0, "popularity_exponent": 5.0},
+        {"mean_interactions": 500.0},
+    ],
+)
+def test_extreme_configurations_give_valid_data(extreme):
+    config = dataclasses.replace(CONFIG, **extreme)
+    dataset, _ = make_dataset(config)
+    assert min(len(dataset.split(name)) for name in ("train", "validation", "test")) >= config.users
+    lengths = np.bincount(dataset.train.users)
+    assert lengths.max() <= config.items // 2
+    assert all(np.isfinite(x).all() for x in dataset.features.values())
 
 
 @pytest.mark.parametrize("modalities", [{}, {"sound": 3}, {"a": 2, "b": 4, "c": 6}])
@@ -81,7 +129,18 @@ def test_an_existing_folder_is_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"users": 0}, {"items": 3}, {"consistent_share": 1.5}, {"loyalty": -0.1}, {"mean_interactions": 2}]
+    "wrong",
+    [
+        {"users": 0},
+        {"items": 3},
+        {"clusters": 0},
+        {"styles": -1},
+        {"consistent_share": 1.5},
+        {"consistent_share": float("nan")},
+        {"loyalty": -0.1},
+        {"mean_interactions": 2},
+        {"modalities": {"image": 4, "text": 0}},
+    ],
 )
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ValueError, match="at least|must lie"):

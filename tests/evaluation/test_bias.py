@@ -8,7 +8,9 @@ import pytest
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
-from isolator_jax.evaluation import consistency_groups, evaluate, rho, ucbias
+from isolator_jax.data import Interactions
+from isolator_jax.evaluation import consistency_groups, evaluate, mean_recall, rho, ucbias, users_to_validate
+from isolator_jax.evaluation.bias import nan_mean
 
 NAN = float("nan")
 
@@ -36,6 +38,22 @@ def test_groups_have_the_asked_share_of_the_defined_users(percent):
 def test_impossible_shares_are_refused(percent):
     with pytest.raises(ValueError, match="1 to 50"):
         consistency_groups(np.ones(10), percent)
+
+
+def test_too_few_or_no_defined_users_make_empty_groups():
+    for c in (np.full(4, NAN), np.array([0.1, NAN, 0.2, 0.3, 0.4])):
+        groups = consistency_groups(c, 20)
+        assert not groups.consistent.any() and not groups.diverse.any()
+        assert math.isnan(ucbias(np.ones(c.size), np.arange(c.size), groups))
+    halves = consistency_groups(np.array([0.3, 0.1, 0.2]), 50)
+    assert halves.consistent.tolist() == [True, False, False] and halves.diverse.tolist() == [False, True, False]
+
+
+def test_nan_mean_leaves_out_nan_and_adds_in_float64():
+    assert nan_mean(np.array([1.0, NAN, 4.0])) == 2.5
+    assert math.isnan(nan_mean(np.array([NAN])))
+    many = np.full(2**25, np.float32(0.1))
+    assert nan_mean(many) == pytest.approx(np.float64(np.float32(0.1)), rel=1e-12)
 
 
 def test_ucbias_is_the_difference_of_group_means_over_users_with_a_value():
@@ -98,3 +116,23 @@ def test_evaluation_equals_plain_numpy_on_every_metric(small_dataset):
     }
     for name, value in expected.items():
         assert result.metrics[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_users_without_training_or_held_out_items_are_left_out():
+    train = Interactions.from_pairs(np.array([0, 0, 1, 3]), np.array([0, 1, 2, 3]))
+    test = Interactions.from_pairs(np.array([0, 2, 3]), np.array([2, 0, 4]))
+    histories, truth = train.histories(4), test.histories(4)
+    # Everyone likes the low ids best: user 0 finds item 2 at rank 1, user 3 finds item 4 at rank 4.
+    encoded = Encoded(np.ones((4, 1), np.float32), np.arange(5, 0, -1, dtype=np.float32)[:, None])
+    result = evaluate(encoded, histories, truth, {"vanilla": scoring.vanilla()}, None, ks=(1, 4))["vanilla"]
+    assert result.users.tolist() == [0, 1, 3]
+    assert result.lists[:, :4].tolist() == [[2, 3, 4, -1], [0, 1, 3, 4], [0, 1, 2, 4]]
+    np.testing.assert_array_equal(result.per_user["recall@1"], [1, NAN, 0])
+    np.testing.assert_array_equal(result.per_user["recall@4"], [1, NAN, 1])
+    assert result.metrics["recall@1"] == 0.5 and result.metrics["recall@4"] == 1
+    assert result.metrics["ndcg@4"] == pytest.approx((1 + 1 / math.log2(5)) / 2, abs=1e-6)
+    assert result.metrics["map@4"] == pytest.approx((1 + 1 / 4) / 2, abs=1e-6)
+    assert "rho" not in result.metrics and "ucbias@20" not in result.metrics
+    users = users_to_validate(histories, truth)
+    assert np.asarray(users).tolist() == [0, 3]
+    assert mean_recall(encoded, users, histories, truth, k=1) == 0.5

@@ -2,10 +2,11 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isolator_jax import scoring
@@ -37,6 +38,8 @@ def brute_force(scores, sets, k):
     return np.array(lists)
 
 
+# Chunk sizes are static: every example compiles.
+@settings(max_examples=15)
 @given(st.integers(0, 50), st.integers(1, U + 3), st.integers(1, I + 3), st.integers(1, I + 4))
 def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(seed, user_chunk, item_chunk, k):
     users, items, sets, histories, _ = make_problem(seed)
@@ -49,6 +52,41 @@ def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(s
     filled = np.asarray(lists) != NO_ITEM
     np.testing.assert_array_equal(np.asarray(keys)[filled], scores[np.nonzero(filled)[0], np.asarray(lists)[filled]])
     assert np.isneginf(np.asarray(keys)[~filled]).all()
+
+
+def test_zeros_of_either_sign_are_ties():
+    histories = Histories.from_pairs(np.array([0]), np.array([2]), 2)
+    items = np.array([[-1.0], [1.0], [-1.0], [1.0]], np.float32)
+    for chunk in (1, 3, 4):
+        lists, keys = top_k_lists(
+            jnp.zeros((2, 1)), items, jnp.arange(2), histories, {"f": scoring.vanilla().key}, k=4, item_chunk=chunk
+        )["f"]
+        np.testing.assert_array_equal(lists, [[0, 1, 3, NO_ITEM], [0, 1, 2, 3]])
+        assert not np.signbit(keys)[1].any()
+
+
+def test_nobody_to_rank_for_gives_no_lists():
+    users, items, _, histories, _ = make_problem()
+    nobody = jnp.zeros(0, jnp.int32)
+    lists, keys = top_k_lists(users, items, nobody, histories, {"f": scoring.vanilla().key}, k=4)["f"]
+    assert lists.shape == keys.shape == (0, 4)
+
+
+def test_users_with_every_item_get_empty_lists_and_many_items_one_chunk_at_a_time():
+    everything = Histories.from_pairs(np.repeat([0, 1], [3, 1]), np.array([0, 1, 2, 1]), 2)
+    lists, keys = top_k_lists(
+        jnp.ones((2, 1)), jnp.ones((3, 1)), jnp.arange(2), everything, {"f": scoring.vanilla().key}, k=2, item_chunk=1
+    )["f"]
+    np.testing.assert_array_equal(lists, [[NO_ITEM, NO_ITEM], [0, 2]])
+    np.testing.assert_array_equal(keys, [[-np.inf, -np.inf], [1, 1]])
+
+
+def test_scores_are_multiplied_in_full_precision_on_accelerators():
+    users, items, _, histories, _ = make_problem()
+    rank = jax.jit(lambda u, i, h: top_k_lists(u, i, jnp.arange(U), h, {"f": scoring.vanilla().key}, k=4))
+    traced = rank.trace(users, items, histories)
+    for platform in ("cuda", "tpu"):
+        assert "precision = [HIGHEST, HIGHEST]" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.parametrize("fusion", ["mean", "per_modality"])
@@ -101,13 +139,19 @@ def test_hits_are_list_items_in_the_truth_and_padding_never_hits():
     np.testing.assert_array_equal(list_hits(lists, truth, jnp.arange(3)), expected)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10))
-def test_metrics_equal_their_definitions(seed, k):
+COMPILED = {name: jax.jit(function, static_argnums=2) for name, function in METRICS.items()}
+
+
+@pytest.mark.parametrize("k", [1, 4, 10])
+@given(seed=st.integers(0, 10**6), density=st.sampled_from([0.0, 0.4, 1.0]))
+def test_metrics_equal_their_definitions(k, seed, density):
     rng = np.random.default_rng(seed)
-    hits = rng.random((6, 10)) < 0.4
+    hits = rng.random((6, 10)) < density
     relevant = hits.sum(axis=1) + rng.integers(0, 3, size=6)
-    for name, function in METRICS.items():
-        values = np.asarray(function(jnp.asarray(hits), jnp.asarray(relevant), k))
+    hits[0], relevant[0] = False, 0
+    for name, function in COMPILED.items():
+        values = np.asarray(function(hits, relevant, k))
+        assert np.isnan(values[0])
         for row, count, value in zip(hits[:, :k], relevant, values, strict=True):
             if count == 0:
                 assert math.isnan(value)
