@@ -1,8 +1,8 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back.
 
 A run folder holds `config.json` (the resolved configuration and the data's fingerprint),
-`metrics.jsonl` (a line an epoch), `checkpoints/`, and at the end `report.json` and
-`report.md`.
+`metrics.jsonl` (a line an epoch), `checkpoints/`, `cache/` (nearest-neighbour lists, where the
+backbone needs them), and at the end `report.json` and `report.md`.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import optax
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.cache import cached_nearest_neighbours
 from isolator_jax.config import EXTENDABLE, RunConfig
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
@@ -135,6 +136,7 @@ def train_run(
     run_dir: str | Path,
     *,
     checkpoint_every: Callable[[EpochRecord], bool],
+    cache_dir: str | Path | None = None,
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
@@ -145,6 +147,7 @@ def train_run(
       run_dir: the run folder; made if missing.
       checkpoint_every: whether to save a checkpoint after an epoch; the final state is
         always saved. When checkpoints are made does not change the result.
+      cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
       on_epoch: called after each epoch.
 
     Returns:
@@ -156,8 +159,7 @@ def train_run(
     """
     run_dir = Path(run_dir)
     _claim_folder(run_dir, config, problem)
-    backbone = get_backbone(config.backbone)
-    inputs = backbone.prepare(problem.dataset, config.hyperparameters)
+    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
     state = initial_state(config, problem)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         saved = checkpoints.latest_epoch()
@@ -216,13 +218,21 @@ def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
     problem = make_problem(config, load_dataset(config))
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
-    inputs = get_backbone(config.backbone).prepare(problem.dataset, config.hyperparameters)
+    inputs = prepare_inputs(config, problem.dataset, run_dir / "cache")
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         epoch = checkpoints.latest_epoch()
         if epoch is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         state = checkpoints.restore(epoch, initial_state(config, problem))
     return config, problem, encode(config, inputs, state.best_params), int(state.best_epoch)
+
+
+def prepare_inputs(config: RunConfig, dataset: Dataset, cache_dir: str | Path) -> Any:
+    """The backbone's graphs and features; nearest-neighbour lists are kept in `cache_dir`."""
+    backbone = get_backbone(config.backbone)
+    if backbone.uses_neighbours:
+        return backbone.prepare(dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
+    return backbone.prepare(dataset, config.hyperparameters)
 
 
 def encode(config: RunConfig, inputs: Any, params: Any) -> Encoded:
