@@ -11,7 +11,6 @@ command on an interrupted run folder resumes it.
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 
 from absl import flags
@@ -67,20 +66,14 @@ def _train(config: RunConfig, problem: Problem, run_dir: Path, cache_dir: Path |
             bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
             bar.update(record.epoch - bar.n)
 
-        return train_run(config, problem, run_dir, checkpoint_every=_time_to_save(), cache_dir=cache_dir, on_epoch=show)
-
-
-def _time_to_save():
-    last = time.monotonic()
-
-    def due(record: EpochRecord) -> bool:
-        nonlocal last
-        if time.monotonic() - last < _CHECKPOINT_SECONDS.value:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
+        return train_run(
+            config,
+            problem,
+            run_dir,
+            checkpoint_every=cli.time_to_save(_CHECKPOINT_SECONDS.value),
+            cache_dir=cache_dir,
+            on_epoch=show,
+        )
 
 
 if __name__ == "__main__":

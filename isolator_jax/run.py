@@ -7,7 +7,7 @@ backbone needs them), and at the end `report.json` and `report.md`.
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ def train_run(
     *,
     checkpoint_every: Callable[[EpochRecord], bool],
     cache_dir: str | Path | None = None,
+    splits: Sequence[str] = ("validation", "test"),
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
@@ -148,6 +149,7 @@ def train_run(
       checkpoint_every: whether to save a checkpoint after an epoch; the final state is
         always saved. When checkpoints are made does not change the result.
       cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+      splits: which splits the report evaluates the best epoch on.
       on_epoch: called after each epoch.
 
     Returns:
@@ -192,7 +194,7 @@ def train_run(
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
     encoded = encode(config, inputs, state.best_params)
-    for split in ("validation", "test"):
+    for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
     write_report(run_dir, report)
@@ -213,18 +215,31 @@ def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
       DataError: the data is no longer readable.
     """
     run_dir = Path(run_dir)
-    saved = _read_config(run_dir)
+    saved = read_config(run_dir)
     config = RunConfig.from_dict(saved["config"])
     problem = make_problem(config, load_dataset(config))
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
-    inputs = prepare_inputs(config, problem.dataset, run_dir / "cache")
+    encoded, best_epoch = best_embeddings(config, problem, run_dir)
+    return config, problem, encoded, best_epoch
+
+
+def best_embeddings(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, cache_dir: str | Path | None = None
+) -> tuple[Encoded, int]:
+    """The embeddings of a trained run's best epoch, and that epoch.
+
+    Raises:
+      RunError: no checkpoint in the folder.
+    """
+    run_dir = Path(run_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         epoch = checkpoints.latest_epoch()
         if epoch is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         state = checkpoints.restore(epoch, initial_state(config, problem))
-    return config, problem, encode(config, inputs, state.best_params), int(state.best_epoch)
+    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
+    return encode(config, inputs, state.best_params), int(state.best_epoch)
 
 
 def prepare_inputs(config: RunConfig, dataset: Dataset, cache_dir: str | Path) -> Any:
@@ -297,7 +312,7 @@ def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
     """Makes the folder a run of this configuration, or checks that it is one."""
     wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
-        saved = _read_config(run_dir)
+        saved = read_config(run_dir)
         different = [
             f"{name} was {saved['config'].get(name)!r}, now {value!r}"
             for name, value in wanted["config"].items()
@@ -315,7 +330,12 @@ def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
     write_json(run_dir / "config.json", wanted)
 
 
-def _read_config(run_dir: Path) -> dict[str, Any]:
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """A run folder's `config.json`: `config` and `data_fingerprint`.
+
+    Raises:
+      RunError: not a run folder, or the file cannot be read.
+    """
     path = run_dir / "config.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
