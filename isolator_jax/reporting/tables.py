@@ -31,7 +31,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[
     """
     columns = [column for column in columns if any(column in values for values in metrics.values())]
     rows = [
-        [STRATEGY_NAMES.get(name, name), *(_cell(values.get(column)) for column in columns)]
+        [STRATEGY_NAMES.get(name, name), *(format_value(values.get(column)) for column in columns)]
         for name, values in metrics.items()
     ]
     headers = ["", *(COLUMNS.get(column, column) for column in columns)]
@@ -75,11 +75,12 @@ def statistics_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return tabulate(cells, keys, tablefmt="github", disable_numparse=True)
 
 
-def _cell(value: float | None) -> str:
+def format_value(value: float | None) -> str:
+    """Four decimals; a dash where undefined (None or NaN)."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _statistic(key: str, value: Any) -> str:
     if key == "sparsity" and value is not None:
         return f"{100 * value:.3f}%"
-    return _cell(value) if value is None or isinstance(value, float) else str(value)
+    return format_value(value) if value is None or isinstance(value, float) else str(value)
