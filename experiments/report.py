@@ -68,8 +68,9 @@ def main(*run_dirs: str) -> None:
             read_report(folder / "vanilla")
         if _USER.value is not None:
             _find_user(config, load_dataset(config), _USER.value)
-    names = _names(folders)
-    runs = [_view(folder, name, _USER.value) for folder, name in zip(tqdm(folders, unit="run", disable=None), names, strict=True)]
+    named = zip(folders, _names(folders), strict=True)
+    shown = tqdm(named, total=len(folders), unit="run", disable=None)
+    runs = [_view(folder, name, _USER.value) for folder, name in shown]
     write_text(_OUTPUT.value, report_page(runs))
     print(f"Written: {_OUTPUT.value}")
 
@@ -151,11 +152,11 @@ def _settings_metrics(problem: Problem, encoded: Encoded) -> dict[str, np.ndarra
     """Validation metrics of U-ISOLATOR under the whole grid, each `[A, B, J]`."""
     shape = (len(ALPHAS), len(BETAS), len(IOTAS))
     metrics = {"recall@20": np.empty(shape), "ucbias@20": np.empty(shape)}
-    for place in np.ndindex(shape):
-        u = u_isolator(ALPHAS[place[0]], BETAS[place[1]], IOTAS[place[2]])
-        result = evaluate_problem(problem, encoded, "validation", {"u": u}, ks=(LIST_LENGTH,))["u"]
+    for i, j in np.ndindex(shape[:2]):
+        strategies = {str(iota): u_isolator(ALPHAS[i], BETAS[j], iota) for iota in IOTAS}
+        results = evaluate_problem(problem, encoded, "validation", strategies, ks=(LIST_LENGTH,))
         for name, values in metrics.items():
-            values[place] = result.metrics[name]
+            values[i, j] = [result.metrics[name] for result in results.values()]
     return metrics
 
 

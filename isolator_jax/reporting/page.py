@@ -228,8 +228,9 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
     rows = [(*labels[point], *points[point]) for point in front[::-1]]
     description = (
         f"Scatter plot of validation Recall@20 against UCBias@20 of {run.name} under {settings.recall.size} "
-        f"settings of U-ISOLATOR: Recall@20 from {settings.recall.min():.4f} to {settings.recall.max():.4f}, UCBias@20 from "
-        f"{settings.ucbias.min():.4f} to {settings.ucbias.max():.4f}; {len(rows)} points are on the Pareto front."
+        f"settings of U-ISOLATOR: Recall@20 from {settings.recall.min():.4f} to {settings.recall.max():.4f}, "
+        f"UCBias@20 from {settings.ucbias.min():.4f} to {settings.ucbias.max():.4f}; "
+        f"{len(rows)} points are on the Pareto front."
     )
     return {"figure": _svg(figure, name, description), "front": rows, "count": settings.recall.size}
 
