@@ -6,6 +6,7 @@ Ito's, which people with any common colour blindness tell apart, and none is the
 `to_svg` makes a figure part of an HTML page; `Figure.savefig` writes it to a file.
 """
 
+import functools
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -84,11 +85,11 @@ class Interval(NamedTuple):
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Runs a drawing function under `STYLE` and leaves matplotlib's settings as they were."""
 
+    @functools.wraps(draw)
     def drawn(*arguments, **options) -> Figure:
         with matplotlib.rc_context(STYLE):
             return draw(*arguments, **options)
 
-    drawn.__name__, drawn.__doc__ = draw.__name__, draw.__doc__
     return drawn
 
 
@@ -262,7 +263,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 def _mark(axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
     label = STRATEGY_NAMES[strategy]
-    axes.scatter(x, y, size, look.colour, look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)
+    axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)
 
 
 def _legend_once(axes) -> None:
