@@ -46,6 +46,9 @@ STYLE = {
     "hatch.linewidth": 0.6,
 }
 
+# A legend outside the axes, at their right.
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+
 
 class Look(NamedTuple):
     """How a strategy is drawn."""
@@ -59,7 +62,7 @@ LOOKS = {
     "vanilla": Look(BLACK, "o", ""),
     "u_without_training_strategy": Look(GREEN, "v", "xxx"),
     "training_strategy": Look(SKY, "s", "///"),
-    "d": Look(BLUE, "^", "..."),
+    "d": Look(BLUE, "^", "---"),
     "u": Look(VERMILLION, "D", "\\\\\\"),
 }
 
@@ -128,10 +131,13 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
             axes.plot(*zip(first, place, strict=True), color=GREY, linewidth=0.8, zorder=1)
             _mark(axes, strategy, *place)
         if len(runs) > 1:
-            axes.annotate(name, first, (6, 6), textcoords="offset points", fontsize=8)
+            label = axes.annotate(name, first, (6, 6), textcoords="offset points", fontsize=8, zorder=5)
+            label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xlabel="ρ, average content similarity of the lists", ylabel="Recall@20")
     axes.margins(0.12)
-    _legend_once(axes)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    names = [name for name in (STRATEGY_NAMES[strategy] for strategy in LOOKS) if name in handles]
+    axes.legend([handles[name] for name in names], names, **BESIDE)
     return figure
 
 
@@ -139,7 +145,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
 def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
     """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5)."""
     strategies = [name for name in LOOKS if any(name in bars for bars in runs.values())]
-    figure = Figure((max(6.0, 1.5 + 0.5 * len(strategies) * len(runs)), 4.0), layout="constrained")
+    figure = Figure((max(6.0, 1.5 + 0.3 * len(strategies) * len(runs)), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(strategies)
     for place, strategy in enumerate(strategies):
@@ -188,7 +194,7 @@ def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 5
     defined = ~np.isnan(consistency)
     between = defined & ~groups.diverse & ~groups.consistent
     parts = [
-        ("Content-Diverse", groups.diverse, SKY, "..."),
+        ("Content-Diverse", groups.diverse, SKY, "---"),
         ("between", between, "#D0D0D0", ""),
         ("Content-Consistent", groups.consistent, ORANGE, "///"),
     ]
@@ -237,7 +243,7 @@ def trade_off(
     gains, costs = front.T
     axes.plot(costs, gains, color=BLACK, linewidth=1.2, linestyle=":", label="Pareto front", zorder=1)
     axes.set(xlabel="UCBias@20 (lower is better)", ylabel="Recall@20 (higher is better)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(**BESIDE)
     return figure
 
 
@@ -264,10 +270,3 @@ def _mark(axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
     label = STRATEGY_NAMES[strategy]
     axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)
-
-
-def _legend_once(axes) -> None:
-    """A legend with each label once, strategies in the order of `LOOKS`."""
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    names = [STRATEGY_NAMES[name] for name in LOOKS if STRATEGY_NAMES[name] in handles]
-    axes.legend([handles[name] for name in names], names)

@@ -107,7 +107,7 @@ def folder(tmp_path_factory):
     options = {"data_dir": str(folder), "max_epochs": 4, "hparams": {"learning_rate": 0.01}}
     train(RunConfig("vbpr", dataset="made", **options), folder / "run")
     train(RunConfig("vbpr", dataset="made", training_strategy=False, **options), folder / "run" / "vanilla")
-    train(RunConfig("lightgcn", dataset="bare", training_strategy=False, **options), folder / "bare-run")
+    train(RunConfig("mfbpr", dataset="bare", training_strategy=False, **options), folder / "bare-run")
     return folder
 
 
