@@ -15,8 +15,8 @@ import pandas as pd
 from absl import flags
 
 from experiments import cli
+from experiments.ids import original_ids
 from isolator_jax.config import ConfigError
-from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
 from isolator_jax.run import load_run, strategies_of
@@ -44,8 +44,8 @@ def main() -> None:
     if _STRATEGY.value not in strategies:
         raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
     strategy = strategies[_STRATEGY.value]
-    user_ids = _original_ids(config, "userID", problem.dataset.num_users)
-    item_ids = _original_ids(config, "itemID", problem.dataset.num_items)
+    user_ids = original_ids(config, "userID", problem.dataset.num_users)
+    item_ids = original_ids(config, "itemID", problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
     items, keys = top_k_lists(
         encoded.users,
@@ -70,14 +70,6 @@ def main() -> None:
     )
     write_atomically(output, lambda draft: WRITERS[output.suffix](table, draft))
     print(f"Written: {output} ({len(users)} users, {len(table)} recommendations)")
-
-
-def _original_ids(config, column: str, count: int) -> np.ndarray:
-    """`[count]` original ids, or the dataset's own where there is no mapping."""
-    mapping = None
-    if config.dataset is not None:
-        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
-    return np.arange(count) if mapping is None else mapping
 
 
 def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

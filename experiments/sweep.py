@@ -27,7 +27,7 @@ from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.run import Problem, RunError, best_embeddings, load_dataset, make_problem, read_config, train_run
+from isolator_jax.run import Problem, RunError, load_dataset, load_model, make_problem, read_config, train_run
 from isolator_jax.training import EpochRecord, FitState
 
 flags.adopt_module_key_flags(run_flags)
@@ -145,7 +145,7 @@ def _run_trial(
             splits=("validation",),
             on_epoch=show,
         )
-        encoded, _ = best_embeddings(trial, problem, folder, cache_dir=cache_dir)
+        encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
         rows = search.trial_rows(trial, report, problem, encoded, settings)
         write_atomically(folder / "validation.parquet", lambda draft: rows.to_parquet(draft, index=False))
         return rows

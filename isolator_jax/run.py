@@ -167,7 +167,7 @@ def train_run(
         saved = checkpoints.latest_epoch()
         if saved is not None:
             state = checkpoints.restore(saved, state)
-        metrics = _MetricsFile(run_dir / "metrics.jsonl", last_epoch=saved or 0)
+        metrics = _MetricsFile(run_dir, last_epoch=saved or 0)
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
             metrics.append(record)
@@ -214,25 +214,25 @@ def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
       RunError: not a run folder, no checkpoint in it, or the data has changed since.
       DataError: the data is no longer readable.
     """
+    config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
+    problem = make_problem(config, load_dataset(config))
+    return config, problem, *load_model(run_dir, problem)
+
+
+def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path | None = None) -> tuple[Encoded, int]:
+    """Reads a run's model back on a problem that is already made: embeddings of its best epoch, and that epoch.
+
+    Args:
+      cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+
+    Raises:
+      RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
+    """
     run_dir = Path(run_dir)
     saved = read_config(run_dir)
     config = RunConfig.from_dict(saved["config"])
-    problem = make_problem(config, load_dataset(config))
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
-    encoded, best_epoch = best_embeddings(config, problem, run_dir)
-    return config, problem, encoded, best_epoch
-
-
-def best_embeddings(
-    config: RunConfig, problem: Problem, run_dir: str | Path, *, cache_dir: str | Path | None = None
-) -> tuple[Encoded, int]:
-    """The embeddings of a trained run's best epoch, and that epoch.
-
-    Raises:
-      RunError: no checkpoint in the folder.
-    """
-    run_dir = Path(run_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         epoch = checkpoints.latest_epoch()
         if epoch is None:
@@ -248,6 +248,36 @@ def prepare_inputs(config: RunConfig, dataset: Dataset, cache_dir: str | Path) -
     if backbone.uses_neighbours:
         return backbone.prepare(dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
     return backbone.prepare(dataset, config.hyperparameters)
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The report of a finished run, as `train_run` returned it but with None for NaN.
+
+    Raises:
+      RunError: not a run folder, or the run is not finished.
+    """
+    run_dir = Path(run_dir)
+    read_config(run_dir)
+    if not (run_dir / "report.json").is_file():
+        raise RunError(
+            f"{run_dir}: the run is not finished, it has no report.json; "
+            "give its experiments.train command again to finish it"
+        )
+    return _read_json(run_dir / "report.json")
+
+
+def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
+    """The epochs of a run's `metrics.jsonl`, up to a line that a kill cut short; none where there is no file."""
+    path = Path(run_dir) / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(EpochRecord(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            break  # later epochs are trained again
+    return records
 
 
 def encode(config: RunConfig, inputs: Any, params: Any) -> Encoded:
@@ -336,11 +366,14 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     Raises:
       RunError: not a run folder, or the file cannot be read.
     """
-    path = run_dir / "config.json"
+    if not (run_dir / "config.json").is_file():
+        raise RunError(f"{run_dir} is not a run folder: it has no config.json")
+    return _read_json(run_dir / "config.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{run_dir} is not a run folder: it has no config.json") from None
     except (OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from None
 
@@ -348,10 +381,10 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 class _MetricsFile:
     """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from."""
 
-    def __init__(self, path: Path, last_epoch: int):
-        self._path = path
-        self._records = [record for record in self._read() if record.epoch <= last_epoch]
-        write_text(path, "".join(self._line(record) for record in self._records))
+    def __init__(self, run_dir: Path, last_epoch: int):
+        self._path = run_dir / "metrics.jsonl"
+        self._records = [record for record in read_metrics(run_dir) if record.epoch <= last_epoch]
+        write_text(self._path, "".join(self._line(record) for record in self._records))
 
     def append(self, record: EpochRecord) -> None:
         self._records.append(record)
@@ -365,17 +398,6 @@ class _MetricsFile:
             "train": float(np.median([record.train_seconds for record in records])),
             "validation": float(np.median([record.validation_seconds for record in records])),
         }
-
-    def _read(self) -> list[EpochRecord]:
-        if not self._path.is_file():
-            return []
-        records = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(EpochRecord(**json.loads(line)))
-            except (json.JSONDecodeError, TypeError):
-                break  # a line cut short by a kill; later epochs are trained again
-        return records
 
     @staticmethod
     def _line(record: EpochRecord) -> str:

@@ -16,8 +16,9 @@ import pandas as pd
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.config import RunConfig
-from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings, holm, paired_test
-from isolator_jax.run import Problem, best_embeddings, evaluate_problem
+from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.run import Problem, evaluate_problem, load_model
 
 CHOSEN_BY = "recall@20"
 
@@ -150,7 +151,7 @@ def test_chosen(
     results, per_user = [], {}
     for row in chosen.to_dict("records"):
         folders = [folder for folder, trial in trials.items() if _is_of(trial, row, grid)]
-        evaluations = [_evaluate_on_test(trials[folder], row, problem, folder, cache_dir) for folder in folders]
+        evaluations = [_evaluate_on_test(row, problem, folder, cache_dir) for folder in folders]
         metrics = pd.DataFrame([evaluation.metrics for evaluation in evaluations])
         per_user[row["strategy"]] = np.mean([evaluation.per_user[CHOSEN_BY] for evaluation in evaluations], axis=0)
         results.append(
@@ -181,13 +182,11 @@ def _is_of(trial: RunConfig, row: Mapping[str, Any], grid: Sequence[str]) -> boo
     )
 
 
-def _evaluate_on_test(
-    trial: RunConfig, row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path
-) -> Evaluation:
+def _evaluate_on_test(row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path) -> Evaluation:
     strategy = {
         "vanilla": scoring.vanilla,
         "training_strategy": lambda: scoring.training_strategy(row["gamma"]),
         "d": scoring.d_isolator,
     }.get(row["strategy"], lambda: scoring.u_isolator(*(row[name] for name in INFERENCE)))()
-    encoded, _ = best_embeddings(trial, problem, folder, cache_dir=cache_dir)
+    encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
     return evaluate_problem(problem, encoded, "test", {"chosen": strategy})["chosen"]

@@ -14,8 +14,11 @@ from isolator_jax.run import (
     RunError,
     evaluate_problem,
     load_dataset,
+    load_model,
     load_run,
     make_problem,
+    read_metrics,
+    read_report,
     strategies_of,
     train_run,
 )
@@ -91,6 +94,36 @@ def test_the_report_is_what_is_on_disk_and_what_evaluation_reads_back(data, tmp_
     assert epoch == report["best_epoch"]
     for name, result in results.items():
         assert result.metrics == report["test"][name]
+
+
+def test_reports_and_metrics_are_read_back_from_finished_runs_only(data, tmp_path):
+    report = start(configure(data, max_epochs=2), tmp_path / "run")
+    assert read_report(tmp_path / "run") == report
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "lo')  # as a kill leaves it
+    assert [record.epoch for record in read_metrics(tmp_path / "run")] == [1, 2]
+    (tmp_path / "run" / "report.json").write_text('{"conf')
+    with pytest.raises(RunError, match="report.json: cannot be read"):
+        read_report(tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    with pytest.raises(RunError, match="not finished"):
+        read_report(tmp_path / "run")
+    with pytest.raises(RunError, match="not a run folder"):
+        read_report(tmp_path / "absent")
+
+
+def test_the_model_of_a_twin_is_read_on_the_problem_of_its_run(data, tmp_path):
+    start(configure(data), tmp_path / "run")
+    start(configure(data, training_strategy=False), tmp_path / "plain")
+    _, problem, *_ = load_run(tmp_path / "run")
+    *_, expected, best_epoch = load_run(tmp_path / "plain")
+    encoded, epoch = load_model(tmp_path / "plain", problem)
+    assert epoch == best_epoch
+    np.testing.assert_array_equal(encoded.users, expected.users)
+    np.testing.assert_array_equal(encoded.items, expected.items)
+    other = make_problem(configure(data, modalities=("text",)), load_dataset(configure(data, modalities=("text",))))
+    with pytest.raises(RunError, match="dataset has changed"):
+        load_model(tmp_path / "plain", other)
 
 
 def test_plain_training_reports_vanilla_and_u_without_the_training_strategy(data, tmp_path):

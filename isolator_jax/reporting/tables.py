@@ -31,7 +31,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[
     """
     columns = [column for column in columns if any(column in values for values in metrics.values())]
     rows = [
-        [STRATEGY_NAMES.get(name, name), *(_cell(values.get(column)) for column in columns)]
+        [STRATEGY_NAMES.get(name, name), *(format_value(values.get(column)) for column in columns)]
         for name, values in metrics.items()
     ]
     headers = ["", *(COLUMNS.get(column, column) for column in columns)]
@@ -82,7 +82,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             [
                 STRATEGY_NAMES[row["strategy"]],
                 ", ".join(searched + inference),
-                _cell(row["validation recall@20"]),
+                format_value(row["validation recall@20"]),
                 *(_mean_cell(row["mean"][column], row["deviation"][column]) for column in COLUMNS),
                 f"{row['p']:.2g}" if "p" in row else "",
             ]
@@ -113,15 +113,16 @@ def statistics_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return tabulate(cells, keys, tablefmt="github", disable_numparse=True)
 
 
-def _cell(value: float | None) -> str:
+def format_value(value: float | None) -> str:
+    """Four decimals; a dash where undefined (None or NaN)."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _mean_cell(mean: float, deviation: float) -> str:
-    return _cell(mean) if math.isnan(deviation) else f"{_cell(mean)} ± {deviation:.4f}"
+    return format_value(mean) if math.isnan(deviation) else f"{format_value(mean)} ± {deviation:.4f}"
 
 
 def _statistic(key: str, value: Any) -> str:
     if key == "sparsity" and value is not None:
         return f"{100 * value:.3f}%"
-    return _cell(value) if value is None or isinstance(value, float) else str(value)
+    return format_value(value) if value is None or isinstance(value, float) else str(value)

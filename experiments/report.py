@@ -1,0 +1,206 @@
+"""Writes one self-contained HTML page about one or several runs: tables, figures, a user's lists.
+
+  python -m experiments.report runs/first --output=report.html
+  python -m experiments.report runs/vbpr-baby runs/mgcn-baby --output=baby.html --user=17
+
+Each run folder is one that experiments.train has finished; its `vanilla` subfolder, where it
+has one, gives the Vanilla rows. The page needs no network and no scripts. The figures need
+matplotlib and jinja2: pip install -e '.[plots]'.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli
+from experiments.ids import original_ids
+from isolator_jax.backbones import Encoded
+from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.data import Dataset
+from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
+from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.files import write_text
+from isolator_jax.run import (
+    Problem,
+    evaluate_problem,
+    load_dataset,
+    load_model,
+    load_run,
+    read_metrics,
+    read_report,
+    strategies_of,
+)
+
+try:
+    from isolator_jax.reporting.figures import LOOKS, Curve, Interval
+    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsView, UserExample, report_page
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'")
+
+_OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
+_USER = flags.DEFINE_string(
+    "user", None, "Id of the user whose lists are shown. Default: one with test items and a history of median length."
+)
+
+LIST_LENGTH = 20
+LISTS = ("vanilla", "d", "u")
+
+
+def main(*run_dirs: str) -> None:
+    folders = [Path(run_dir) for run_dir in run_dirs]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("a RUN_DIR is given twice; give each once")
+    # What can be wrong is found before the first run is evaluated.
+    for folder in folders:
+        config = RunConfig.from_dict(read_report(folder)["config"])
+        if (folder / "vanilla").is_dir():
+            read_report(folder / "vanilla")
+        if _USER.value is not None:
+            _find_user(config, load_dataset(config), _USER.value)
+    named = zip(folders, _names(folders), strict=True)
+    shown = tqdm(named, total=len(folders), unit="run", disable=None)
+    runs = [_view(folder, name, _USER.value) for folder, name in shown]
+    write_text(_OUTPUT.value, report_page(runs))
+    print(f"Written: {_OUTPUT.value}")
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have the same name."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _view(folder: Path, name: str, user: str | None) -> RunView:
+    """Reads a run back and evaluates what its report does not hold."""
+    config, problem, encoded, _ = load_run(folder)
+    content = problem.content
+    reports, curves, results = [read_report(folder)], [_curve(folder, config)], _evaluate(problem, config, encoded)
+    plain_folder = folder / "vanilla"
+    if plain_folder.is_dir():
+        reports.append(read_report(plain_folder))
+        plain = RunConfig.from_dict(reports[1]["config"])
+        curves.append(_curve(plain_folder, plain))
+        results |= _evaluate(problem, plain, load_model(plain_folder, problem)[0])
+    has_groups = content is not None and not np.isnan(content.consistency).all()
+    groups = consistency_groups(content.consistency) if has_groups else None
+    return RunView(
+        name=name,
+        data=problem.dataset.fingerprint(),
+        report=reports[0],
+        metrics={split: _metrics(reports, split) for split in SPLITS},
+        curves=curves,
+        ucbias={strategy: _interval(results[strategy], groups) for strategy in LOOKS if groups and strategy in results},
+        consistency=content.consistency if has_groups else None,
+        groups=groups,
+        settings=_settings(problem, encoded) if has_groups else None,
+        example=_example(problem, config, results, user),
+    )
+
+
+def _strategy_name(strategy: str, config: RunConfig) -> str:
+    """The name of a run's strategy beside those of other runs: U on a plain model is "U w/o TS"."""
+    return "u_without_training_strategy" if strategy == "u" and not config.training_strategy else strategy
+
+
+def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:
+    strategies = strategies_of(config, problem.content is not None)
+    results = evaluate_problem(problem, encoded, "test", strategies, ks=(LIST_LENGTH,))
+    return {_strategy_name(strategy, config): result for strategy, result in results.items()}
+
+
+def _metrics(reports: Sequence[Mapping], split: str) -> dict[str, dict[str, float | None]]:
+    """The reports' metrics by strategy, in the order the page shows them."""
+    metrics = {
+        _strategy_name(strategy, RunConfig.from_dict(report["config"])): values
+        for report in reports
+        for strategy, values in report[split].items()
+    }
+    return {strategy: metrics[strategy] for strategy in LOOKS if strategy in metrics}
+
+
+def _curve(folder: Path, config: RunConfig) -> Curve:
+    records = read_metrics(folder)
+    epochs, loss, validation = (
+        np.array([getattr(record, field) for record in records]) for field in ("epoch", "loss", "validation")
+    )
+    name = "ISOLATOR" if config.training_strategy else "plain BPR"
+    return Curve(name, epochs, loss, validation, read_report(folder)["best_epoch"])
+
+
+def _interval(result: Evaluation, groups: Groups) -> Interval:
+    recall = result.per_user["recall@20"]
+    return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
+
+
+def _settings(problem: Problem, encoded: Encoded) -> SettingsView:
+    """Recall@20 and UCBias@20 of U-ISOLATOR on validation, under the paper's whole grid."""
+    grid = Settings()
+    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
+    return SettingsView(*grid, metrics["recall@20"], metrics["ucbias@20"])
+
+
+def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:
+    """The history and the lists of the wanted user, or of one chosen by `_typical_user`."""
+    dataset = problem.dataset
+    item_ids = original_ids(config, "itemID", dataset.num_items).astype(str)
+    user_ids = original_ids(config, "userID", dataset.num_users).astype(str)
+    user = _typical_user(dataset) if wanted is None else _find_user(config, dataset, wanted)
+    history = dataset.train.items[dataset.train.users == user]
+    held_out = dataset.test.items[dataset.test.users == user]
+
+    def described(items: np.ndarray) -> list[ListItem]:
+        items = items[items >= 0]
+        similarities = [None] * len(items)
+        if problem.content is not None:
+            channels = problem.content.similarity.pairs(jnp.int32(user), jnp.asarray(items))
+            similarities = np.mean(channels, axis=0).tolist()
+        return list(map(ListItem, item_ids[items], similarities, np.isin(items, held_out).tolist()))
+
+    def list_of(result: Evaluation) -> np.ndarray:
+        return result.lists[np.searchsorted(result.users, user), :LIST_LENGTH]
+
+    consistency = None if problem.content is None else float(problem.content.consistency[user])
+    return UserExample(
+        user=user_ids[user],
+        consistency=None if consistency is None or np.isnan(consistency) else consistency,
+        held_out=item_ids[held_out].tolist(),
+        history=sorted(described(history), key=lambda entry: -(entry.similarity or 0.0)),
+        lists={strategy: described(list_of(results[strategy])) for strategy in LISTS if strategy in results},
+    )
+
+
+def _find_user(config: RunConfig, dataset: Dataset, wanted: str) -> int:
+    """The user of an id.
+
+    Raises:
+      ConfigError: there is none, or without training items and so without lists.
+    """
+    ids = original_ids(config, "userID", dataset.num_users).astype(str)
+    found = np.flatnonzero(ids == wanted)
+    if not found.size:
+        raise ConfigError(f"--user={wanted}: dataset {dataset.name} has no such user; its ids are like {ids[0]}")
+    if not (dataset.train.users == found[0]).any():
+        raise ConfigError(f"--user={wanted}: this user of {dataset.name} has no training items, and so no lists")
+    return int(found[0])
+
+
+def _typical_user(dataset: Dataset) -> int:
+    """Of the users with training and test items, one whose history's length is nearest the median.
+
+    Of several the one with most test items, then the lowest id. Where nobody has both, users
+    with training items are taken.
+    """
+    lengths, tested = (np.bincount(split.users, minlength=dataset.num_users) for split in (dataset.train, dataset.test))
+    both = (lengths > 0) & (tested > 0)
+    users = np.flatnonzero(both if both.any() else lengths > 0)
+    distance = np.abs(lengths[users] - np.median(lengths[users]))
+    return int(users[np.lexsort((users, -tested[users], distance))[0]])
+
+
+if __name__ == "__main__":
+    cli.run(main, operands="RUN_DIR")
