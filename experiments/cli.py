@@ -2,6 +2,7 @@
 
 import logging as python_logging
 import sys
+import time
 import warnings
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from absl import app, logging
 from isolator_jax.config import ConfigError
 from isolator_jax.data import DataError
 from isolator_jax.run import RunError
-from isolator_jax.training import TrainingDiverged
+from isolator_jax.training import EpochRecord, TrainingDiverged
 
 
 def run(main: Callable[..., None], operands: str | None = None) -> None:
@@ -37,3 +38,17 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
             sys.exit(1)
 
     app.run(start)
+
+
+def time_to_save(seconds: float) -> Callable[[EpochRecord], bool]:
+    """Says after an epoch whether so many seconds have passed since it last said yes, or since now."""
+    last = time.monotonic()
+
+    def due(record: EpochRecord) -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due

@@ -22,24 +22,24 @@ from experiments.ids import original_ids
 from isolator_jax.backbones import Encoded
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
-from isolator_jax.evaluation import Evaluation, Groups, consistency_groups, ucbias
+from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
 from isolator_jax.run import (
     Problem,
+    RunError,
+    best_embeddings,
     evaluate_problem,
     load_dataset,
-    load_model,
     load_run,
     read_metrics,
     read_report,
     strategies_of,
 )
-from isolator_jax.scoring import u_isolator
 
 try:
     from isolator_jax.reporting.figures import LOOKS, Curve, Interval
-    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, Settings, UserExample, report_page
+    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsMetrics, UserExample, report_page
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'")
 
@@ -47,11 +47,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=Tr
 _USER = flags.DEFINE_string(
     "user", None, "Id of the user whose lists are shown. Default: one with test items and a history of median length."
 )
-
-# The paper's grid (Sec. 5).
-ALPHAS = (2, 4, 6, 8, 10)
-BETAS = (1, 5, 10, 15, 20)
-IOTAS = (0.001, 0.01, 0.1, 1)
 
 LIST_LENGTH = 20
 LISTS = ("vanilla", "d", "u")
@@ -63,16 +58,33 @@ def main(*run_dirs: str) -> None:
         raise ConfigError("a RUN_DIR is given twice; give each once")
     # What can be wrong is found before the first run is evaluated.
     for folder in folders:
-        config = RunConfig.from_dict(read_report(folder)["config"])
+        report = _read_whole_report(folder)
         if (folder / "vanilla").is_dir():
-            read_report(folder / "vanilla")
+            _read_whole_report(folder / "vanilla")
         if _USER.value is not None:
+            config = RunConfig.from_dict(report["config"])
             _find_user(config, load_dataset(config), _USER.value)
     named = zip(folders, _names(folders), strict=True)
     shown = tqdm(named, total=len(folders), unit="run", disable=None)
     runs = [_view(folder, name, _USER.value) for folder, name in shown]
     write_text(_OUTPUT.value, report_page(runs))
     print(f"Written: {_OUTPUT.value}")
+
+
+def _read_whole_report(folder: Path) -> dict:
+    """A run's report.
+
+    Raises:
+      RunError: no finished run, or one that was not evaluated on all splits, as a search's are not.
+    """
+    report = read_report(folder)
+    missing = [split for split in SPLITS if split not in report]
+    if missing:
+        raise RunError(
+            f"{folder}: its report has no {' and no '.join(missing)} results; "
+            "give a run folder that experiments.train has finished"
+        )
+    return report
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -91,7 +103,8 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         reports.append(read_report(plain_folder))
         plain = RunConfig.from_dict(reports[1]["config"])
         curves.append(_curve(plain_folder, plain))
-        results |= _evaluate(problem, plain, load_model(plain_folder, problem)[0])
+        encoded_of_plain, _ = best_embeddings(plain, problem, plain_folder, cache_dir=folder / "cache")
+        results |= _evaluate(problem, plain, encoded_of_plain)
     has_groups = content is not None and not np.isnan(content.consistency).all()
     groups = consistency_groups(content.consistency) if has_groups else None
     return RunView(
@@ -103,7 +116,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         ucbias={strategy: _interval(results[strategy], groups) for strategy in LOOKS if groups and strategy in results},
         consistency=content.consistency if has_groups else None,
         groups=groups,
-        settings=_settings(problem, encoded) if has_groups else None,
+        settings=_settings(problem, encoded) if has_groups and len(problem.dataset.validation) else None,
         example=_example(problem, config, results, user),
     )
 
@@ -143,21 +156,11 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
 
 
-def _settings(problem: Problem, encoded: Encoded) -> Settings:
-    metrics = _settings_metrics(problem, encoded)
-    return Settings(ALPHAS, BETAS, IOTAS, metrics["recall@20"], metrics["ucbias@20"])
-
-
-def _settings_metrics(problem: Problem, encoded: Encoded) -> dict[str, np.ndarray]:
-    """Validation metrics of U-ISOLATOR under the whole grid, each `[A, B, J]`."""
-    shape = (len(ALPHAS), len(BETAS), len(IOTAS))
-    metrics = {"recall@20": np.empty(shape), "ucbias@20": np.empty(shape)}
-    for i, j in np.ndindex(shape[:2]):
-        strategies = {str(iota): u_isolator(ALPHAS[i], BETAS[j], iota) for iota in IOTAS}
-        results = evaluate_problem(problem, encoded, "validation", strategies, ks=(LIST_LENGTH,))
-        for name, values in metrics.items():
-            values[i, j] = [result.metrics[name] for result in results.values()]
-    return metrics
+def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
+    """Validation metrics of U-ISOLATOR under the paper's grid."""
+    grid = Settings()
+    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
+    return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 
 def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:

@@ -11,7 +11,6 @@ command on an interrupted run folder resumes it.
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 
 from absl import flags
@@ -42,7 +41,7 @@ def main() -> None:
     report = _train(config, problem, run_dir)
     if config.training_strategy and _VANILLA.value:
         plain = dataclasses.replace(config, training_strategy=False)
-        baseline = _train(plain, problem, run_dir / "vanilla")
+        baseline = _train(plain, problem, run_dir / "vanilla", cache_dir=run_dir / "cache")
         report["baseline"] = {name: baseline[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
         for split in ("validation", "test"):
             report[split] = {"vanilla": baseline[split]["vanilla"], **report[split]}
@@ -52,7 +51,7 @@ def main() -> None:
     print(f"\nWritten: {run_dir / 'report.json'}, {run_dir / 'report.md'}")
 
 
-def _train(config: RunConfig, problem: Problem, run_dir: Path) -> dict:
+def _train(config: RunConfig, problem: Problem, run_dir: Path, cache_dir: Path | None = None) -> dict:
     label = "ISOLATOR" if config.training_strategy else "plain BPR"
     with tqdm(
         total=config.max_epochs,
@@ -67,20 +66,14 @@ def _train(config: RunConfig, problem: Problem, run_dir: Path) -> dict:
             bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
             bar.update(record.epoch - bar.n)
 
-        return train_run(config, problem, run_dir, checkpoint_every=_time_to_save(), on_epoch=show)
-
-
-def _time_to_save():
-    last = time.monotonic()
-
-    def due(record: EpochRecord) -> bool:
-        nonlocal last
-        if time.monotonic() - last < _CHECKPOINT_SECONDS.value:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
+        return train_run(
+            config,
+            problem,
+            run_dir,
+            checkpoint_every=cli.time_to_save(_CHECKPOINT_SECONDS.value),
+            cache_dir=cache_dir,
+            on_epoch=show,
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def bpr(positive: Array, negative: Array) -> Array:
@@ -41,6 +41,30 @@ def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
     return in_batch_softmax(anchors @ positives.T / temperature)
 
 
+@jax.custom_vjp
 def in_batch_softmax(logits: Array) -> Array:
-    """Mean cross entropy of each row's diagonal entry: row b's positive is column b. `[B, B] -> []`."""
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+    """Mean cross entropy of each row's diagonal entry: row b's positive is column b. `[B, B] -> []`.
+
+    The exponentials are kept for the gradient: B x B numbers, and none is computed twice.
+    """
+    return _softmax_forward(logits)[0]
+
+
+def _softmax_forward(logits: Array) -> tuple[Array, tuple[Array, Array]]:
+    # The barrier keeps what made the logits out of the loops over them, where it would be
+    # computed again for the maximum, for the exponentials and for the gradient.
+    logits = lax.optimization_barrier(logits)
+    largest = jnp.max(logits, axis=1, keepdims=True)
+    exponentials = jnp.exp(logits - largest)
+    totals = jnp.sum(exponentials, axis=1)
+    return jnp.mean(largest[:, 0] + jnp.log(totals) - jnp.diagonal(logits)), (exponentials, totals)
+
+
+def _softmax_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array]:
+    exponentials, totals = saved
+    rows = exponentials.shape[0]
+    positive = jnp.arange(rows)[:, None] == jnp.arange(rows)
+    return (out / rows * (exponentials / totals[:, None] - positive),)
+
+
+in_batch_softmax.defvjp(_softmax_forward, _softmax_backward)

@@ -7,7 +7,7 @@ compare as equal, so the rule for ties decides, and the lists are the same every
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,6 +29,10 @@ class Neighbours(NamedTuple):
 
     items: np.ndarray
     cosines: np.ndarray
+
+
+# (features [I, F], k) -> lists: `nearest_neighbours` or one that caches.
+NeighbourSearch = Callable[[np.ndarray, int], Neighbours]
 
 
 def nearest_neighbours(features: np.ndarray, k: int, *, memory_bytes: int = 256 << 20) -> Neighbours:

@@ -1,13 +1,13 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back.
 
 A run folder holds `config.json` (the resolved configuration and the data's fingerprint),
-`metrics.jsonl` (a line an epoch), `checkpoints/`, and at the end `report.json` and
-`report.md`.
+`metrics.jsonl` (a line an epoch), `checkpoints/`, `cache/` (nearest-neighbour lists, where the
+backbone needs them), and at the end `report.json` and `report.md`.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import optax
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.cache import cached_nearest_neighbours
 from isolator_jax.config import EXTENDABLE, RunConfig
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
@@ -135,6 +136,8 @@ def train_run(
     run_dir: str | Path,
     *,
     checkpoint_every: Callable[[EpochRecord], bool],
+    cache_dir: str | Path | None = None,
+    splits: Sequence[str] = ("validation", "test"),
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
@@ -145,6 +148,8 @@ def train_run(
       run_dir: the run folder; made if missing.
       checkpoint_every: whether to save a checkpoint after an epoch; the final state is
         always saved. When checkpoints are made does not change the result.
+      cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+      splits: which splits the report evaluates the best epoch on.
       on_epoch: called after each epoch.
 
     Returns:
@@ -156,8 +161,7 @@ def train_run(
     """
     run_dir = Path(run_dir)
     _claim_folder(run_dir, config, problem)
-    backbone = get_backbone(config.backbone)
-    inputs = backbone.prepare(problem.dataset, config.hyperparameters)
+    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
     state = initial_state(config, problem)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         saved = checkpoints.latest_epoch()
@@ -190,7 +194,7 @@ def train_run(
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
     encoded = encode(config, inputs, state.best_params)
-    for split in ("validation", "test"):
+    for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
     write_report(run_dir, report)
@@ -210,30 +214,40 @@ def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
       RunError: not a run folder, no checkpoint in it, or the data has changed since.
       DataError: the data is no longer readable.
     """
-    saved = _read_config(Path(run_dir))
+    run_dir = Path(run_dir)
+    saved = read_config(run_dir)
     config = RunConfig.from_dict(saved["config"])
     problem = make_problem(config, load_dataset(config))
-    return config, problem, *load_model(run_dir, problem)
-
-
-def load_model(run_dir: str | Path, problem: Problem) -> tuple[Encoded, int]:
-    """Reads a run's model back on a problem that is already made: embeddings of its best epoch, and that epoch.
-
-    Raises:
-      RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
-    """
-    run_dir = Path(run_dir)
-    saved = _read_config(run_dir)
-    config = RunConfig.from_dict(saved["config"])
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
-    inputs = get_backbone(config.backbone).prepare(problem.dataset, config.hyperparameters)
+    encoded, best_epoch = best_embeddings(config, problem, run_dir)
+    return config, problem, encoded, best_epoch
+
+
+def best_embeddings(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, cache_dir: str | Path | None = None
+) -> tuple[Encoded, int]:
+    """The embeddings of a trained run's best epoch, and that epoch.
+
+    Raises:
+      RunError: no checkpoint in the folder.
+    """
+    run_dir = Path(run_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         epoch = checkpoints.latest_epoch()
         if epoch is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         state = checkpoints.restore(epoch, initial_state(config, problem))
+    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
     return encode(config, inputs, state.best_params), int(state.best_epoch)
+
+
+def prepare_inputs(config: RunConfig, dataset: Dataset, cache_dir: str | Path) -> Any:
+    """The backbone's graphs and features; nearest-neighbour lists are kept in `cache_dir`."""
+    backbone = get_backbone(config.backbone)
+    if backbone.uses_neighbours:
+        return backbone.prepare(dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
+    return backbone.prepare(dataset, config.hyperparameters)
 
 
 def read_report(run_dir: str | Path) -> dict[str, Any]:
@@ -243,7 +257,7 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
       RunError: not a run folder, or the run is not finished.
     """
     run_dir = Path(run_dir)
-    _read_config(run_dir)
+    read_config(run_dir)
     if not (run_dir / "report.json").is_file():
         raise RunError(
             f"{run_dir}: the run is not finished, it has no report.json; "
@@ -328,7 +342,7 @@ def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
     """Makes the folder a run of this configuration, or checks that it is one."""
     wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
-        saved = _read_config(run_dir)
+        saved = read_config(run_dir)
         different = [
             f"{name} was {saved['config'].get(name)!r}, now {value!r}"
             for name, value in wanted["config"].items()
@@ -346,7 +360,12 @@ def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
     write_json(run_dir / "config.json", wanted)
 
 
-def _read_config(run_dir: Path) -> dict[str, Any]:
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """A run folder's `config.json`: `config` and `data_fingerprint`.
+
+    Raises:
+      RunError: not a run folder, or the file cannot be read.
+    """
     if not (run_dir / "config.json").is_file():
         raise RunError(f"{run_dir} is not a run folder: it has no config.json")
     return _read_json(run_dir / "config.json")

@@ -22,13 +22,20 @@ from jax import Array
 from jax.tree_util import Partial
 
 
+@jax.custom_jvp
 def elu_prime(x: Array) -> Array:
     """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing.
 
-    exp only sees non-positive arguments, so neither branch overflows and the gradient is
-    finite everywhere. A `minimum` instead of the inner choice would halve the gradient at 0.
+    exp only sees non-positive arguments, so neither branch overflows. The slope is
+    min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
     """
-    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.where(x > 0, 0.0, x)))
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
+
+
+@elu_prime.defjvp
+def _elu_prime_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value = elu_prime(*primals)
+    return value, jnp.minimum(value, 1.0) * tangents[0]
 
 
 def log_elu_prime(x: Array) -> Array:

@@ -82,22 +82,26 @@ class Backbone:
     Attributes:
       hyperparameters: its frozen dataclass, a subclass of `Hyperparameters`.
       prepare: `(dataset, hyperparameters) -> inputs`: graphs and features as a pytree of
-        device arrays, made once; an argument of every jitted function.
+        device arrays, made once; an argument of every jitted function. Where
+        `uses_neighbours`, it takes a third argument, a function like
+        `neighbours.nearest_neighbours`, which may answer from a cache.
       init: `(key, dataset, hyperparameters) -> params`.
       encode: `(params, inputs, hyperparameters) -> Encoded`.
       auxiliary_loss: `(params, encoded, batch, hyperparameters, key) -> []`: regularisers
         and auxiliary losses, added to the ranking loss.
       uses_content: whether it needs item features.
+      uses_neighbours: whether it needs nearest-neighbour lists.
       ranking_loss: `(encoded, batch, score) -> []`.
       optimizer: `(hyperparameters, steps_per_epoch) -> optax transformation`.
     """
 
     hyperparameters: type[Hyperparameters]
-    prepare: Callable[[Dataset, Any], Inputs]
+    prepare: Callable[..., Inputs]
     init: Callable[[Array, Dataset, Any], Params]
     encode: Callable[[Params, Inputs, Any], Encoded]
     auxiliary_loss: Callable[[Params, Encoded, Batch, Any, Array], Array]
     uses_content: bool
+    uses_neighbours: bool = False
     ranking_loss: Callable[[Encoded, Batch, Score], Array] = bpr_ranking_loss
     optimizer: Callable[[Any, int], optax.GradientTransformation] = adam
 

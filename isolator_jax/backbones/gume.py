@@ -14,7 +14,7 @@ from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import mean_of_layers
-from isolator_jax.neighbours import enhanced_graph, item_graph, nearest_neighbours, user_rows
+from isolator_jax.neighbours import NeighbourSearch, enhanced_graph, item_graph, nearest_neighbours, user_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,12 @@ class GUMEHyperparameters(FusionHyperparameters):
     perturbation: float = 0.1
 
 
-def prepare(dataset: Dataset, hyperparameters: GUMEHyperparameters) -> Inputs:
+def prepare(
+    dataset: Dataset, hyperparameters: GUMEHyperparameters, find_neighbours: NeighbourSearch = nearest_neighbours
+) -> Inputs:
     """The enhanced user-item graph, its block R_hat, and the modalities' item graphs."""
     neighbours = {
-        name: nearest_neighbours(feature, hyperparameters.neighbours) for name, feature in dataset.features.items()
+        name: find_neighbours(feature, hyperparameters.neighbours) for name, feature in dataset.features.items()
     }
     graph = enhanced_graph(
         dataset.train.users,
@@ -160,6 +162,7 @@ GUME = Backbone(
     encode=encode,
     auxiliary_loss=auxiliary_loss,
     uses_content=True,
+    uses_neighbours=True,
     ranking_loss=fusion.ranking_loss,
     optimizer=fusion.adam,
 )

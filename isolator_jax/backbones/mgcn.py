@@ -10,7 +10,7 @@ from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import bipartite_graph, mean_of_layers
-from isolator_jax.neighbours import item_graph, nearest_neighbours, user_rows
+from isolator_jax.neighbours import NeighbourSearch, item_graph, nearest_neighbours, user_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,9 @@ class MGCNHyperparameters(FusionHyperparameters):
     temperature: float = 0.2
 
 
-def prepare(dataset: Dataset, hyperparameters: MGCNHyperparameters) -> Inputs:
+def prepare(
+    dataset: Dataset, hyperparameters: MGCNHyperparameters, find_neighbours: NeighbourSearch = nearest_neighbours
+) -> Inputs:
     """The user-item graph, its block R_hat, and the modalities' item graphs."""
     train = dataset.train
     graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
@@ -37,7 +39,7 @@ def prepare(dataset: Dataset, hyperparameters: MGCNHyperparameters) -> Inputs:
         "graph": graph,
         "user_rows": user_rows(graph, dataset.num_users),
         "item_graphs": {
-            name: item_graph(nearest_neighbours(feature, hyperparameters.neighbours))
+            name: item_graph(find_neighbours(feature, hyperparameters.neighbours))
             for name, feature in dataset.features.items()
         },
         **fusion.feature_inputs(dataset, hyperparameters),
@@ -72,6 +74,7 @@ MGCN = Backbone(
     encode=encode,
     auxiliary_loss=auxiliary_loss,
     uses_content=True,
+    uses_neighbours=True,
     ranking_loss=fusion.ranking_loss,
     optimizer=fusion.adam,
 )

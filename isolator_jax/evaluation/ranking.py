@@ -66,7 +66,7 @@ def top_k_lists(
             block = lax.dynamic_slice_in_dim(item_embeddings, start, width)
             f = jnp.matmul(embeddings, block.T, precision=lax.Precision.HIGHEST)
             s = None if similarity is None else similarity.rows(chunk, start, width)
-            hidden = _seen(histories, chunk, start, width) | (ids < first)
+            hidden = seen_items(histories, chunk, start, width) | (ids < first)
             merged = {}
             for name, key in batched.items():
                 values = key(f, s, c)
@@ -96,7 +96,7 @@ def top_k_lists(
     return jax.tree.map(lambda x: x.reshape(-1, k)[: users.shape[0]], lists)
 
 
-def _seen(histories: Histories, users: Array, start: Array, width: int) -> Array:
+def seen_items(histories: Histories, users: Array, start: Array, width: int) -> Array:
     """Which of the items from `start` on each user has: `[B, width] bool`."""
 
     def mark(seen, rows, items):

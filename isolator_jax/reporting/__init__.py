@@ -1,5 +1,5 @@
 """Reports: tables from what runs measured."""
 
-from isolator_jax.reporting.tables import metrics_table, report_markdown, statistics_table
+from isolator_jax.reporting.tables import metrics_table, report_markdown, search_markdown, statistics_table
 
-__all__ = ["metrics_table", "report_markdown", "statistics_table"]
+__all__ = ["metrics_table", "report_markdown", "search_markdown", "statistics_table"]

@@ -1,0 +1,162 @@
+"""Searches a backbone's hyper-parameters, gamma, alpha, beta and iota on validation data.
+
+  python -m experiments.sweep --backbone=vbpr --data_dir=data --dataset=baby --output_dir=sweeps/vbpr \\
+      --grid=reg=1,0.1,0.01 --gammas=0.001,0.01,0.1,1 --seeds=0,1,2
+
+A training for each combination of --grid, for plain BPR and each gamma, and for each seed;
+alpha, beta and iota cost none: all their settings are evaluated on each trained model in one
+pass. What is best on validation, averaged over the seeds, is then tested, and nothing else is.
+
+OUTPUT_DIR/trials holds a run folder for each training, `validation.csv` and
+`validation.parquet` a row for each setting, `report.json` and `report.md` what was chosen and
+its test result. The same command goes on where an interrupted search stopped. A training that
+fails is recorded in its folder's `failure.json` and left out; delete that file to try again.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli, run_flags
+from experiments.parsing import parse_grid, parse_numbers, parse_seeds
+from isolator_jax import search
+from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.evaluation import Settings
+from isolator_jax.files import write_atomically, write_json, write_text
+from isolator_jax.reporting import search_markdown
+from isolator_jax.run import Problem, RunError, best_embeddings, load_dataset, make_problem, read_config, train_run
+from isolator_jax.training import EpochRecord, FitState
+
+flags.adopt_module_key_flags(run_flags)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the search's trials and results.", required=True)
+_GRID = flags.DEFINE_multi_string("grid", [], "Values of one hyper-parameter, as name=value,value; may be repeated.")
+_GAMMAS = flags.DEFINE_list("gammas", ["0.001", "0.01", "0.1", "1"], "Exponents of the training strategy.")
+_ALPHAS = flags.DEFINE_list("alphas", [f"{x:g}" for x in Settings().alphas], "Values of alpha.")
+_BETAS = flags.DEFINE_list("betas", [f"{x:g}" for x in Settings().betas], "Values of beta.")
+_IOTAS = flags.DEFINE_list("iotas", [f"{x:g}" for x in Settings().iotas], "Values of iota.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of each setting.")
+
+# Flags of a single run, and what a search has instead.
+_REPLACED = {
+    "gamma": "--gammas",
+    "seed": "--seeds",
+    "alpha": "--alphas",
+    "beta": "--betas",
+    "iota": "--iotas",
+    "training_strategy": "plain BPR is always among the trials",
+}
+
+
+def main() -> None:
+    for name, instead in _REPLACED.items():
+        if flags.FLAGS[name].present:
+            raise ConfigError(f"--{name} is of a single run; a search has {instead}")
+    base = run_flags.config_from_flags()
+    grid = parse_grid("grid", _GRID.value)
+    settings = Settings(
+        parse_numbers("alphas", _ALPHAS.value),
+        parse_numbers("betas", _BETAS.value),
+        parse_numbers("iotas", _IOTAS.value),
+    )
+    trials = search.make_trials(base, grid, parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value))
+    folder = Path(_OUTPUT_DIR.value)
+    folders = [folder / "trials" / search.trial_name(trial, grid) for trial in trials]
+    problem = make_problem(base, load_dataset(base))
+    if problem.content is None:
+        raise ConfigError(f"dataset {problem.dataset.name} has no features, and U-ISOLATOR's settings need them")
+
+    rows, trained = run_trials(trials, folders, problem, settings, cache_dir=folder / "cache")
+    if not rows:
+        raise RunError(f"all {len(trials)} trials failed; see failure.json in the folders of {folder / 'trials'}")
+    table = pd.concat(rows, ignore_index=True)
+    write_atomically(folder / "validation.csv", lambda draft: table.to_csv(draft, index=False))
+    write_atomically(folder / "validation.parquet", lambda draft: table.to_parquet(draft, index=False))
+
+    chosen = search.choose(table, list(grid))
+    tested = search.test_chosen(chosen, list(grid), dict(zip(folders, trials, strict=True)), problem, folder / "cache")
+    report = {
+        "config": base.to_dict(),
+        "grid": grid,
+        "gammas": parse_numbers("gammas", _GAMMAS.value),
+        "seeds": parse_seeds("seeds", _SEEDS.value),
+        "settings": settings._asdict(),
+        "dataset": problem.dataset.counts(),
+        "trainings": {
+            "of the naive product": search.naive_trainings(trials, settings),
+            "of this search": len(trials),
+            "run now": trained,
+            "failed": len(trials) - len(rows),
+        },
+        "chosen": tested,
+    }
+    write_json(folder / "report.json", report)
+    text = search_markdown(report)
+    write_text(folder / "report.md", text)
+    print("\n" + text)
+    print(f"Written: {folder / 'report.json'}, {folder / 'report.md'}, {folder / 'validation.csv'}")
+
+
+def run_trials(
+    trials: list[RunConfig], folders: list[Path], problem: Problem, settings: Settings, cache_dir: Path
+) -> tuple[list[pd.DataFrame], int]:
+    """Runs what is missing of the trials; the rows of those that have any, and how many were run."""
+    rows, trained = [], 0
+    with tqdm(total=len(trials), desc="trials", unit="trial", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+        for trial, folder in zip(trials, folders, strict=True):
+            found = _finished_rows(trial, folder, settings)
+            if found is None and not (folder / "failure.json").exists():
+                found = _run_trial(trial, folder, problem, settings, cache_dir, bar)
+                trained += 1
+            rows += [] if found is None else [found]
+            bar.update()
+    return rows, trained
+
+
+def _finished_rows(trial: RunConfig, folder: Path, settings: Settings) -> pd.DataFrame | None:
+    """The rows of a finished trial; None where it has none for these settings yet."""
+    path = folder / "validation.parquet"
+    if not path.exists():
+        return None
+    if read_config(folder)["config"] != trial.to_dict():
+        raise RunError(f"{folder} is a trial of another configuration; choose another --output_dir")
+    rows = pd.read_parquet(path)
+    same = all(set(rows[name].dropna()) == set(values) for name, values in zip(search.INFERENCE, settings, strict=True))
+    return rows if same else None
+
+
+def _run_trial(
+    trial: RunConfig, folder: Path, problem: Problem, settings: Settings, cache_dir: Path, bar: tqdm
+) -> pd.DataFrame | None:
+    def show(state: FitState, record: EpochRecord) -> None:
+        bar.set_postfix_str(
+            f"{folder.name}: epoch {record.epoch}, R@20 {record.validation:.4f}", refresh=sys.stderr.isatty()
+        )
+
+    try:
+        report = train_run(
+            trial,
+            problem,
+            folder,
+            checkpoint_every=cli.time_to_save(30.0),
+            cache_dir=cache_dir,
+            splits=("validation",),
+            on_epoch=show,
+        )
+        encoded, _ = best_embeddings(trial, problem, folder, cache_dir=cache_dir)
+        rows = search.trial_rows(trial, report, problem, encoded, settings)
+        write_atomically(folder / "validation.parquet", lambda draft: rows.to_parquet(draft, index=False))
+        return rows
+    except RunError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
+        tqdm.write(f"failed: {folder.name}: {error}", file=sys.stderr)
+        write_json(folder / "failure.json", {"error": type(error).__name__, "message": str(error)})
+        return None
+
+
+if __name__ == "__main__":
+    cli.run(main)

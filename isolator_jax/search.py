@@ -1,0 +1,194 @@
+"""A search over hyper-parameters: its trials, what each yields, and the choice by validation.
+
+alpha, beta and iota touch inference alone, so a trial is one training (hyper-parameters,
+gamma or plain BPR, seed) and yields a row for each of its inference settings.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded
+from isolator_jax.config import RunConfig
+from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.run import Problem, best_embeddings, evaluate_problem
+
+CHOSEN_BY = "recall@20"
+
+STRATEGIES = ("vanilla", "training_strategy", "d", "u", "u_without_training_strategy")
+
+# Which columns say how a row was trained, and which how it was scored.
+TRAINING = ("training_strategy", "gamma")
+INFERENCE = ("alpha", "beta", "iota")
+
+
+def make_trials(
+    base: RunConfig, grid: Mapping[str, Sequence[str]], gammas: Sequence[float], seeds: Sequence[int]
+) -> list[RunConfig]:
+    """Every training of a search: the grid's product, with plain BPR and each gamma, with each seed.
+
+    Args:
+      base: what all trials share.
+      grid: values to try for some of the backbone's hyper-parameters.
+      gammas: exponents of the training strategy.
+      seeds: of each.
+
+    Raises:
+      ConfigError: a hyper-parameter the backbone does not have, or a value it cannot take.
+    """
+    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    trained = [{"training_strategy": False}, *({"gamma": gamma} for gamma in gammas)]
+    return [
+        dataclasses.replace(base, hparams={**base.hparams, **hparams}, seed=seed, **training)
+        for hparams, training, seed in itertools.product(combinations, trained, seeds)
+    ]
+
+
+def trial_name(trial: RunConfig, grid: Mapping[str, Sequence[str]]) -> str:
+    """A trial's folder name: what it was trained with, the searched hyper-parameters, the seed."""
+    trained = f"gamma={trial.gamma:g}" if trial.training_strategy else "plain"
+    return ",".join([trained, *(f"{name}={trial.hparams[name]}" for name in grid), f"seed={trial.seed}"])
+
+
+def naive_trainings(trials: Sequence[RunConfig], settings: Settings) -> int:
+    """Trainings that the same search costs where every inference setting is trained anew."""
+    size = int(np.prod([len(values) for values in settings]))
+    return sum(size if trial.training_strategy else 1 for trial in trials)
+
+
+def trial_rows(
+    trial: RunConfig, report: Mapping[str, Any], problem: Problem, encoded: Encoded, settings: Settings
+) -> pd.DataFrame:
+    """A finished trial as rows of validation metrics, one for each way to score its model.
+
+    The rows of Vanilla, D and the training strategy are the report's. Those of U are all
+    settings; a plain model's are called `u_without_training_strategy`.
+
+    Args:
+      trial: its configuration.
+      report: of `run.train_run`.
+      problem: the data.
+      encoded: the model's embeddings.
+      settings: U-ISOLATOR's grid.
+    """
+    trained = {
+        "dataset": problem.dataset.name,
+        "backbone": trial.backbone,
+        "seed": trial.seed,
+        "fusion": trial.fusion,
+        "training_strategy": trial.training_strategy,
+        "gamma": trial.gamma if trial.training_strategy else np.nan,
+        **{f"hparams.{name}": value for name, value in trial.hparams.items()},
+        "best_epoch": report["best_epoch"],
+        "epochs": report["epochs"],
+    }
+    rows = [
+        {**trained, "strategy": strategy, **metrics}
+        for strategy, metrics in report["validation"].items()
+        if strategy != "u"
+    ]
+    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, settings)
+    name = "u" if trial.training_strategy else "u_without_training_strategy"
+    for place, setting in zip(np.ndindex(*(len(x) for x in settings)), itertools.product(*settings), strict=True):
+        values = {metric: float(grid[place]) for metric, grid in metrics.items()}
+        rows.append({**trained, "strategy": name, **dict(zip(INFERENCE, setting, strict=True)), **values})
+    frame = pd.DataFrame(rows)
+    first = [*trained, "strategy", *INFERENCE]
+    return frame[first + [column for column in frame if column not in first]]
+
+
+def choose(rows: pd.DataFrame, grid: Sequence[str]) -> pd.DataFrame:
+    """The best setting of each strategy by validation Recall@20, averaged over the seeds.
+
+    Settings that lack a seed, because a trial failed, are passed over. Of equal settings the
+    first stays.
+
+    Args:
+      rows: of all trials.
+      grid: names of the searched hyper-parameters.
+
+    Returns:
+      A row for each strategy: `strategy`, the searched hyper-parameters, gamma, alpha, beta,
+      iota (NaN where they play no part) and the mean validation metric.
+    """
+    keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
+    settings = rows.groupby(keys, dropna=False, sort=False).agg(seeds=("seed", "nunique"), value=(CHOSEN_BY, "mean"))
+    complete = settings[settings["seeds"] == rows["seed"].nunique()].reset_index()
+    best = complete.loc[complete.groupby("strategy", sort=False)["value"].idxmax()]
+    best = best.sort_values("strategy", key=lambda names: names.map(STRATEGIES.index))
+    return best.rename(columns={"value": f"validation {CHOSEN_BY}"}).reset_index(drop=True)
+
+
+def test_chosen(
+    chosen: pd.DataFrame,
+    grid: Sequence[str],
+    trials: Mapping[Path, RunConfig],
+    problem: Problem,
+    cache_dir: Path,
+) -> list[dict[str, Any]]:
+    """Evaluates what was chosen, and nothing else, on the test split.
+
+    Args:
+      chosen: of `choose`.
+      grid: names of the searched hyper-parameters.
+      trials: configurations by run folder.
+      problem: the data.
+      cache_dir: where nearest-neighbour lists are kept.
+
+    Returns:
+      For each row of `chosen` its setting, the test metrics of each seed, their mean and
+      standard deviation over the seeds (NaN for one), and `p`: the p-value of the paired
+      t-test of test Recall@20 against Vanilla over the users, values averaged over the seeds,
+      adjusted by Holm's method for the number of strategies.
+    """
+    results, per_user = [], {}
+    for row in chosen.to_dict("records"):
+        folders = [folder for folder, trial in trials.items() if _is_of(trial, row, grid)]
+        evaluations = [_evaluate_on_test(trials[folder], row, problem, folder, cache_dir) for folder in folders]
+        metrics = pd.DataFrame([evaluation.metrics for evaluation in evaluations])
+        per_user[row["strategy"]] = np.mean([evaluation.per_user[CHOSEN_BY] for evaluation in evaluations], axis=0)
+        results.append(
+            {
+                **row,
+                "seeds": [trials[folder].seed for folder in folders],
+                "test": metrics.to_dict("records"),
+                "mean": metrics.mean().to_dict(),
+                "deviation": metrics.std().to_dict(),
+            }
+        )
+    others = [result for result in results if result["strategy"] != "vanilla"]
+    p_values = [
+        paired_test(per_user[result["strategy"]], per_user["vanilla"]) if "vanilla" in per_user else np.nan
+        for result in others
+    ]
+    for result, p in zip(others, holm(p_values), strict=True):
+        result["p"] = float(p)
+    return results
+
+
+def _is_of(trial: RunConfig, row: Mapping[str, Any], grid: Sequence[str]) -> bool:
+    """Whether a trial was trained with the setting of a row of `choose`."""
+    return (
+        trial.training_strategy == row["training_strategy"]
+        and (not trial.training_strategy or trial.gamma == row["gamma"])
+        and all(trial.hparams[name] == row[f"hparams.{name}"] for name in grid)
+    )
+
+
+def _evaluate_on_test(
+    trial: RunConfig, row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path
+) -> Evaluation:
+    strategy = {
+        "vanilla": scoring.vanilla,
+        "training_strategy": lambda: scoring.training_strategy(row["gamma"]),
+        "d": scoring.d_isolator,
+    }.get(row["strategy"], lambda: scoring.u_isolator(*(row[name] for name in INFERENCE)))()
+    encoded, _ = best_embeddings(trial, problem, folder, cache_dir=cache_dir)
+    return evaluate_problem(problem, encoded, "test", {"chosen": strategy})["chosen"]

@@ -1,0 +1,67 @@
+"""All U-ISOLATOR settings in one pass equal one evaluation after another."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import make_content
+from isolator_jax.data import Interactions
+from isolator_jax.evaluation import Settings, evaluate, evaluate_settings
+
+GRID = Settings(alphas=(2.0, 10.0), betas=(1.0, 20.0), iotas=(0.001, 0.1, 1.0))
+
+
+def random_model(dataset, scale):
+    """Random embeddings; the last items repeat the first, so that there are ties."""
+    keys = jax.random.split(jax.random.key(4))
+    users = scale * jax.random.normal(keys[0], (dataset.num_users, 6))
+    items = jax.random.normal(keys[1], (dataset.num_items, 6))
+    return Encoded(users, items.at[-5:].set(items[:5]))
+
+
+@pytest.fixture(scope="module")
+def dataset(small_dataset):
+    """User 0 has no training items, user 1 nothing to validate on."""
+    without = lambda split, user: Interactions(split.users[split.users != user], split.items[split.users != user])
+    return dataclasses.replace(
+        small_dataset, train=without(small_dataset.train, 0), validation=without(small_dataset.validation, 1)
+    )
+
+
+@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
+@pytest.mark.parametrize("scale", [0.05, 1.0])
+@pytest.mark.parametrize(("candidates", "chunk"), [(1, 7), (25, 256), (10_000, 64)])
+def test_every_setting_has_the_metrics_of_its_own_evaluation(dataset, fusion, scale, candidates, chunk):
+    histories = dataset.train.histories(dataset.num_users)
+    truth = dataset.validation.histories(dataset.num_users)
+    content = make_content(dataset, histories, fusion=fusion)
+    encoded = random_model(dataset, scale)
+    found = evaluate_settings(encoded, histories, truth, content, GRID, ks=(5, 20), candidates=candidates, chunk=chunk)
+    strategies = {
+        (a, b, j): scoring.u_isolator(alpha, beta, iota)
+        for a, alpha in enumerate(GRID.alphas)
+        for b, beta in enumerate(GRID.betas)
+        for j, iota in enumerate(GRID.iotas)
+    }
+    results = evaluate(
+        encoded, histories, truth, {str(place): s for place, s in strategies.items()}, content, ks=(5, 20)
+    )
+    assert set(found) == {"recall@5", "recall@20", "ndcg@5", "ndcg@20", "ucbias@20"}
+    for name, values in found.items():
+        assert values.shape == (2, 2, 3)
+        expected = [results[str(place)].metrics[name] for place in strategies]
+        np.testing.assert_allclose(values.reshape(-1), expected, rtol=1e-6, err_msg=name)
+    # The settings differ, so equality says something.
+    assert len(set(found["ndcg@20"].reshape(-1))) > 4
+
+
+def test_data_without_anything_to_rank_is_refused(dataset):
+    histories = dataset.train.histories(dataset.num_users)
+    empty = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32)).histories(dataset.num_users)
+    content = make_content(dataset, histories)
+    with pytest.raises(ValueError, match="no user"):
+        evaluate_settings(random_model(dataset, 1.0), histories, empty, content, GRID)

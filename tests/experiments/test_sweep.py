@@ -1,0 +1,80 @@
+"""The search as a user runs it: interrupted, failing, and what it tests."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.experiments.test_commands import command
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    made = command(
+        "make_dataset", f"--output_dir={folder}", "--name=made", "--users=90", "--items=60",
+        "--clusters=4", "--styles=4", "--modalities=image:8,text:6",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def sweep(data, out, *arguments):
+    return command(
+        "sweep", "--backbone=vbpr", f"--data_dir={data}", "--dataset=made", f"--output_dir={out}", "--max_epochs=3",
+        "--gammas=0.1", "--alphas=2,10", "--betas=1", "--iotas=0.1,1", "--hparams=dim=8", *arguments,
+    )  # fmt: skip
+
+
+def test_a_search_records_failures_resumes_and_tests_only_what_validation_chose(data, tmp_path):
+    out = tmp_path / "out"
+    grid = ["--grid=learning_rate=0.01,1e30", "--seeds=0,1"]
+    done = sweep(data, out, *grid)
+    assert done.returncode == 0, done.stderr
+    # 2 learning rates x (plain + 1 gamma) x 2 seeds; 4 settings where gamma > 0.
+    assert (
+        "Trainings: 20 if every inference setting were trained, 8 in this search, 8 of them run now, 4 failed."
+        in done.stdout
+    )
+    failed = out / "trials" / "gamma=0.1,learning_rate=1e+30,seed=1" / "failure.json"
+    assert json.loads(failed.read_text())["error"] == "TrainingDiverged"
+
+    table = pd.read_parquet(out / "validation.parquet")
+    pd.testing.assert_frame_equal(table, pd.read_csv(out / "validation.csv"), check_dtype=False)
+    assert set(table["hparams.learning_rate"]) == {0.01}
+    assert len(table) == 2 * ((1 + 4) + (2 + 4))
+    report = json.loads((out / "report.json").read_text())
+    (u,) = (row for row in report["chosen"] if row["strategy"] == "u")
+    means = table[table.strategy == "u"].groupby(["alpha", "beta", "iota"])["recall@20"].mean()
+    assert (u["alpha"], u["beta"], u["iota"]) in means[means == means.max()].index
+    assert len(u["test"]) == 2 and u["mean"]["recall@20"] == pytest.approx(np.mean([x["recall@20"] for x in u["test"]]))
+    # No trial was tested.
+    for trial in (out / "trials").iterdir():
+        if (trial / "report.json").exists():
+            assert set(json.loads((trial / "report.json").read_text())) >= {"validation"}
+            assert "test" not in json.loads((trial / "report.json").read_text())
+
+    # One trial is lost, as by an interrupt: only it is run again, and the result is the same.
+    shutil.rmtree(out / "trials" / "gamma=0.1,learning_rate=0.01,seed=1")
+    again = sweep(data, out, *grid)
+    assert "1 of them run now, 4 failed" in again.stdout, again.stderr
+    assert json.loads((out / "report.json").read_text())["chosen"] == report["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gamma=0.1"], "--gammas"),
+        (["--seed=1"], "--seeds"),
+        (["--grid=reg"], "--grid must be"),
+        (["--grid=reg=0.1,0.1"], "--grid must be"),
+        (["--grid=nothing=1"], "no hyper-parameter nothing"),
+        (["--seeds=0,x"], "--seeds must be"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(data, tmp_path, arguments, message):
+    done = sweep(data, tmp_path / "out", *arguments)
+    assert done.returncode == 1 and message in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
