@@ -222,7 +222,8 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
     labels = [("u", setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
     points = np.stack([settings.recall, settings.ucbias], axis=-1).reshape(-1, 2)
     points = np.concatenate([points, np.array(list(marked.values())).reshape(-1, 2)])
-    front = pareto_front(*points.T)
+    # Equal metrics summed in another order differ in their last digits: that is no trade-off.
+    front = pareto_front(*points.T.round(9))
     figure = figures.trade_off(settings.recall, settings.ucbias, settings.grid.iotas, marked, points[front])
     rows = [(*labels[point], *points[point]) for point in front[::-1]]
     description = (
