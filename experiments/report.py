@@ -27,6 +27,7 @@ from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
 from isolator_jax.run import (
     Problem,
+    RunError,
     evaluate_problem,
     load_dataset,
     load_model,
@@ -38,7 +39,7 @@ from isolator_jax.run import (
 
 try:
     from isolator_jax.reporting.figures import LOOKS, Curve, Interval
-    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsView, UserExample, report_page
+    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsMetrics, UserExample, report_page
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'")
 
@@ -57,16 +58,33 @@ def main(*run_dirs: str) -> None:
         raise ConfigError("a RUN_DIR is given twice; give each once")
     # What can be wrong is found before the first run is evaluated.
     for folder in folders:
-        config = RunConfig.from_dict(read_report(folder)["config"])
+        report = _read_whole_report(folder)
         if (folder / "vanilla").is_dir():
-            read_report(folder / "vanilla")
+            _read_whole_report(folder / "vanilla")
         if _USER.value is not None:
+            config = RunConfig.from_dict(report["config"])
             _find_user(config, load_dataset(config), _USER.value)
     named = zip(folders, _names(folders), strict=True)
     shown = tqdm(named, total=len(folders), unit="run", disable=None)
     runs = [_view(folder, name, _USER.value) for folder, name in shown]
     write_text(_OUTPUT.value, report_page(runs))
     print(f"Written: {_OUTPUT.value}")
+
+
+def _read_whole_report(folder: Path) -> dict:
+    """A run's report.
+
+    Raises:
+      RunError: no finished run, or one that was not evaluated on all splits, as a search's are not.
+    """
+    report = read_report(folder)
+    missing = [split for split in SPLITS if split not in report]
+    if missing:
+        raise RunError(
+            f"{folder}: its report has no {' and no '.join(missing)} results; "
+            "give a run folder that experiments.train has finished"
+        )
+    return report
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -85,7 +103,8 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         reports.append(read_report(plain_folder))
         plain = RunConfig.from_dict(reports[1]["config"])
         curves.append(_curve(plain_folder, plain))
-        results |= _evaluate(problem, plain, load_model(plain_folder, problem)[0])
+        encoded_of_plain, _ = load_model(plain_folder, problem, cache_dir=folder / "cache")
+        results |= _evaluate(problem, plain, encoded_of_plain)
     has_groups = content is not None and not np.isnan(content.consistency).all()
     groups = consistency_groups(content.consistency) if has_groups else None
     return RunView(
@@ -97,7 +116,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         ucbias={strategy: _interval(results[strategy], groups) for strategy in LOOKS if groups and strategy in results},
         consistency=content.consistency if has_groups else None,
         groups=groups,
-        settings=_settings(problem, encoded) if has_groups else None,
+        settings=_settings(problem, encoded) if has_groups and len(problem.dataset.validation) else None,
         example=_example(problem, config, results, user),
     )
 
@@ -137,11 +156,11 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
 
 
-def _settings(problem: Problem, encoded: Encoded) -> SettingsView:
-    """Recall@20 and UCBias@20 of U-ISOLATOR on validation, under the paper's whole grid."""
+def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
+    """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
     metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
-    return SettingsView(*grid, metrics["recall@20"], metrics["ucbias@20"])
+    return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 
 def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:

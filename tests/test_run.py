@@ -14,7 +14,6 @@ from isolator_jax.run import (
     RunError,
     evaluate_problem,
     load_dataset,
-    load_model,
     load_run,
     make_problem,
     read_metrics,
@@ -110,20 +109,6 @@ def test_reports_and_metrics_are_read_back_from_finished_runs_only(data, tmp_pat
         read_report(tmp_path / "run")
     with pytest.raises(RunError, match="not a run folder"):
         read_report(tmp_path / "absent")
-
-
-def test_the_model_of_a_twin_is_read_on_the_problem_of_its_run(data, tmp_path):
-    start(configure(data), tmp_path / "run")
-    start(configure(data, training_strategy=False), tmp_path / "plain")
-    _, problem, *_ = load_run(tmp_path / "run")
-    *_, expected, best_epoch = load_run(tmp_path / "plain")
-    encoded, epoch = load_model(tmp_path / "plain", problem)
-    assert epoch == best_epoch
-    np.testing.assert_array_equal(encoded.users, expected.users)
-    np.testing.assert_array_equal(encoded.items, expected.items)
-    other = make_problem(configure(data, modalities=("text",)), load_dataset(configure(data, modalities=("text",))))
-    with pytest.raises(RunError, match="dataset has changed"):
-        load_model(tmp_path / "plain", other)
 
 
 def test_plain_training_reports_vanilla_and_u_without_the_training_strategy(data, tmp_path):

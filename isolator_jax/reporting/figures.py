@@ -131,7 +131,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
             axes.plot(*zip(first, place, strict=True), color=GREY, linewidth=0.8, zorder=1)
             _mark(axes, strategy, *place)
         if len(runs) > 1:
-            label = axes.annotate(name, first, (6, 6), textcoords="offset points", fontsize=8, zorder=5)
+            label = axes.annotate(name, first, (0, 12), textcoords="offset points", fontsize=8, ha="center", zorder=2)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xlabel="ρ, average content similarity of the lists", ylabel="Recall@20")
     axes.margins(0.12)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from isolator_jax.evaluation.bias import Groups
+from isolator_jax.evaluation import Groups, Settings
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.figures import Curve, Interval
@@ -47,18 +47,15 @@ class UserExample:
     lists: Mapping[str, Sequence[ListItem]]
 
 
-@dataclasses.dataclass(frozen=True)
-class SettingsView:
-    """U-ISOLATOR on the validation split under a grid of settings.
+class SettingsMetrics(NamedTuple):
+    """U-ISOLATOR on the validation split under a grid of A alphas, B betas and J iotas.
 
     Attributes:
-      alphas, betas, iotas: `[A]`, `[B]`, `[J]`.
+      grid: the settings.
       recall, ucbias: Recall@20 and UCBias@20, `[A, B, J]`.
     """
 
-    alphas: Sequence[float]
-    betas: Sequence[float]
-    iotas: Sequence[float]
+    grid: Settings
     recall: np.ndarray
     ucbias: np.ndarray
 
@@ -76,7 +73,7 @@ class RunView:
       ucbias: UCBias@20 on test by strategy; empty without content.
       consistency: c_u, `[U]`, NaN where undefined; None without content.
       groups: of the users; None without content.
-      settings: None without content.
+      settings: None without content or validation items.
       example: a user.
     """
 
@@ -88,7 +85,7 @@ class RunView:
     ucbias: Mapping[str, Interval]
     consistency: np.ndarray | None
     groups: Groups | None
-    settings: SettingsView | None
+    settings: SettingsMetrics | None
     example: UserExample
 
     @property
@@ -171,7 +168,9 @@ def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup |
         return {"rho": None, "bars": None, "consistency": None}
     first = runs[0]
     points = {
-        run.name: {name: (values["rho"], values["recall@20"]) for name, values in run.metrics["test"].items()}
+        run.name: {
+            name: (_nan(values["rho"]), _nan(values["recall@20"])) for name, values in run.metrics["test"].items()
+        }
         for run in runs
     }
     return {
@@ -215,16 +214,17 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
         return None
     validation = run.metrics["validation"]
     marked = {
-        strategy: (validation[strategy]["recall@20"], _nan(validation[strategy]["ucbias@20"]))
+        strategy: (_nan(validation[strategy]["recall@20"]), _nan(validation[strategy]["ucbias@20"]))
         for strategy in ("vanilla", "d")
         if strategy in validation
     }
-    settings_of_u = itertools.product(settings.alphas, settings.betas, settings.iotas)
+    settings_of_u = itertools.product(*settings.grid)
     labels = [("u", setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
     points = np.stack([settings.recall, settings.ucbias], axis=-1).reshape(-1, 2)
     points = np.concatenate([points, np.array(list(marked.values())).reshape(-1, 2)])
-    front = pareto_front(*points.T)
-    figure = figures.trade_off(settings.recall, settings.ucbias, settings.iotas, marked, points[front])
+    # Equal metrics summed in another order differ in their last digits: that is no trade-off.
+    front = pareto_front(*points.T.round(9))
+    figure = figures.trade_off(settings.recall, settings.ucbias, settings.grid.iotas, marked, points[front])
     rows = [(*labels[point], *points[point]) for point in front[::-1]]
     description = (
         f"Scatter plot of validation Recall@20 against UCBias@20 of {run.name} under {settings.recall.size} "

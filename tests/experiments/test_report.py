@@ -266,14 +266,18 @@ def test_the_user_shown_by_default_has_test_items_and_a_history_of_median_length
     [
         ([], "RUN_DIR"),
         (["{folder}/half"], "half/vanilla: the run is not finished"),
+        (["{folder}/run", "{folder}/trial"], "trial: its report has no test results"),
         (["{folder}/run", "{folder}/run/../run"], "twice"),
         (["{folder}/bare-run", "{folder}/run", "--user=9999"], "no such user"),
     ],
 )
 def test_the_report_refuses_what_cannot_be_shown(folder, arguments, message):
-    if not (folder / "half").exists():
-        shutil.copytree(folder / "run", folder / "half")
-        (folder / "half" / "vanilla" / "report.json").unlink()
+    for name in ("half", "trial"):
+        shutil.copytree(folder / "run", folder / name, dirs_exist_ok=True)
+    (folder / "half" / "vanilla" / "report.json").unlink()
+    measured = json.loads((folder / "run" / "report.json").read_text())
+    del measured["test"]
+    (folder / "trial" / "report.json").write_text(json.dumps(measured))
     out = folder / "refused.html"
     done = report(*(part.format(folder=folder) for part in arguments), f"--output={out}")
     assert done.returncode != 0
