@@ -9,18 +9,15 @@ strategy, and once more with plain BPR (in RUN_DIR/vanilla) for the Vanilla row.
 command on an interrupted run folder resumes it.
 """
 
-import dataclasses
-import sys
 from pathlib import Path
 
 from absl import flags
-from tqdm import tqdm
 
 from experiments import cli, run_flags
-from isolator_jax.config import ConfigError, RunConfig
+from experiments.training import train_with_baseline
+from isolator_jax.config import ConfigError
 from isolator_jax.reporting import metrics_table
-from isolator_jax.run import Problem, load_dataset, make_problem, train_run, write_report
-from isolator_jax.training import EpochRecord, FitState
+from isolator_jax.run import load_dataset, make_problem
 
 flags.adopt_module_key_flags(run_flags)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the run's results and checkpoints.", required=True)
@@ -38,42 +35,16 @@ def main() -> None:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
     run_dir = Path(_RUN_DIR.value)
     problem = make_problem(config, load_dataset(config))
-    report = _train(config, problem, run_dir)
-    if config.training_strategy and _VANILLA.value:
-        plain = dataclasses.replace(config, training_strategy=False)
-        baseline = _train(plain, problem, run_dir / "vanilla", cache_dir=run_dir / "cache")
-        report["baseline"] = {name: baseline[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
-        for split in ("validation", "test"):
-            report[split] = {"vanilla": baseline[split]["vanilla"], **report[split]}
-        write_report(run_dir, report)
+    report = train_with_baseline(
+        config,
+        problem,
+        run_dir,
+        baseline=config.training_strategy and _VANILLA.value,
+        checkpoint_seconds=_CHECKPOINT_SECONDS.value,
+    )
     print(f"\n{config.backbone} on {problem.dataset.name}, test, seed {config.seed}:\n")
     print(metrics_table(report["test"]))
     print(f"\nWritten: {run_dir / 'report.json'}, {run_dir / 'report.md'}")
-
-
-def _train(config: RunConfig, problem: Problem, run_dir: Path, cache_dir: Path | None = None) -> dict:
-    label = "ISOLATOR" if config.training_strategy else "plain BPR"
-    with tqdm(
-        total=config.max_epochs,
-        desc=f"{config.backbone} {label}",
-        unit="epoch",
-        # A log file gets a line every half minute instead of a moving bar.
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,
-    ) as bar:
-
-        def show(state: FitState, record: EpochRecord) -> None:
-            best = f"{float(state.best_value):.4f} at {int(state.best_epoch)}"
-            bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
-            bar.update(record.epoch - bar.n)
-
-        return train_run(
-            config,
-            problem,
-            run_dir,
-            checkpoint_every=cli.time_to_save(_CHECKPOINT_SECONDS.value),
-            cache_dir=cache_dir,
-            on_epoch=show,
-        )
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Runs a drawing function under `STYLE` and leaves matplotlib's settings as they were."""
 
     @functools.wraps(draw)
@@ -96,7 +96,7 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-@_styled
+@styled
 def training_curves(curves: Sequence[Curve]) -> Figure:
     """Loss and validation Recall@20 against the epoch, the best epoch marked on both."""
     figure = Figure((9, 3.4), layout="constrained")
@@ -115,7 +115,7 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
     """Recall@20 against rho (Fig. 1): a point for each run and strategy.
 
@@ -141,7 +141,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
     return figure
 
 
-@_styled
+@styled
 def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
     """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5)."""
     strategies = [name for name in LOOKS if any(name in bars for bars in runs.values())]
@@ -181,7 +181,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 50) -> Figure:
     """How c_u is distributed, Content-Diverse and Content-Consistent users marked.
 
@@ -215,7 +215,7 @@ def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 5
     return figure
 
 
-@_styled
+@styled
 def trade_off(
     recall: np.ndarray,
     ucbias: np.ndarray,

@@ -1,0 +1,66 @@
+"""Training with a progress bar: with the training strategy, and the plain baseline beside it."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments import cli
+from isolator_jax.config import RunConfig
+from isolator_jax.run import Problem, train_run, write_report
+from isolator_jax.training import EpochRecord, FitState
+
+
+def train_with_baseline(
+    config: RunConfig, problem: Problem, run_dir: Path, *, baseline: bool, checkpoint_seconds: float
+) -> dict[str, Any]:
+    """Trains a run; if asked for, also plain BPR in `run_dir/vanilla`, whose Vanilla joins the report.
+
+    Args:
+      config: the run's configuration.
+      problem: its data.
+      run_dir: the run folder.
+      baseline: whether to train plain BPR too.
+      checkpoint_seconds: time between checkpoints.
+
+    Returns:
+      The report.
+    """
+    report = _train(config, problem, run_dir, checkpoint_seconds)
+    if baseline:
+        plain = dataclasses.replace(config, training_strategy=False)
+        of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, cache_dir=run_dir / "cache")
+        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+        for split in ("validation", "test"):
+            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+        write_report(run_dir, report)
+    return report
+
+
+def _train(
+    config: RunConfig, problem: Problem, run_dir: Path, checkpoint_seconds: float, cache_dir: Path | None = None
+) -> dict[str, Any]:
+    label = "ISOLATOR" if config.training_strategy else "plain BPR"
+    with tqdm(
+        total=config.max_epochs,
+        desc=f"{config.backbone} {label}",
+        unit="epoch",
+        # A log file gets a line every half minute instead of a moving bar.
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
+    ) as bar:
+
+        def show(state: FitState, record: EpochRecord) -> None:
+            best = f"{float(state.best_value):.4f} at {int(state.best_epoch)}"
+            bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
+            bar.update(record.epoch - bar.n)
+
+        return train_run(
+            config,
+            problem,
+            run_dir,
+            checkpoint_every=cli.time_to_save(checkpoint_seconds),
+            cache_dir=cache_dir,
+            on_epoch=show,
+        )

@@ -1,0 +1,68 @@
+"""The paper's tables in Markdown and LaTeX: best value bold, second underlined, significance starred."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from isolator_jax.reporting.tables import STRATEGY_NAMES
+
+
+class Marks(NamedTuple):
+    """How a format marks the best and the second value of a column, and deviations."""
+
+    format: str
+    best: str
+    second: str
+    deviation: str
+    star: str
+
+
+MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*")
+LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$")
+
+SIGNIFICANT = 0.05
+
+
+def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> str:
+    """Rows by metrics, from the means of `paper.means`.
+
+    A star: better than the same model's Vanilla, adjusted p below 0.05.
+
+    Args:
+      frame: `mean`, `deviation`, `p`, `metric`, `strategy` and the columns named by `rows`.
+      rows: columns that tell the table's rows apart; the strategy comes last.
+      marks: `MARKDOWN` or `LATEX`.
+    """
+    keys = [*rows, "strategy"]
+    mean, deviation, p = (
+        frame.pivot_table(index=keys, columns="metric", values=value, sort=False, dropna=False)
+        for value in ("mean", "deviation", "p")
+    )
+    mean = mean.dropna(how="all")
+    cells = pd.DataFrame(index=mean.index, columns=mean.columns, dtype=object)
+    for metric in mean:
+        ranked = mean[metric].sort_values(ascending=False).index
+        lower_is_better = metric.startswith("ucbias")
+        best, second = (ranked[-1], ranked[-2]) if lower_is_better else ranked[:2]
+        for key in mean.index:
+            text = f"{mean.at[key, metric]:.4f}"
+            text = marks.best.format(text) if key == best else marks.second.format(text) if key == second else text
+            spread = deviation[metric].get(key, np.nan) if metric in deviation else np.nan
+            if not np.isnan(spread):
+                text = marks.deviation.format(text, f"{spread:.4f}")
+            vanilla = (*key[:-1], "vanilla")
+            better = vanilla in mean.index and mean.at[key, metric] > mean.at[vanilla, metric]
+            chance = p[metric].get(key, np.nan) if metric in p else np.nan
+            cells.at[key, metric] = text + (marks.star if better and chance < SIGNIFICANT else "")
+    labels = [[*key[:-1], STRATEGY_NAMES[key[-1]]] for key in cells.index]
+    body = [[*label, *values] for label, values in zip(labels, cells.to_numpy(), strict=True)]
+    return tabulate(body, [*rows, "", *cells.columns], tablefmt=marks.format, disable_numparse=True)
+
+
+def plain_table(frame: pd.DataFrame, marks: Marks) -> str:
+    """A frame as it is, floats with four decimals."""
+    cells = [[f"{x:.4f}" if isinstance(x, float) else str(x) for x in row] for row in frame.itertuples(index=False)]
+    return tabulate(cells, list(frame.columns), tablefmt=marks.format, disable_numparse=True)

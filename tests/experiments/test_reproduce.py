@@ -1,0 +1,64 @@
+"""Artefacts of a small dataset, trained from nothing, and made again without training."""
+
+import pandas as pd
+import pytest
+
+from tests.experiments.test_commands import command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduce")
+    made = command(
+        "make_dataset", f"--output_dir={folder}", "--name=made", "--users=90", "--items=60",
+        "--clusters=4", "--styles=4", "--modalities=image:8,text:6",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def reproduce(folder, artefact, *arguments):
+    return command(
+        "reproduce", f"--artefact={artefact}", f"--data_dir={folder}", "--datasets=made", "--backbones=vbpr",
+        f"--runs_dir={folder / 'runs'}", f"--output_dir={folder / 'out'}", "--max_epochs=2", *arguments,
+    )  # fmt: skip
+
+
+def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
+    done = reproduce(folder, "all", "--seeds=0")
+    assert done.returncode == 0, done.stderr
+    out = folder / "out"
+    tables = ["table1", "table2-made", "table3-made", "claims-made"]
+    figures = [f"fig{number}-made" for number in (1, 2, 3, 5, 6)]
+    expected = [f"{t}.{s}" for t in tables for s in ("md", "tex", "csv")]
+    expected += [f"{f}.{s}" for f in figures for s in ("png", "pdf", "csv")]
+    assert sorted(file.name for file in out.iterdir()) == sorted(expected)
+    for name in figures:
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    table = pd.read_csv(out / "table2-made.csv")
+    assert set(table["seeds"]) == {0} and set(table["strategy"]) == {"vanilla", "d", "u"}
+    assert {"gamma", "alpha", "beta", "iota", "hyper-parameters", "deviation", "p"} <= set(table.columns)
+    assert set(pd.read_csv(out / "table3-made.csv")["modalities"]) == {"image", "text", "image+text"}
+    assert set(pd.read_csv(out / "fig2-made.csv")["percent"]) == {5, 10, 15, 20, 25}
+    assert len(set(pd.read_csv(out / "fig6-made.csv")["strategy"])) == 5
+    assert "seeds 0" in (out / "table2-made.md").read_text()
+
+    configurations = {file: file.stat().st_mtime_ns for file in (folder / "runs").rglob("config.json")}
+    assert len(configurations) == 2 * (1 + 3)
+    again = reproduce(folder, "table2", "--seeds=0")
+    assert again.returncode == 0 and "epoch" not in again.stderr
+    assert {file: file.stat().st_mtime_ns for file in (folder / "runs").rglob("config.json")} == configurations
+
+
+@pytest.mark.parametrize(
+    ("artefact", "arguments", "message"),
+    [
+        ("table9", [], "table9"),
+        ("table2", ["--backbones=vbpr,nothing"], "nothing"),
+        ("table2", ["--seeds="], "--seeds"),
+    ],
+)
+def test_what_does_not_exist_is_refused(folder, artefact, arguments, message):
+    done = reproduce(folder, artefact, *arguments)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
