@@ -36,7 +36,7 @@ def measure(config: RunConfig, dataset: Dataset, repeats: int) -> dict[str, Any]
     results |= training | measure_ranking(config, problem, inputs, params, repeats)
     results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
     results |= measure_content(config, problem, repeats)
-    results["embeddings_error"] = precision_error(config, inputs, params)
+    results["embeddings_error"] = precision_error(config, problem, inputs, params)
     work = {"step": step_work}
     graph = inputs.get("graph")
     if graph is not None and graph.num_senders == graph.num_receivers:
@@ -111,7 +111,7 @@ def measure_ranking(config: RunConfig, problem: Problem, inputs: Any, params: An
         arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
         return lambda: jax.block_until_ready(function(*arguments))
 
-    model, encoded = (params, inputs), (encode(config, inputs, params),)
+    model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
     results = seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
     results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
     results |= seconds_and_spread("top_k", timed(ranking(lists, encoded, f), repeats))
@@ -146,11 +146,11 @@ def measure_propagation(graph: Graph, dim: int, repeats: int) -> dict[str, float
     return {"propagation_seconds": timing.median / count, "propagation_spread": timing.spread / count}
 
 
-def precision_error(config: RunConfig, inputs: Any, params: Any) -> float:
+def precision_error(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> float:
     """The embeddings' largest difference from those in float32, over the largest of these."""
-    found = encode(config, inputs, params)
+    found = encode(config, problem, inputs, params)
     with jax.default_matmul_precision("float32"):
-        exact = encode(config, inputs, params)
+        exact = encode(config, problem, inputs, params)
     pairs = ((found.users, exact.users), (found.items, exact.items))
     return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
 
