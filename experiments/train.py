@@ -17,13 +17,14 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli, run_flags
+from experiments import cli, devices, run_flags
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.reporting import metrics_table
 from isolator_jax.run import Problem, load_dataset, make_problem, train_run, write_report
 from isolator_jax.training import EpochRecord, FitState
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(devices)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the run's results and checkpoints.", required=True)
 _VANILLA = flags.DEFINE_bool(
     "vanilla", True, "Also train with plain BPR, for the Vanilla row; --novanilla saves that time."
@@ -38,7 +39,7 @@ def main() -> None:
     if not config.training_strategy and flags.FLAGS["vanilla"].present:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
     run_dir = Path(_RUN_DIR.value)
-    problem = make_problem(config, load_dataset(config))
+    problem = make_problem(config, load_dataset(config), devices.mesh_from_flags())
     report = _train(config, problem, run_dir)
     if config.training_strategy and _VANILLA.value:
         plain = dataclasses.replace(config, training_strategy=False)

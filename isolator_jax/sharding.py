@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
 from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, Score
+from isolator_jax.config import ConfigError
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.graph import Graph
@@ -41,11 +42,14 @@ def make_mesh(devices: int) -> Mesh:
     """A mesh of the first `devices` devices, with one axis.
 
     Raises:
-      ValueError: there are fewer.
+      ConfigError: there are fewer.
     """
     found = len(jax.devices())
     if not 1 <= devices <= found:
-        raise ValueError(f"{devices} devices asked for, and JAX sees {found} ({jax.devices()[0].platform})")
+        raise ConfigError(
+            f"{devices} devices asked for, and JAX sees {found} ({jax.devices()[0].platform}); a CPU is split "
+            "into N by the environment variable XLA_FLAGS=--xla_force_host_platform_device_count=N"
+        )
     return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
 
@@ -222,7 +226,8 @@ def top_k_lists_on(
         similarity,
         None if consistency is None else pad_rows(consistency, mesh, axis=1),
     )
-    return jax.tree.map(lambda x: x[users], lists)
+    # The lists are few numbers: every device, and every process, gets them all.
+    return lax.with_sharding_constraint(jax.tree.map(lambda x: x[users], lists), NamedSharding(mesh, EVERYWHERE))
 
 
 def _own_histories(histories: Histories, count: int) -> Histories:
