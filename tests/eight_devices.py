@@ -58,7 +58,7 @@ def learn(devices, name, epochs=3):
 
 
 # The backbones that compile slowly on one size only.
-SIZES = {name: [8] for name in BACKBONES} | {"mfbpr": [1, 8], "lightgcn": [4, 8], "vbpr": [2]}
+SIZES = {name: [8] for name in BACKBONES} | {"mfbpr": [1], "lightgcn": [4, 8], "vbpr": [2]}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -123,13 +123,12 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
         return train_run(config, problem, tmp_path / folder, checkpoint_every=lambda record: False)
 
     run("changed", 8, 1)
-    run("changed", 2, 2)
-    changed, whole = run("changed", 0, 3), run("whole", 0, 3)
-    assert changed["epochs"] == whole["epochs"] == 3
+    changed, whole = run("changed", 0, 2), run("whole", 0, 2)
+    assert changed["epochs"] == whole["epochs"] == 2
     assert changed["best_epoch"] == whole["best_epoch"]
     for metric, value in whole["test"]["vanilla"].items():
         assert changed["test"]["vanilla"][metric] == pytest.approx(value, abs=1e-5)
-    *_, first, _ = load_run(tmp_path / "changed", make_mesh(8))
+    *_, first, _ = load_run(tmp_path / "changed", make_mesh(4))
     *_, second, _ = load_run(tmp_path / "whole")
     np.testing.assert_allclose(first.users, second.users, atol=1e-5)
     assert first.users.shape == (31, 16) and first.items.shape == (22, 16)
