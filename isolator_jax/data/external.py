@@ -27,15 +27,7 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
     Raises:
       DataError: anything malformed, or that does not fit the model or the other files.
     """
-    pairs = _all_pairs(splits)
-    for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
-        for split, table in pairs.items():
-            largest = int(table[column].max()) if len(table) else -1
-            if largest >= count:
-                raise DataError(
-                    f"{splits.get(split, splits['train'])}: {column} {largest}, but the model has {count} {what}; "
-                    "ids are the 0-based rows of its arrays"
-                )
+    pairs = _all_pairs(splits, num_users, num_items)
     _refuse_common_pairs(pairs, splits)
     interactions = {
         split: Interactions.from_pairs(table["userID"].to_numpy(), table["itemID"].to_numpy())
@@ -56,9 +48,9 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
     )
 
 
-def _all_pairs(splits: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+def _all_pairs(splits: Mapping[str, Path], num_users: int, num_items: int) -> dict[str, pd.DataFrame]:
     """`userID` and `itemID` of the three splits."""
-    tables = {split: read_interactions(path) for split, path in splits.items()}
+    tables = {split: read_interactions(path, num_users, num_items) for split, path in splits.items()}
     labelled = [split for split, table in tables.items() if "x_label" in table.columns]
     if not labelled:
         no_pairs = pd.DataFrame({"userID": [], "itemID": []}, dtype=np.int64)

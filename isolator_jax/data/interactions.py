@@ -40,20 +40,22 @@ def text_source(path: Path) -> Source:
     return Source(path, "line", 2)
 
 
-def read_interactions(path: Path) -> pd.DataFrame:
-    """Reads and checks user-item pairs.
+def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFrame:
+    """Reads and checks user-item pairs of a model with so many users and items.
 
     Args:
       path: tab-separated `.inter` or `.csv` with a header, `.parquet`, or a scipy sparse
         matrix users x items in `.npz`, whose entries other than zero are the pairs. Tables
         have columns `userID` and `itemID`, or `user` and `item`, 0-based integers; and, if
         they hold all splits, `x_label` (0 training, 1 validation, 2 test).
+      num_users, num_items: U and I, the shape of a sparse matrix.
 
     Returns:
       `userID`, `itemID` and, where the file has it, `x_label`, `int64`, each pair once.
 
     Raises:
-      DataError: unreadable or malformed, or a pair in two splits, with line or row.
+      DataError: unreadable or malformed, an id out of range, or a pair in two splits, with
+        line or row.
     """
     if path.suffix not in FORMATS:
         raise DataError(f"{path}: interactions are read from {', '.join(FORMATS)}")
@@ -61,6 +63,8 @@ def read_interactions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: no such file")
     if path.suffix == ".npz":
         matrix = read_sparse(path)
+        if matrix.shape != (num_users, num_items):
+            raise DataError(f"{path}: shape {matrix.shape}, but the model has {num_users} users and {num_items} items")
         return pd.DataFrame({"userID": matrix.row.astype(np.int64), "itemID": matrix.col.astype(np.int64)})
     if path.suffix == ".parquet":
         table, source = _read_parquet(path), Source(path, "row", 0)
@@ -73,7 +77,15 @@ def read_interactions(path: Path) -> pd.DataFrame:
             f"{path}: no column {', '.join(missing)}; it needs userID and itemID, or user and item, "
             f"found: {', '.join(map(str, table.columns))}"
         )
-    return checked_pairs(table, source)
+    pairs = checked_pairs(table, source)
+    for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
+        wrong = pairs.index[pairs[column] >= count]
+        if len(wrong):
+            raise DataError(
+                f"{path}, {source.at(wrong[0])}: {column} {pairs[column][wrong[0]]}, but the model has {count} {what}; "
+                "ids are the 0-based rows of its arrays"
+            )
+    return pairs
 
 
 def read_sparse(path: Path) -> scipy.sparse.coo_array:
