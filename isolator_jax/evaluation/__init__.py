@@ -1,21 +1,25 @@
 """Evaluation: ranking, accuracy metrics, bias metrics. Tests of significance are in `significance`."""
 
 from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
-from isolator_jax.evaluation.evaluate import Evaluation, evaluate, mean_recall, users_to_validate
-from isolator_jax.evaluation.ranking import list_hits, top_k_lists
+from isolator_jax.evaluation.evaluate import Evaluation, evaluate, evaluate_lists, mean_recall, users_to_validate
+from isolator_jax.evaluation.ranking import list_hits, top_k_lists, top_k_lists_from_scores
+from isolator_jax.evaluation.scores import Model
 from isolator_jax.evaluation.settings import Settings, evaluate_settings
 
 __all__ = [
     "Evaluation",
     "Groups",
+    "Model",
     "Settings",
     "consistency_groups",
     "evaluate",
+    "evaluate_lists",
     "evaluate_settings",
     "list_hits",
     "mean_recall",
     "rho",
     "top_k_lists",
+    "top_k_lists_from_scores",
     "ucbias",
     "users_to_validate",
 ]

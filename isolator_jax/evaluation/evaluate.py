@@ -98,10 +98,30 @@ def evaluate(
         user_chunk=user_chunk,
         item_chunk=item_chunk,
     )
+    items_only = {name: items for name, (items, _) in lists.items()}
+    return evaluate_lists(items_only, users, histories, truth, content, ks=ks)
+
+
+def evaluate_lists(
+    lists: Mapping[str, Array | np.ndarray],
+    users: np.ndarray,
+    histories: Histories,
+    truth: Histories,
+    content: Content | None,
+    *,
+    ks: Sequence[int] = (10, 20),
+) -> dict[str, Evaluation]:
+    """Accuracy and bias of lists that are already there.
+
+    Args:
+      lists: for each strategy, items `[N, K] int32`, best first, `NO_ITEM` where there are
+        fewer; K is at least 20 and the largest of `ks`.
+      users: `[N] int32`, whose lists they are.
+      histories, truth, content, ks: as in `evaluate`.
+    """
     relevant = truth.lengths[users]
     results = {}
-    for name in strategies:
-        items, _ = lists[name]
+    for name, items in lists.items():
         hits = list_hits(items, truth, jnp.asarray(users))
         per_user = {
             f"{metric}@{k}": np.asarray(function(hits, relevant, k)) for metric, function in METRICS.items() for k in ks

@@ -4,13 +4,18 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.tree_util import Partial
 
+from isolator_jax.evaluation.scores import InnerProducts, Scores, scores_of
 from isolator_jax.histories import Histories, contains, fold_histories
 from isolator_jax.similarity import Similarity
 
 NO_ITEM = -1
+
+# For each strategy, items `[N, k]` and their ranking keys `[N, k]`.
+Lists = dict[str, tuple[Array, Array]]
 
 
 @functools.partial(jax.jit, static_argnames=("k", "user_chunk", "item_chunk"))
@@ -26,7 +31,7 @@ def top_k_lists(
     k: int,
     user_chunk: int = 512,
     item_chunk: int = 16384,
-) -> dict[str, tuple[Array, Array]]:
+) -> Lists:
     """The k best unseen items of each user under several strategies, in one pass.
 
     Raw scores and similarities of a user chunk against an item chunk are computed once
@@ -48,52 +53,102 @@ def top_k_lists(
       For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,
       `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there.
     """
-    num_items = item_embeddings.shape[0]
-    width = min(item_chunk, num_items)
-    in_chunk = min(k, width)
-    batched = {name: jax.vmap(jax.vmap(key, (0, 1, None)), (0, 1, 1)) for name, key in keys.items()}
+    scores = InnerProducts(user_embeddings, item_embeddings)
 
-    def of_users(chunk):
-        embeddings = user_embeddings[chunk]
-        c = None if consistency is None else consistency[:, chunk]
-
-        def of_items(best, first):
-            # The last chunk is moved back to end with the catalogue; what it shares with
-            # the one before is masked.
-            start = jnp.minimum(first, num_items - width)
-            ids = start + jnp.arange(width, dtype=jnp.int32)
-            # In full precision: GPUs and TPUs would otherwise round the factors and make ties.
-            block = lax.dynamic_slice_in_dim(item_embeddings, start, width)
-            f = jnp.matmul(embeddings, block.T, precision=lax.Precision.HIGHEST)
-            s = None if similarity is None else similarity.rows(chunk, start, width)
-            hidden = seen_items(histories, chunk, start, width) | (ids < first)
-            merged = {}
-            for name, key in batched.items():
-                values = key(f, s, c)
-                values = jnp.where(values == 0, 0.0, values)  # top_k ranks -0 below 0
-                values, places = lax.top_k(jnp.where(hidden, -jnp.inf, values), in_chunk)
-                # Earlier chunks come first, and top_k keeps the first of equal keys.
-                values = jnp.concatenate([best[name][1], values], axis=1)
-                items = jnp.concatenate([best[name][0], ids[places]], axis=1)
-                values, places = lax.top_k(values, k)
-                merged[name] = (jnp.take_along_axis(items, places, axis=1), values)
-            return merged, None
-
-        empty = (
-            jnp.full((chunk.size, k), NO_ITEM, jnp.int32),
-            jnp.full((chunk.size, k), -jnp.inf, jnp.float32),
-        )
-        firsts = jnp.arange(0, num_items, width)
-        best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
-        return {
-            name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values) for name, (items, values) in best.items()
-        }
+    def of_users(chunk: Array) -> Lists:
+        return _best_of_chunk(scores, chunk, chunk, histories, keys, similarity, consistency, k, item_chunk)
 
     size = max(1, min(user_chunk, users.shape[0]))
     chunks = -(-users.shape[0] // size)
     padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], chunks * size - users.shape[0])])
     lists = lax.map(of_users, padded.reshape(chunks, size))
     return jax.tree.map(lambda x: x.reshape(-1, k)[: users.shape[0]], lists)
+
+
+def top_k_lists_from_scores(
+    scores: np.ndarray,
+    users: np.ndarray,
+    histories: Histories,
+    keys: dict[str, Partial],
+    similarity: Similarity | None = None,
+    consistency: Array | None = None,
+    *,
+    k: int,
+    user_chunk: int = 512,
+    item_chunk: int = 16384,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """`top_k_lists` for a model given by its scores, of which a user chunk is read at a time.
+
+    Args:
+      scores: f, `[U, I]` of any float type, on the host; may be memory-mapped. Finite in
+        float32.
+      users: `[N] int32`, whom to rank for.
+
+    Other arguments and what is returned are those of `top_k_lists`; the lists are on the host.
+    """
+    if not len(users):
+        return {name: (np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)) for name in keys}
+    size = min(user_chunk, len(users))
+    parts = []
+    for first in range(0, len(users), size):
+        chunk = np.asarray(users[first : first + size], np.int32)
+        padded = np.pad(chunk, (0, size - chunk.size), mode="edge")  # one size, one compilation
+        rows, places = scores_of(scores, padded)
+        lists = _compiled_best_of_chunk(
+            rows, places, jnp.asarray(padded), histories, keys, similarity, consistency, k, item_chunk
+        )
+        parts.append(jax.tree.map(lambda x, count=chunk.size: np.asarray(x)[:count], lists))
+    return jax.tree.map(lambda *chunks: np.concatenate(chunks), *parts)
+
+
+def _best_of_chunk(
+    scores: Scores,
+    rows: Array,
+    users: Array,
+    histories: Histories,
+    keys: dict[str, Partial],
+    similarity: Similarity | None,
+    consistency: Array | None,
+    k: int,
+    item_chunk: int,
+) -> Lists:
+    """`top_k_lists` of one user chunk `[B]`, whose scores are in `rows` `[B]` of `scores`."""
+    num_items = scores.num_items
+    width = min(item_chunk, num_items)
+    in_chunk = min(k, width)
+    batched = {name: jax.vmap(jax.vmap(key, (0, 1, None)), (0, 1, 1)) for name, key in keys.items()}
+    c = None if consistency is None else consistency[:, users]
+
+    def of_items(best, first):
+        # The last chunk is moved back to end with the catalogue; what it shares with
+        # the one before is masked.
+        start = jnp.minimum(first, num_items - width)
+        ids = start + jnp.arange(width, dtype=jnp.int32)
+        f = scores.block(rows, start, width)
+        s = None if similarity is None else similarity.rows(users, start, width)
+        hidden = seen_items(histories, users, start, width) | (ids < first)
+        merged = {}
+        for name, key in batched.items():
+            values = key(f, s, c)
+            values = jnp.where(values == 0, 0.0, values)  # top_k ranks -0 below 0
+            values, places = lax.top_k(jnp.where(hidden, -jnp.inf, values), in_chunk)
+            # Earlier chunks come first, and top_k keeps the first of equal keys.
+            values = jnp.concatenate([best[name][1], values], axis=1)
+            items = jnp.concatenate([best[name][0], ids[places]], axis=1)
+            values, places = lax.top_k(values, k)
+            merged[name] = (jnp.take_along_axis(items, places, axis=1), values)
+        return merged, None
+
+    empty = (
+        jnp.full((users.size, k), NO_ITEM, jnp.int32),
+        jnp.full((users.size, k), -jnp.inf, jnp.float32),
+    )
+    firsts = jnp.arange(0, num_items, width)
+    best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
+    return {name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values) for name, (items, values) in best.items()}
+
+
+_compiled_best_of_chunk = jax.jit(_best_of_chunk, static_argnames=("k", "item_chunk"))
 
 
 def seen_items(histories: Histories, users: Array, start: Array, width: int) -> Array:

@@ -21,6 +21,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.evaluation.bias import consistency_groups
 from isolator_jax.evaluation.ranking import seen_items
+from isolator_jax.evaluation.scores import Model, Scores, scores_of
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import Similarity
 
@@ -39,7 +40,7 @@ class Settings(NamedTuple):
 
 
 def evaluate_settings(
-    encoded: Encoded,
+    model: Model,
     histories: Histories,
     truth: Histories,
     content: Content,
@@ -52,7 +53,8 @@ def evaluate_settings(
     """Metrics of U-ISOLATOR under every setting.
 
     Args:
-      encoded: embeddings of all users and items.
+      model: embeddings of all users and items, or scores `[U, I]` on the host, of which a
+        chunk's rows are read at a time.
       histories: training items, left out of the ranking.
       truth: the held-out items of the split evaluated.
       content: similarities and consistencies.
@@ -72,7 +74,7 @@ def evaluate_settings(
     if not users.size:
         raise ValueError("no user has both training and held-out items, so there is nothing to rank")
     ranks = item_ranks(
-        encoded, users, items, histories, content, settings, k=max(*ks, UCBIAS_K), candidates=candidates, chunk=chunk
+        model, users, items, histories, content, settings, k=max(*ks, UCBIAS_K), candidates=candidates, chunk=chunk
     )
     relevant = np.bincount(users)[users]
     per_user = 1.0 / np.unique(users).size
@@ -89,7 +91,7 @@ def evaluate_settings(
 
 
 def item_ranks(
-    encoded: Encoded,
+    model: Model,
     users: np.ndarray,
     items: np.ndarray,
     histories: Histories,
@@ -105,19 +107,28 @@ def item_ranks(
     Args:
       users, items: `[P]` pairs; a user's item is not in the user's history.
       k: ranks from k on are not told apart.
-      candidates, chunk: as in `evaluate_settings`.
+      model, candidates, chunk: as in `evaluate_settings`.
 
     Returns:
       `[P, A, B, J] int32`, 0 for the best item, at least k where the rank is.
     """
-    num_items = encoded.items.shape[0]
+    num_items = model.items.shape[0] if isinstance(model, Encoded) else model.shape[1]
     grids = tuple(jnp.asarray(values, jnp.float32) for values in settings)
-    arguments = (encoded.users, encoded.items, histories, content.similarity, content.channel_consistency, grids)
+    arguments = (histories, content.similarity, content.channel_consistency, grids)
 
     def rank(users, items, candidates):
         found = [
-            jax.device_get(_ranks_of_chunk(*padded, *arguments, k=k, candidates=min(candidates, num_items)))
-            for padded in _chunks(users, items, chunk)
+            jax.device_get(
+                _ranks_of_chunk(
+                    *scores_of(model, some_users),
+                    some_users,
+                    some_items,
+                    *arguments,
+                    k=k,
+                    candidates=min(candidates, num_items),
+                )
+            )
+            for some_users, some_items in _chunks(users, items, chunk)
         ]
         ranks, proven = (np.concatenate(parts)[: users.size] for parts in zip(*found, strict=True))
         return ranks, proven
@@ -130,10 +141,10 @@ def item_ranks(
 
 @functools.partial(jax.jit, static_argnames=("k", "candidates"))
 def _ranks_of_chunk(
+    scores: Scores,
+    rows: Array,
     users: Array,
     items: Array,
-    user_embeddings: Array,
-    item_embeddings: Array,
     histories: Histories,
     similarity: Similarity,
     consistency: Array,
@@ -142,10 +153,13 @@ def _ranks_of_chunk(
     k: int,
     candidates: int,
 ) -> tuple[Array, Array]:
-    """Ranks `[B, A, B', J]` of pairs `[B]` among the candidates, and whether these prove them `[B]`."""
+    """Ranks `[B, A, B', J]` of pairs `[B]` among the candidates, and whether these prove them `[B]`.
+
+    The pairs' scores are in `rows` `[B]` of `scores`.
+    """
     alphas, betas, iotas = grids
-    num_items = item_embeddings.shape[0]
-    f = jnp.matmul(user_embeddings[users], item_embeddings.T, precision=lax.Precision.HIGHEST)
+    num_items = scores.num_items
+    f = scores.block(rows, jnp.int32(0), num_items)
     s = similarity.rows(users, jnp.int32(0), num_items)
     x = s - consistency[:, users, None]
     own_f = jnp.take_along_axis(f, items[:, None], axis=1)

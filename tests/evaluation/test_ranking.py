@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isolator_jax import scoring
-from isolator_jax.evaluation.ranking import METRICS, NO_ITEM, list_hits, top_k_lists
+from isolator_jax.evaluation.ranking import METRICS, NO_ITEM, list_hits, top_k_lists, top_k_lists_from_scores
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import build_similarity, fuse_channels
 
@@ -52,6 +52,47 @@ def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(s
     filled = np.asarray(lists) != NO_ITEM
     np.testing.assert_array_equal(np.asarray(keys)[filled], scores[np.nonzero(filled)[0], np.asarray(lists)[filled]])
     assert np.isneginf(np.asarray(keys)[~filled]).all()
+
+
+class Watched(np.ndarray):
+    """A score matrix that notes how many rows are read at a time."""
+
+    reads: list[int] = []
+
+    def __getitem__(self, key):
+        rows = np.asarray(super().__getitem__(key))
+        self.reads.append(len(rows))
+        return rows
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("user_chunk", "item_chunk"), [(1, 5), (4, 100), (100, 23)])
+def test_lists_of_stored_scores_equal_those_of_embeddings_and_few_rows_are_read_at_a_time(
+    dtype, user_chunk, item_chunk
+):
+    users, items, _, histories, features = make_problem()
+    similarity = build_similarity(fuse_channels(features), histories)
+    consistency = jnp.linspace(-0.5, 0.5, U)[None]
+    keys = {"f": scoring.vanilla().key, "u": scoring.u_isolator(2.0, 5.0, 1.0).key}
+    chosen = np.array([7, 2, 0, 1, 5], np.int32)
+    scores = (users @ items.T).astype(dtype).view(Watched)
+    Watched.reads = []
+    stored = top_k_lists_from_scores(
+        scores, chosen, histories, keys, similarity, consistency, k=6, user_chunk=user_chunk, item_chunk=item_chunk
+    )
+    assert max(Watched.reads) <= user_chunk
+    embedded = top_k_lists(users, items, jnp.asarray(chosen), histories, keys, similarity, consistency, k=6)
+    assert not np.array_equal(stored["f"][0], stored["u"][0])
+    for name in keys:
+        np.testing.assert_array_equal(stored[name][0], embedded[name][0])
+        np.testing.assert_allclose(stored[name][1], embedded[name][1], rtol=1e-6)
+
+
+def test_nobody_to_rank_for_gives_no_lists_from_scores():
+    users, items, _, histories, _ = make_problem()
+    nobody = np.zeros(0, np.int32)
+    lists, keys = top_k_lists_from_scores(users @ items.T, nobody, histories, {"f": scoring.vanilla().key}, k=4)["f"]
+    assert lists.shape == keys.shape == (0, 4)
 
 
 def test_zeros_of_either_sign_are_ties():

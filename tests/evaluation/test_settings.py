@@ -59,6 +59,21 @@ def test_every_setting_has_the_metrics_of_its_own_evaluation(dataset, fusion, sc
     assert len(set(found["ndcg@20"].reshape(-1))) > 4
 
 
+@pytest.mark.parametrize("candidates", [5, 10_000])
+def test_stored_scores_have_the_metrics_of_the_embeddings_they_come_from(dataset, candidates):
+    histories = dataset.train.histories(dataset.num_users)
+    truth = dataset.validation.histories(dataset.num_users)
+    content = make_content(dataset, histories)
+    # Small integers: both ways to f are exact.
+    encoded = jax.tree.map(lambda x: np.round(3 * x), random_model(dataset, 1.0))
+    options = {"candidates": candidates, "chunk": 64}
+    expected = evaluate_settings(encoded, histories, truth, content, GRID, **options)
+    scores = np.float64(encoded.users) @ np.float64(encoded.items).T
+    found = evaluate_settings(scores, histories, truth, content, GRID, **options)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
 def test_data_without_anything_to_rank_is_refused(dataset):
     histories = dataset.train.histories(dataset.num_users)
     empty = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32)).histories(dataset.num_users)

@@ -1,0 +1,223 @@
+"""Rescores a model trained elsewhere: D- and U-ISOLATOR lists and a bias report.
+
+  python -m experiments.rescore --features=image.npy,text.npy --histories=train.csv --validation=valid.csv \\
+      --test=test.csv --user_embeddings=users.npy --item_embeddings=items.npy --output_dir=rescored
+  python -m experiments.rescore --features=image.npy --histories=train.npz --scores=scores.npy --output_dir=rescored
+
+f(u, i) is the inner product of the embeddings, or a stored score; of the scores only a user
+chunk is read at a time. Ids are the 0-based rows of the arrays. Interactions are .inter, .csv
+or .parquet (columns user,item or userID,itemID) or a scipy sparse matrix users x items
+(.npz); a file with x_label gives all three splits. With validation data, those of alpha, beta
+and iota that are not given are chosen by Recall@20. docs/models_trained_elsewhere.md says
+what the results mean.
+
+OUTPUT_DIR/lists.csv and lists.parquet have the columns user, strategy, rank, item and score,
+report.json and report.md accuracy and bias.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from absl import flags
+
+from experiments import cli
+from isolator_jax.backbones import Encoded
+from isolator_jax.config import ConfigError
+from isolator_jax.content import Content, make_content
+from isolator_jax.data import DataError, Dataset
+from isolator_jax.data.arrays import read_embeddings, read_scores
+from isolator_jax.data.external import read_external
+from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
+from isolator_jax.evaluation.evaluate import UCBIAS_K
+from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.files import write_atomically, write_json, write_text
+from isolator_jax.histories import Histories
+from isolator_jax.reporting import metrics_table, rescoring_markdown
+from isolator_jax.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
+from isolator_jax.similarity import FUSIONS
+
+_FEATURES = flags.DEFINE_list("features", None, "Item features, an .npy for each modality.", required=True)
+_HISTORIES = flags.DEFINE_string("histories", None, "Training interactions.", required=True)
+_VALIDATION = flags.DEFINE_string("validation", None, "Held-out interactions to choose U-ISOLATOR's parameters by.")
+_TEST = flags.DEFINE_string("test", None, "Held-out interactions to measure accuracy and bias on.")
+_USER_EMBEDDINGS = flags.DEFINE_string("user_embeddings", None, "User embeddings (users, dim), .npy.")
+_ITEM_EMBEDDINGS = flags.DEFINE_string("item_embeddings", None, "Item embeddings (items, dim), .npy.")
+_SCORES = flags.DEFINE_string("scores", None, "Scores (users, items), .npy, in place of embeddings.")
+_ALPHA = flags.DEFINE_float("alpha", None, "U-ISOLATOR's alpha. Default: chosen on validation, else 2.")
+_BETA = flags.DEFINE_float("beta", None, "U-ISOLATOR's beta. Default: chosen on validation, else 5.")
+_IOTA = flags.DEFINE_float("iota", None, "U-ISOLATOR's iota. Default: chosen on validation, else 0.1.")
+_FUSION = flags.DEFINE_enum(
+    "fusion", "mean", FUSIONS, "Average the modalities' similarities (the paper) or their sigmoids (its release)."
+)
+_K = flags.DEFINE_integer("k", 20, "List length.", 1)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the lists and the report.", required=True)
+
+_DEFAULTS = UParameters(alpha=2.0, beta=5.0, iota=0.1)
+
+# More neighbours than this made equal by ELU', and U's order is no longer that of its equation.
+_TOLERATED_TIES = 0.01
+
+
+def main() -> None:
+    given = _given_parameters()
+    model = _read_model()
+    num_users, num_items = (model.users.shape[0], model.items.shape[0]) if isinstance(model, Encoded) else model.shape
+    dataset = _read_data(num_users, num_items)
+    histories = dataset.train.histories(num_users)
+    content = make_content(dataset, histories, fusion=_FUSION.value)
+    parameters, chosen = _choose_parameters(given, model, dataset, histories, content)
+    rescored = rescore(model, histories, content, parameters, k=max(_K.value, UCBIAS_K))
+    results = evaluate_lists(
+        rescored.lists,
+        rescored.users,
+        histories,
+        dataset.test.histories(num_users),
+        content,
+        ks=sorted({10, UCBIAS_K, _K.value}),
+    )
+    summary = summarize_scores(rescored)
+    report = {
+        "config": _config(),
+        "dataset": dataset.counts(),
+        "parameters": {**parameters._asdict(), **chosen},
+        **_measured(results, dataset, content),
+        "f": {**summary._asdict(), "warning": _warning(summary)},
+    }
+    _write(report, rescored)
+    if report["f"]["warning"]:
+        print(f"warning: {report['f']['warning']}", file=sys.stderr)
+    print(metrics_table(report["metrics"]))
+
+
+def _given_parameters() -> dict[str, float]:
+    """alpha, beta and iota as far as the flags give them."""
+    given = {name: flags.FLAGS[name].value for name in UParameters._fields if flags.FLAGS[name].value is not None}
+    for name, value in given.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"--{name} must be a finite number of at least 0, got {value}")
+    return given
+
+
+def _read_model() -> Model:
+    embeddings = (_USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value)
+    if (_SCORES.value is None) == (embeddings == (None, None)) or (embeddings.count(None) == 1):
+        raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
+    if _SCORES.value is not None:
+        return read_scores(Path(_SCORES.value))
+    users, items = (read_embeddings(Path(path)) for path in embeddings)
+    if users.shape[1] != items.shape[1]:
+        raise DataError(
+            f"{embeddings[0]} has {users.shape[1]} columns and {embeddings[1]} has {items.shape[1]}; "
+            "an inner product needs embeddings of one width"
+        )
+    largest = [np.linalg.norm(x.astype(np.float64), axis=1).max(initial=0) for x in (users, items)]
+    if math.prod(largest) > np.finfo(np.float32).max:
+        raise DataError(f"{embeddings[0]}, {embeddings[1]}: inner products overflow float32; scale the embeddings down")
+    return Encoded(jnp.asarray(users), jnp.asarray(items))
+
+
+def _read_data(num_users: int, num_items: int) -> Dataset:
+    splits = {"train": _HISTORIES.value, "validation": _VALIDATION.value, "test": _TEST.value}
+    return read_external(
+        [Path(path) for path in _FEATURES.value],
+        {split: Path(path) for split, path in splits.items() if path is not None},
+        num_users,
+        num_items,
+    )
+
+
+def _choose_parameters(
+    given: Mapping[str, float], model: Model, dataset: Dataset, histories: Histories, content: Content
+) -> tuple[UParameters, dict[str, Any]]:
+    """U-ISOLATOR's parameters, and how they were chosen."""
+    missing = [name for name in UParameters._fields if name not in given]
+    if not missing or not len(dataset.validation):
+        return _DEFAULTS._replace(**given), {"tuned": [], "default": missing}
+    # A parameter that is given is a grid of one value.
+    grids = zip(UParameters._fields, Settings(), strict=True)
+    settings = Settings(*([given[name]] if name in given else grid for name, grid in grids))
+    validation = dataset.validation.histories(dataset.num_users)
+    parameters, recall = tune(model, histories, validation, content, settings)
+    return parameters, {"tuned": missing, "default": [], "validation_recall@20": recall}
+
+
+def _config() -> dict[str, Any]:
+    model = _SCORES.value or f"{_USER_EMBEDDINGS.value}, {_ITEM_EMBEDDINGS.value}"
+    return {
+        "model": model,
+        "features": _FEATURES.value,
+        "histories": _HISTORIES.value,
+        "validation": _VALIDATION.value,
+        "test": _TEST.value,
+        "fusion": _FUSION.value,
+        "k": _K.value,
+    }
+
+
+def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Content) -> dict[str, Any]:
+    """Metrics by strategy; where there is test data, also UCBias's intervals and the groups' sizes."""
+    if not len(dataset.test):
+        return {
+            "metrics": {
+                name: {metric: value for metric, value in result.metrics.items() if metric.startswith("rho")}
+                for name, result in results.items()
+            }
+        }
+    groups = consistency_groups(content.consistency)
+    per_user = {name: result.per_user[f"recall@{UCBIAS_K}"] for name, result in results.items()}
+    users = results["vanilla"].users
+    evaluated = np.zeros(dataset.num_users, bool)
+    evaluated[users[~np.isnan(per_user["vanilla"])]] = True
+    return {
+        "metrics": {name: result.metrics for name, result in results.items()},
+        "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},
+        "groups": {
+            name: {"users": int(group.sum()), "evaluated": int((group & evaluated).sum())}
+            for name, group in groups._asdict().items()
+        },
+    }
+
+
+def _warning(summary: ScoreSummary) -> str | None:
+    if summary.tied <= _TOLERATED_TIES:
+        return None
+    return (
+        f"ELU' makes {100 * summary.tied:.1f}% of the neighbours on f's lists equal in float32, so U-ISOLATOR orders "
+        "them by content and item id alone; give scores of another scale, such as logits in place of probabilities"
+    )
+
+
+def _write(report: Mapping[str, Any], rescored: Rescored) -> None:
+    folder = Path(_OUTPUT_DIR.value)
+    table = _lists_table(rescored, _K.value)
+    write_atomically(folder / "lists.parquet", lambda draft: table.to_parquet(draft, index=False))
+    write_atomically(folder / "lists.csv", lambda draft: table.to_csv(draft, index=False))
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.md", rescoring_markdown(report))
+    print(f"Written: lists.parquet, lists.csv, report.json and report.md in {folder}\n")
+
+
+def _lists_table(rescored: Rescored, k: int) -> pd.DataFrame:
+    """user, strategy, rank, item, score: by user, then strategy, then rank."""
+    names = list(rescored.lists)
+    lists, scores = (np.stack([x[name][:, :k] for name in names], axis=1) for x in (rescored.lists, rescored.scores))
+    users, strategies, ranks = np.nonzero(lists >= 0)
+    return pd.DataFrame(
+        {
+            "user": rescored.users[users],
+            "strategy": pd.Categorical.from_codes(strategies, names),
+            "rank": ranks + 1,
+            "item": lists[users, strategies, ranks],
+            "score": scores[users, strategies, ranks],
+        }
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

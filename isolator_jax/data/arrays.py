@@ -1,0 +1,91 @@
+"""Reader of `.npy` matrices: memory-mapped, never unpickled, checked before any work starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from isolator_jax.data.dataset import DataError
+
+_CHECK_BYTES = 64 << 20
+
+
+def read_features(path: Path, least_items: int) -> np.ndarray:
+    """One modality's features `[I, F]`, memory-mapped.
+
+    Args:
+      path: the `.npy` file.
+      least_items: how many rows it must have at least.
+
+    Raises:
+      DataError: not a finite float matrix, or too few rows.
+    """
+    features = read_matrix(path, "(items, dim)")
+    if features.shape[0] < least_items:
+        raise DataError(
+            f"{path}: {features.shape[0]} rows, but the interactions name item {least_items - 1}; "
+            f"it needs at least {least_items} rows, one for each item"
+        )
+    for row, _ in _not_finite(features):
+        raise DataError(f"{path}, row {row}: NaN or infinite in float32; replace it, zeros mean no content")
+    return features
+
+
+def read_embeddings(path: Path) -> np.ndarray:
+    """Embeddings of users or items `[rows, D] float32`, in memory.
+
+    Raises:
+      DataError: not a finite float matrix.
+    """
+    embeddings = read_matrix(path, "(users or items, dim)")
+    for row, column in _not_finite(embeddings):
+        raise DataError(f"{path}, row {row}, column {column}: NaN or infinite in float32; export it again")
+    return np.asarray(embeddings, np.float32)
+
+
+def read_scores(path: Path) -> np.ndarray:
+    """Scores f `[U, I]`, memory-mapped; read through once to check them.
+
+    Raises:
+      DataError: not a finite float matrix.
+    """
+    scores = read_matrix(path, "(users, items)")
+    for row, column in _not_finite(scores):
+        raise DataError(
+            f"{path}, row {row}, column {column}: the score {scores[row, column]} is NaN or infinite in float32; "
+            "write finite scores for all items (items a user has trained on are left out of the lists anyway)"
+        )
+    return scores
+
+
+def read_matrix(path: Path, shape: str) -> np.ndarray:
+    """A memory-mapped float matrix; its values are not looked at.
+
+    Args:
+      path: the `.npy` file.
+      shape: what its axes are, for the error.
+
+    Raises:
+      DataError: unreadable, not of two axes, empty, or not of float type.
+    """
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Exception as error:  # of many types: numpy evaluates a broken header as Python
+        raise DataError(f"{path}: not a readable .npy array ({error}); save it with numpy.save") from None
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise DataError(f"{path}: must be one array of shape {shape}, found {np.shape(matrix)}")
+    if matrix.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
+        raise DataError(f"{path}: dtype {matrix.dtype} is not float16, float32 or float64")
+    return matrix
+
+
+def _not_finite(matrix: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the values that are not finite in float32, as models see them."""
+    step = max(1, _CHECK_BYTES // (matrix.shape[1] * matrix.dtype.itemsize))
+    for start in range(0, matrix.shape[0], step):
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(matrix[start : start + step].astype(np.float32))
+        for row, column in np.argwhere(wrong):
+            yield start + int(row), int(column)

@@ -1,0 +1,89 @@
+"""Data of a model trained elsewhere: feature files and interactions in several formats."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from isolator_jax.data.arrays import read_features
+from isolator_jax.data.dataset import SPLITS, DataError, Dataset, Interactions
+from isolator_jax.data.interactions import read_interactions
+from isolator_jax.data.mmrec import FEATURE_SUFFIX
+
+
+def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_users: int, num_items: int) -> Dataset:
+    """Reads and checks the data that belongs to given embeddings or scores.
+
+    Args:
+      features: an `.npy` `[I, F]` for each modality, named after its file.
+      splits: interactions by split (`interactions.read_interactions`); `train` is needed. A
+        `train` file with the column `x_label` holds all three splits.
+      num_users, num_items: the model's U and I.
+
+    Returns:
+      The dataset, features memory-mapped; splits that are not given are empty.
+
+    Raises:
+      DataError: anything malformed, or that does not fit the model or the other files.
+    """
+    pairs = _all_pairs(splits, num_users, num_items)
+    _refuse_common_pairs(pairs, splits)
+    interactions = {
+        split: Interactions.from_pairs(table["userID"].to_numpy(), table["itemID"].to_numpy())
+        for split, table in pairs.items()
+    }
+    trained = np.unique(interactions["train"].users)
+    if not trained.size:
+        raise DataError(f"{splits['train']}: no training interactions")
+    for split in set(splits) - {"train"}:
+        if not np.isin(interactions[split].users, trained).any():
+            raise DataError(f"{splits[split]}: no user in it has training interactions")
+    return Dataset(
+        name=splits["train"].stem,
+        num_users=num_users,
+        num_items=num_items,
+        features=_named_features(features, num_items),
+        **interactions,
+    )
+
+
+def _all_pairs(splits: Mapping[str, Path], num_users: int, num_items: int) -> dict[str, pd.DataFrame]:
+    """`userID` and `itemID` of the three splits."""
+    tables = {split: read_interactions(path, num_users, num_items) for split, path in splits.items()}
+    labelled = [split for split, table in tables.items() if "x_label" in table.columns]
+    if not labelled:
+        no_pairs = pd.DataFrame({"userID": [], "itemID": []}, dtype=np.int64)
+        return {split: tables.get(split, no_pairs) for split in SPLITS}
+    if len(tables) > 1:
+        raise DataError(
+            f"{splits[labelled[0]]}: its column x_label says which split each pair is in; "
+            "give a file with x_label alone, as the histories, or drop the column"
+        )
+    table = tables["train"]
+    return {split: table[table["x_label"] == label] for label, split in enumerate(SPLITS)}
+
+
+def _refuse_common_pairs(pairs: Mapping[str, pd.DataFrame], splits: Mapping[str, Path]) -> None:
+    together = pd.concat(pairs, names=["split"]).reset_index("split")
+    common = together[together.duplicated(["userID", "itemID"], keep=False)]
+    if len(common):
+        user, item = common.iloc[0][["userID", "itemID"]]
+        same = common[(common["userID"] == user) & (common["itemID"] == item)]
+        files = " and ".join(str(splits[split]) for split in same["split"])
+        raise DataError(
+            f"{files}: user {user} and item {item} are in both; keep the pair in one, "
+            "otherwise evaluation leaks into training"
+        )
+
+
+def _named_features(paths: Sequence[Path], num_items: int) -> dict[str, np.ndarray]:
+    features: dict[str, np.ndarray] = {}
+    for path in paths:
+        name = path.name.removesuffix(FEATURE_SUFFIX).removesuffix(".npy")
+        if name in features:
+            raise DataError(f"{path}: two feature files are called {name!r}; modalities are named after their files")
+        features[name] = read_features(path, least_items=0)
+        if features[name].shape[0] != num_items:
+            raise DataError(f"{path}: {features[name].shape[0]} rows, but the model has {num_items} items")
+    return features

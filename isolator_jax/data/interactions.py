@@ -1,0 +1,205 @@
+"""Reader of user-item pairs from text tables, parquet and sparse matrices."""
+
+import csv
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from isolator_jax.data.dataset import DataError
+
+COLUMNS = ("userID", "itemID", "x_label")
+FORMATS = (".inter", ".csv", ".parquet", ".npz")
+_RENAMED = {"user": "userID", "item": "itemID"}
+_MAX_ID = np.iinfo(np.int32).max - 1
+
+
+class Source(NamedTuple):
+    """Where a table came from, for messages.
+
+    Attributes:
+      path: the file.
+      unit: what its rows are called.
+      first: the number of the first row.
+    """
+
+    path: Path
+    unit: str
+    first: int
+
+    def at(self, row: int) -> str:
+        return f"{self.unit} {row + self.first}"
+
+
+def text_source(path: Path) -> Source:
+    """A text file with a header."""
+    return Source(path, "line", 2)
+
+
+def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFrame:
+    """Reads and checks user-item pairs of a model with so many users and items.
+
+    Args:
+      path: tab-separated `.inter` or `.csv` with a header, `.parquet`, or a scipy sparse
+        matrix users x items in `.npz`, whose entries other than zero are the pairs. Tables
+        have columns `userID` and `itemID`, or `user` and `item`, 0-based integers; and, if
+        they hold all splits, `x_label` (0 training, 1 validation, 2 test).
+      num_users, num_items: U and I, the shape of a sparse matrix.
+
+    Returns:
+      `userID`, `itemID` and, where the file has it, `x_label`, `int64`, each pair once.
+
+    Raises:
+      DataError: unreadable or malformed, an id out of range, or a pair in two splits, with
+        line or row.
+    """
+    if path.suffix not in FORMATS:
+        raise DataError(f"{path}: interactions are read from {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix == ".npz":
+        matrix = read_sparse(path)
+        if matrix.shape != (num_users, num_items):
+            raise DataError(f"{path}: shape {matrix.shape}, but the model has {num_users} users and {num_items} items")
+        return pd.DataFrame({"userID": matrix.row.astype(np.int64), "itemID": matrix.col.astype(np.int64)})
+    if path.suffix == ".parquet":
+        table, source = _read_parquet(path), Source(path, "row", 0)
+    else:
+        table, source = read_text_table(path), text_source(path)
+    table = table.rename(columns={old: new for old, new in _RENAMED.items() if new not in table.columns})
+    missing = [column for column in COLUMNS[:2] if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}; it needs userID and itemID, or user and item, "
+            f"found: {', '.join(map(str, table.columns))}"
+        )
+    pairs = checked_pairs(table, source)
+    for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
+        wrong = pairs.index[pairs[column] >= count]
+        if len(wrong):
+            raise DataError(
+                f"{path}, {source.at(wrong[0])}: {column} {pairs[column][wrong[0]]}, but the model has {count} {what}; "
+                "ids are the 0-based rows of its arrays"
+            )
+    return pairs
+
+
+def read_sparse(path: Path) -> scipy.sparse.coo_array:
+    """A sparse matrix from `.npz`, without its stored zeros.
+
+    Raises:
+      DataError: not a valid sparse matrix.
+    """
+    try:
+        matrix = scipy.sparse.load_npz(path)  # never unpickles
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        matrix = scipy.sparse.coo_array(matrix)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+    except Exception as error:  # of many types, from zip files to numpy headers
+        raise DataError(f"{path}: not a readable sparse matrix ({error}); save it with scipy.sparse.save_npz") from None
+    return matrix
+
+
+def checked_pairs(table: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """`userID`, `itemID` and, where it is there, `x_label` of a table as integers, each pair once.
+
+    Raises:
+      DataError: a value that is no id or label, or a pair in two splits.
+    """
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for row labels
+        raise DataError(
+            f"{source.path}, {source.at(0)}: more fields than the header names; every line needs the same columns"
+        )
+    columns = [column for column in COLUMNS if column in table.columns]
+    pairs = pd.DataFrame({column: integers(source, column, table[column]) for column in columns})
+    if "x_label" in columns:
+        refuse(
+            source,
+            pairs["x_label"] > 2,
+            lambda row: f"x_label {pairs['x_label'][row]} is not 0 (training), 1 (validation) or 2 (test)",
+        )
+    return _drop_duplicates(source, pairs)
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """A table as text, so that what a number parser would coerce is seen as it stands.
+
+    Args:
+      path: comma-separated if it ends in `.csv`, else tab-separated without quoting.
+
+    Raises:
+      DataError: empty, not UTF-8, or a line with more fields than the others.
+    """
+    layout = {"skip_blank_lines": False, "dtype": str, "keep_default_na": False}
+    if path.suffix != ".csv":
+        layout |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
+    try:
+        return pd.read_csv(path, **layout)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty; line 1 must name {', '.join(COLUMNS)}") from None
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: {error}; every line needs the header's columns") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
+    """Non-negative 32-bit integers from text or integers, or an error that names the first row that is none.
+
+    Raises:
+      DataError: with the row.
+    """
+    text = values.astype(str).str.strip()
+    refuse(
+        source,
+        ~text.str.fullmatch(r"[0-9]+", na=False),
+        lambda row: f"{column} {values[row]!r} is not a non-negative integer; ids are 0-based integers",
+    )
+    too_large = lambda row: f"{column} {values[row]} is too large; renumber the ids densely from 0"
+    refuse(source, text.str.len() > 18, too_large)
+    numbers = text.astype(np.int64)
+    refuse(source, numbers > _MAX_ID, too_large)
+    return numbers.to_numpy()
+
+
+def refuse(source: Source, wrong: pd.Series, message: Callable[[int], str]) -> None:
+    """Raises a DataError at the first row that is wrong, if there is one."""
+    wrong = np.asarray(wrong, bool)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{source.path}, {source.at(row)}: {message(row)}")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path).reset_index(drop=True)
+    except Exception as error:  # of many types, from pyarrow
+        raise DataError(f"{path}: not a readable parquet file ({error})") from None
+
+
+def _drop_duplicates(source: Source, pairs: pd.DataFrame) -> pd.DataFrame:
+    repeated = np.asarray(pairs.duplicated())
+    if repeated.any():
+        warnings.warn(
+            f"{source.path}: dropped {int(repeated.sum())} duplicate {source.unit}s, "
+            f"the first on {source.at(int(repeated.argmax()))}",
+            stacklevel=4,
+        )
+        pairs = pairs[~repeated]
+    crossing = pairs.duplicated(["userID", "itemID"])
+    if crossing.any():
+        row = int(crossing.index[np.asarray(crossing).argmax()])
+        pair = pairs.loc[row]
+        raise DataError(
+            f"{source.path}, {source.at(row)}: user {pair['userID']} and item {pair['itemID']} are in two "
+            "splits; keep the pair in one, otherwise evaluation leaks into training"
+        )
+    return pairs

@@ -1,0 +1,79 @@
+"""The report of a model trained elsewhere, as a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from isolator_jax.reporting.tables import STRATEGY_NAMES, format_value, metrics_table
+
+
+def rescoring_markdown(report: Mapping[str, Any]) -> str:
+    """The report of `experiments.rescore` as Markdown."""
+    config, dataset, parameters, f = report["config"], report["dataset"], report["parameters"], report["f"]
+    chosen = "as given"
+    if parameters["tuned"]:
+        chosen = (
+            f"{', '.join(parameters['tuned'])} chosen on validation, Recall@20 "
+            f"{format_value(parameters['validation_recall@20'])}"
+        )
+    elif parameters["default"]:
+        chosen = f"{', '.join(parameters['default'])} by default, not tuned"
+    lines = [
+        "# Rescored model",
+        "",
+        f"Model: {config['model']}. Features: {', '.join(config['features'])}, fusion {config['fusion']}.",
+        f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
+        f"{dataset['validation']} validation and {dataset['test']} test interactions.",
+        f"U-ISOLATOR: alpha {parameters['alpha']:g}, beta {parameters['beta']:g}, iota {parameters['iota']:g}; "
+        f"{chosen}.",
+        "",
+        'Vanilla and D-ISOLATOR rank alike, by f. U-ISOLATOR is the paper\'s "U w/o TS" unless the '
+        "model was trained with the training strategy (Eq. 7).",
+        "",
+        "## Test" if "intervals" in report else "## Lists",
+        "",
+        metrics_table(report["metrics"]),
+        "",
+    ]
+    if "intervals" in report:
+        lines += _bias_lines(report)
+    lines += [
+        "## Scores",
+        "",
+        "Quantiles of f on its own lists:",
+        "",
+        tabulate(
+            [[f"{value:.6g}" for value in f["quantiles"].values()]],
+            [f"{100 * float(q):g}%" for q in f["quantiles"]],
+            tablefmt="github",
+            disable_numparse=True,
+        ),
+        "",
+        f"From the first to the last place of a list, log ELU'(f) falls by {f['span']:.4g} (median over users); "
+        f"U-ISOLATOR moves it by at most iota, {parameters['iota']:g}. "
+        f"It changes the list of {100 * f['changed']:.1f}% of the users.",
+        "",
+    ]
+    if f["warning"]:
+        lines += [f"**Warning:** {f['warning']}", ""]
+    return "\n".join(lines)
+
+
+def _bias_lines(report: Mapping[str, Any]) -> list[str]:
+    groups = report["groups"]
+    rows = [
+        [STRATEGY_NAMES[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
+        for name, interval in report["intervals"].items()
+    ]
+    return [
+        "UCBias@20 with a 95% bootstrap interval over users: "
+        + "; ".join(
+            f"{group['users']} content-{name} users, {group['evaluated']} of them with test items"
+            for name, group in groups.items()
+        )
+        + ".",
+        "",
+        tabulate(rows, ["", "UCBias@20", "low", "high"], tablefmt="github", disable_numparse=True),
+        "",
+    ]

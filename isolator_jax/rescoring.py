@@ -1,0 +1,130 @@
+"""D- and U-ISOLATOR for a model trained elsewhere, given by embeddings or by scores.
+
+What the model was trained with is not known here, so U-ISOLATOR is the paper's "U w/o TS"
+unless its training used Eq. 7. D-ISOLATOR ranks as f does.
+
+U multiplies ELU'(f) by a factor that differs by at most e^iota between two items, since g
+lies in [-1, 1] and sigmoid(1) / sigmoid(-1) = e. How much it reorders thus depends on the
+scale and the offset of f: below 0, log ELU'(f) is f itself; above, it is log(1 + f), which
+flattens large scores and, in float32, loses small ones. Scores are never rescaled here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import Content
+from isolator_jax.evaluation import Model, Settings, evaluate_settings, top_k_lists, top_k_lists_from_scores
+from isolator_jax.evaluation.ranking import NO_ITEM
+from isolator_jax.histories import Histories
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class UParameters(NamedTuple):
+    """U-ISOLATOR's parameters (Eq. 12 and 13)."""
+
+    alpha: float
+    beta: float
+    iota: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescored:
+    """A model's lists under vanilla, d and u.
+
+    Attributes:
+      users: `[N] int32`, all users with training items.
+      lists: items `[N, K] int32` by strategy, best first, `NO_ITEM` where there are fewer.
+      scores: the strategies' scores `[N, K] float32` of these items.
+    """
+
+    users: np.ndarray
+    lists: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
+
+
+def rescore(model: Model, histories: Histories, content: Content, parameters: UParameters, *, k: int) -> Rescored:
+    """Lists of all users with training items, in one pass over the scores.
+
+    Args:
+      model: embeddings, f being their inner product, or scores f `[U, I]` on the host, of
+        which a user chunk is read at a time.
+      histories: training items, left out of the lists.
+      content: from the same histories.
+      parameters: of U-ISOLATOR.
+      k: list length.
+    """
+    users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
+    strategies = {"vanilla": scoring.vanilla(), "u": scoring.u_isolator(*parameters)}
+    keys = {name: strategy.key for name, strategy in strategies.items()}
+    rest = (histories, keys, content.similarity, content.channel_consistency)
+    if isinstance(model, Encoded):
+        ranked = top_k_lists(model.users, model.items, jnp.asarray(users), *rest, k=k)
+    else:
+        ranked = top_k_lists_from_scores(model, users, *rest, k=k)
+    # D ranks as f does, so its lists are there already.
+    ranked = {"vanilla": ranked["vanilla"], "d": ranked["vanilla"], "u": ranked["u"]}
+    strategies["d"] = scoring.d_isolator()
+    return Rescored(
+        users=users,
+        lists={name: np.asarray(items) for name, (items, _) in ranked.items()},
+        scores={name: np.asarray(strategies[name].score(jnp.asarray(key))) for name, (_, key) in ranked.items()},
+    )
+
+
+def tune(
+    model: Model, histories: Histories, validation: Histories, content: Content, settings: Settings
+) -> tuple[UParameters, float]:
+    """The setting of the grid with the best validation Recall@20, the first of equals, and that Recall@20.
+
+    Args:
+      model, histories, content: as in `rescore`.
+      validation: held-out items to choose by.
+      settings: the grid.
+    """
+    recall = evaluate_settings(model, histories, validation, content, settings, ks=(20,))["recall@20"]
+    best = np.unravel_index(np.argmax(recall), recall.shape)
+    values = (float(grid[place]) for grid, place in zip(settings, best, strict=True))
+    return UParameters(*values), float(recall[best])
+
+
+class ScoreSummary(NamedTuple):
+    """What f looks like on the lists it ranks, and what ELU' makes of it.
+
+    Attributes:
+      quantiles: of f, by the share below (`QUANTILES`).
+      tied: share of neighbours on a list with different f that ELU' makes equal in float32.
+      span: how far log ELU'(f) falls from the first to the last place, median over users.
+        U moves it by at most iota.
+      changed: share of users whose U list has other items or another order than f's.
+    """
+
+    quantiles: dict[float, float]
+    tied: float
+    span: float
+    changed: float
+
+
+def summarize_scores(rescored: Rescored) -> ScoreSummary:
+    """Describes a model's f by its lists; NaN where there is nothing to describe."""
+    filled = rescored.lists["vanilla"] != NO_ITEM
+    f = rescored.scores["vanilla"]
+    values = f[filled]
+    # As float32 computes it for ranking.
+    log_elu = np.where(filled, np.asarray(scoring.log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
+    different = (f[:, :-1] != f[:, 1:]) & filled[:, 1:]
+    tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
+    rows = log_elu[filled.any(axis=1)]
+    spans = np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1)
+    return ScoreSummary(
+        quantiles={q: float(np.quantile(values, q)) if values.size else float("nan") for q in QUANTILES},
+        tied=float(tied.sum() / different.sum()) if different.any() else 0.0,
+        span=float(np.median(spans)) if spans.size else float("nan"),
+        changed=float(np.mean((rescored.lists["u"] != rescored.lists["vanilla"]).any(axis=1))),
+    )

@@ -1,0 +1,182 @@
+"""Data of models trained elsewhere: every format says the same, and what does not fit is refused."""
+
+import io
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+from isolator_jax.data import DataError
+from isolator_jax.data.arrays import read_embeddings, read_scores
+from isolator_jax.data.external import read_external
+
+PAIRS = [(0, 1), (0, 2), (2, 0), (1, 3)]
+USERS, ITEMS = 3, 4
+
+
+def write_pairs(path, pairs, names=("userID", "itemID")):
+    table = pd.DataFrame(pairs, columns=list(names))
+    match path.suffix:
+        case ".inter":
+            table.to_csv(path, sep="\t", index=False)
+        case ".csv":
+            table.to_csv(path, index=False)
+        case ".parquet":
+            table.to_parquet(path, index=False)
+        case ".npz":
+            users, items = table.to_numpy().T
+            matrix = scipy.sparse.coo_array((np.full(users.size, 0.5), (users, items)), shape=(USERS, ITEMS))
+            scipy.sparse.save_npz(path, matrix.tocsr())
+    return path
+
+
+@pytest.fixture
+def features(tmp_path):
+    paths = [tmp_path / "image_feat.npy", tmp_path / "text.npy"]
+    for path in paths:
+        np.save(path, np.ones((ITEMS, 2), np.float32))
+    return paths
+
+
+def read(features, users=USERS, items=ITEMS, **splits):
+    return read_external(features, splits, users, items)
+
+
+def pairs_of(split):
+    return list(zip(split.users.tolist(), split.items.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("names", [("userID", "itemID"), ("user", "item")])
+@pytest.mark.parametrize("suffix", [".inter", ".csv", ".parquet", ".npz"])
+def test_every_format_gives_the_same_pairs(tmp_path, features, suffix, names):
+    train = write_pairs(tmp_path / f"train{suffix}", PAIRS, names)
+    test = write_pairs(tmp_path / f"test{suffix}", [(0, 0)], names)
+    dataset = read(features, train=train, test=test)
+    assert pairs_of(dataset.train) == sorted(PAIRS)
+    assert pairs_of(dataset.test) == [(0, 0)] and len(dataset.validation) == 0
+    assert list(dataset.features) == ["image", "text"]
+    assert (dataset.num_users, dataset.num_items) == (USERS, ITEMS)
+
+
+@pytest.mark.parametrize("suffix", [".inter", ".csv", ".parquet"])
+def test_a_table_with_labels_gives_all_splits(tmp_path, features, suffix):
+    labelled = [(*pair, label) for pair, label in zip(PAIRS, (0, 1, 2, 0), strict=True)]
+    path = write_pairs(tmp_path / f"all{suffix}", labelled, ("userID", "itemID", "x_label"))
+    dataset = read(features, train=path)
+    assert [pairs_of(dataset.split(name)) for name in ("train", "validation", "test")] == [
+        [(0, 1), (1, 3)], [(0, 2)], [(2, 0)],
+    ]  # fmt: skip
+    other = write_pairs(tmp_path / "test.csv", [(0, 0)])
+    with pytest.raises(DataError, match="x_label"):
+        read(features, train=path, test=other)
+
+
+def test_zeros_of_a_sparse_matrix_are_no_pairs(tmp_path, features):
+    matrix = scipy.sparse.csr_array(np.eye(USERS, ITEMS))
+    matrix.data[1] = 0
+    scipy.sparse.save_npz(tmp_path / "train.npz", matrix)
+    assert pairs_of(read(features, train=tmp_path / "train.npz").train) == [(0, 0), (2, 2)]
+
+
+def test_repeated_pairs_count_once_with_a_warning(tmp_path, features):
+    path = write_pairs(tmp_path / "train.csv", [*PAIRS, PAIRS[1]])
+    with pytest.warns(UserWarning, match="dropped 1 duplicate lines, the first on line 6"):
+        assert len(read(features, train=path).train) == len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item\n0,1\n0,x\n", "line 3: itemID 'x'"),
+        ("user,item\n0,1\n-1,1\n", "line 3: userID '-1'"),
+        ("user,thing\n0,1\n", "no column itemID"),
+        ("user,item\n0,1,2\n", "line 2: more fields"),
+        ("user,item\n0,1\n0,1,2\n", "line 3"),
+        ("", "empty"),
+        ("user,item\n", "no training interactions"),
+        ("user,item\n3,0\n", "userID 3, but the model has 3 users"),
+        ("user,item\n0,4\n", "itemID 4, but the model has 4 items"),
+    ],
+)
+def test_malformed_tables_are_refused_with_the_place(tmp_path, features, text, message):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read(features, train=path)
+    assert "train.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.5], ["0", "B00X"], [0, -2], [0, None]])
+def test_parquet_ids_that_are_no_integers_are_refused_with_the_row(tmp_path, features, values):
+    path = tmp_path / "train.parquet"
+    pd.DataFrame({"user": [0, 0], "item": pd.Series(values)}).to_parquet(path)
+    with pytest.raises(DataError, match=r"train\.parquet, row [01]: itemID"):
+        read(features, train=path)
+
+
+def out_of_range():
+    matrix = scipy.sparse.csr_array(np.eye(USERS, ITEMS))
+    matrix.indices[1] = 1000
+    return matrix
+
+
+def test_files_that_are_not_what_their_name_says_are_refused(tmp_path, features):
+    path = tmp_path / "train.npz"
+    broken = io.BytesIO()
+    np.savez(broken, data=np.array([print], object))
+    contents = [b"", b"PK", pickle.dumps([1]), broken.getvalue()]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"train\.npz: not a readable sparse matrix"):
+            read(features, train=path)
+    scipy.sparse.save_npz(path, out_of_range())
+    with pytest.raises(DataError, match=r"train\.npz"):
+        read(features, train=path)
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"train\.parquet: not a readable parquet file"):
+        read(features, train=tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no such file"):
+        read(features, train=tmp_path / "absent.csv")
+    with pytest.raises(DataError, match=r"\.inter, \.csv, \.parquet, \.npz"):
+        read(features, train=tmp_path / "train.txt")
+
+
+def test_splits_and_features_that_do_not_fit_each_other_are_refused(tmp_path, features):
+    train = write_pairs(tmp_path / "train.csv", PAIRS)
+    with pytest.raises(DataError, match=r"train\.csv and .*test\.npz: user 0 and item 2"):
+        read(features, train=train, test=write_pairs(tmp_path / "test.npz", [(0, 0), (0, 2)]))
+    few = write_pairs(tmp_path / "few.csv", [(0, 1)])
+    with pytest.raises(DataError, match=r"test\.csv: no user in it has training"):
+        read(features, train=few, test=write_pairs(tmp_path / "test.csv", [(1, 1)]))
+    with pytest.raises(DataError, match=r"train\.npz: .*shape"):
+        read(features, users=5, train=write_pairs(tmp_path / "train.npz", PAIRS))
+    np.save(features[1], np.ones((ITEMS + 1, 2)))
+    with pytest.raises(DataError, match=r"text\.npy: 5 rows, but the model has 4 items"):
+        read(features, train=train)
+    with pytest.raises(DataError, match="named after"):
+        read([features[0], features[0]], train=train)
+
+
+@pytest.mark.parametrize("reader", [read_embeddings, read_scores])
+def test_matrices_are_refused_where_they_are_not_finite_floats(tmp_path, reader):
+    path = tmp_path / "x.npy"
+    good = np.arange(12, dtype=np.float64).reshape(3, 4)
+    np.save(path, good)
+    np.testing.assert_array_equal(reader(path), good)
+    for value in (np.nan, np.inf, -np.inf, 1e39):
+        bad = good.copy()
+        bad[2, 1] = value
+        np.save(path, bad)
+        with pytest.raises(DataError, match=r"x\.npy, row 2, column 1"):
+            reader(path)
+    for wrong in (good[0], good.astype(np.int64), np.array([[print]], object)):
+        np.save(path, wrong)
+        with pytest.raises(DataError, match=r"x\.npy"):
+            reader(path)
+
+
+def test_scores_stay_on_the_disk(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 4)))
+    assert isinstance(read_scores(tmp_path / "x.npy"), np.memmap)

@@ -1,0 +1,127 @@
+"""Rescoring as a user runs it, on a made dataset and made models."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from tests.experiments.test_commands import command
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Features, splits, embeddings and their scores."""
+    folder = tmp_path_factory.mktemp("rescore")
+    config = SyntheticConfig(users=90, items=60, clusters=4, styles=4, modalities={"image": 8, "text": 6})
+    dataset, truth = make_dataset(config)
+    write_dataset(folder, "made", dataset, truth, config)
+    for split in SPLITS:
+        pairs = dataset.split(split)
+        pd.DataFrame({"user": pairs.users, "item": pairs.items}).to_csv(folder / f"{split}.csv", index=False)
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(-3, 4, (90, 4)), rng.integers(-3, 4, (60, 4))
+    for name, array in {"users": users, "items": items, "scores": users @ items.T}.items():
+        np.save(folder / f"{name}.npy", array.astype(np.float32))
+    return folder, dataset
+
+
+def rescore(folder, out, *arguments):
+    features = ",".join(str(path) for path in sorted(folder.glob("made/*_feat.npy")))
+    return command("rescore", f"--features={features}", f"--output_dir={out}", *arguments)
+
+
+def embeddings(folder):
+    return [f"--user_embeddings={folder / 'users.npy'}", f"--item_embeddings={folder / 'items.npy'}"]
+
+
+def splits(folder, *names):
+    flags = {"train": "histories", "validation": "validation", "test": "test"}
+    return [f"--{flags[name]}={folder / name}.csv" for name in names]
+
+
+def test_embeddings_and_scores_and_every_way_to_give_the_splits_have_one_result(folder, tmp_path):
+    folder, dataset = folder
+    done = rescore(folder, tmp_path / "a", *embeddings(folder), *splits(folder, *SPLITS), "--k=5")
+    assert done.returncode == 0, done.stderr
+    whole = folder / "made" / "made.inter"
+    again = rescore(folder, tmp_path / "b", f"--scores={folder / 'scores.npy'}", f"--histories={whole}", "--k=5")
+    assert again.returncode == 0, again.stderr
+    a, b = (json.loads((tmp_path / x / "report.json").read_text()) for x in "ab")
+    assert {name: a[name] for name in a if name != "config"} == {name: b[name] for name in b if name != "config"}
+    lists = pd.read_parquet(tmp_path / "a" / "lists.parquet")
+    pd.testing.assert_frame_equal(lists, pd.read_parquet(tmp_path / "b" / "lists.parquet"))
+    assert list(lists.columns) == ["user", "strategy", "rank", "item", "score"]
+    pd.testing.assert_frame_equal(
+        lists, pd.read_csv(tmp_path / "a" / "lists.csv"), check_dtype=False, check_categorical=False, rtol=1e-5
+    )
+
+    # Small whole numbers tie often; ties go to the lower id.
+    scores = np.load(folder / "scores.npy").astype(float)
+    scores[dataset.train.users, dataset.train.items] = -np.inf
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    vanilla = lists[lists["strategy"] == "vanilla"]
+    assert (
+        vanilla["item"].to_numpy().reshape(-1, 5)[vanilla["user"].to_numpy()[::5].argsort()].tolist() == best.tolist()
+    )
+
+    assert a["parameters"]["tuned"] == ["alpha", "beta", "iota"]
+    assert a["parameters"]["alpha"] in (2, 4, 6, 8, 10) and a["parameters"]["beta"] in (1, 5, 10, 15, 20)
+    assert a["groups"]["consistent"] == a["groups"]["diverse"] | {"evaluated": a["groups"]["consistent"]["evaluated"]}
+    assert a["groups"]["consistent"]["users"] == 90 // 5
+    for name, (low, high) in a["intervals"].items():
+        assert low < a["metrics"][name]["ucbias@20"] < high
+    page = (tmp_path / "a" / "report.md").read_text()
+    for text in ("U w/o TS", "chosen on validation", "Quantiles of f", "bootstrap", f"{a['metrics']['u']['rho']:.4f}"):
+        assert text in page
+    assert "Warning" not in page
+
+
+def test_without_held_out_data_there_are_lists_and_rho_and_the_parameters_given_are_used(folder, tmp_path):
+    folder, _ = folder
+    done = rescore(folder, tmp_path / "out", *embeddings(folder), *splits(folder, "train"), "--iota=1")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["parameters"] == {"alpha": 2, "beta": 5, "iota": 1, "tuned": [], "default": ["alpha", "beta"]}
+    assert set(report["metrics"]["u"]) == {"rho", "rho/image", "rho/text"}
+    assert "intervals" not in report and "UCBias" not in done.stdout
+    assert len(pd.read_csv(tmp_path / "out" / "lists.csv")) == 90 * 3 * 20
+
+
+def test_a_parameter_that_is_given_is_not_tuned_and_tiny_scores_are_warned_of(folder, tmp_path):
+    folder, _ = folder
+    scores = np.load(folder / "scores.npy")
+    np.save(tmp_path / "tiny.npy", 1e-10 * (scores - scores.min()))
+    arguments = [f"--scores={tmp_path / 'tiny.npy'}", *splits(folder, "train", "validation"), "--beta=3"]
+    done = rescore(folder, tmp_path / "out", *arguments)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["parameters"]["beta"] == 3 and report["parameters"]["tuned"] == ["alpha", "iota"]
+    assert "warning: ELU' makes 100.0%" in done.stderr
+    assert "**Warning:** ELU' makes 100.0%" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user_embeddings={folder}/users.npy"], "either --user_embeddings and --item_embeddings, or --scores"),
+        (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be a finite number"),
+        (["--user_embeddings={folder}/users.npy", "--item_embeddings={folder}/scores.npy"], "one width"),
+        (["--user_embeddings={folder}/large.npy", "--item_embeddings={folder}/large.npy"], "overflow float32"),
+        (["--scores={folder}/nan.npy"], "nan.npy, row 7, column 5"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(folder, tmp_path, arguments, message):
+    folder, _ = folder
+    scores = np.load(folder / "scores.npy")
+    scores[7, 5] = np.nan
+    np.save(folder / "nan.npy", scores)
+    np.save(folder / "large.npy", np.full((90, 2), 1e30, np.float32))
+    given = [part.format(folder=folder) for part in arguments]
+    done = rescore(folder, tmp_path / "out", *splits(folder, "train"), *given)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
