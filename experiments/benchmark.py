@@ -1,160 +1,128 @@
-"""Measures a backbone's training step, epoch, validation and memory on this machine.
+"""Measures a backbone's training, validation and memory on this machine, against what its device can do.
 
   python -m experiments.benchmark --backbone=lightgcn --data_dir=data --dataset=baby \\
       --random_features=image:4096,text:384 --json=lightgcn.json
+  python -m experiments.benchmark --backbone=lightgcn --users=100000 --items=50000 --interactions=1000000 --dim=64
+  python -m experiments.benchmark --backbone=lightgcn --scaling
 
-Every time is the median over --repeats runs after compilation and one warm-up; compile
-time is apart. Times are comparable within one run, not across machines or loads.
+Every time is the median over --repeats runs after compilation and one warm-up, with the
+interquartile range as its spread; compile time is apart. Times are comparable within one
+run, not across machines or loads. Rates are shares of a copy and a matrix product
+measured in the same run. Bytes and operations of a training step are the compiler's
+estimate, which on the CPU leaves out the sparse products; those of a propagation are
+counted, each gathered row once an edge: what stays in caches can lift a share above one.
 """
 
 import dataclasses
-import resource
-import time
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from tabulate import tabulate
 
-from experiments import cli, run_flags
+from experiments import cli, run_flags, scaling
+from experiments.measuring import measure
 from experiments.parsing import parse_widths
-from isolator_jax import scoring
-from isolator_jax.backbones import get_backbone
+from experiments.random_data import random_dataset, with_random_features
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
-from isolator_jax.evaluation import top_k_lists, users_to_validate
 from isolator_jax.files import write_json
-from isolator_jax.graph import Graph, propagate
-from isolator_jax.run import Problem, initial_state, load_dataset, make_optimizer, make_problem
-from isolator_jax.training import epoch_shape, make_epoch
+from isolator_jax.run import RunError, load_dataset
+
+_SCALING_BASE = {"users": 4000, "items": 2000, "interactions": 40000, "dim": 64}
 
 flags.adopt_module_key_flags(run_flags)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each measurement.", 1)
+_USERS = flags.DEFINE_integer("users", None, "Users of a random dataset, in place of a real one.")
+_ITEMS = flags.DEFINE_integer("items", None, "Its items.")
+_INTERACTIONS = flags.DEFINE_integer("interactions", None, "Its interactions, held-out ones included.")
+_DIM = flags.DEFINE_integer("dim", None, "Embedding width, as --hparams=dim=N.", 1)
 _RANDOM_FEATURES = flags.DEFINE_list(
     "random_features",
     None,
-    "Replace the dataset's features by Gaussian ones, as name:width,name:width; for speed on data without content.",
+    "Replace the dataset's features by Gaussian ones, as name:width,name:width; for speed on data without content. "
+    "Default for a random dataset: image:64,text:32.",
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    None,
+    ["float32", "tensorfloat32", "bfloat16"],
+    "Precision of matrix products (embeddings_error is that of the embeddings against float32). Default: JAX's.",
+)
+_SCALING = flags.DEFINE_bool(
+    "scaling",
+    False,
+    "Scaling study on random data: users, items, interactions and width doubled in turn, and the exponents of growth.",
 )
 _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this file.")
 
 
 def main() -> None:
+    if _SCALING.value:
+        results = _scaling_study()
+    else:
+        config, dataset = _config(), _dataset(run_flags.config_from_flags())
+        with nullcontext() if _PRECISION.value is None else jax.default_matmul_precision(_PRECISION.value):
+            results = measure(config, dataset, _REPEATS.value)
+        _print_table(["measurement", "value"], results.items())
+        results = {"config": config.to_dict(), "dataset": dataset.counts(), **results}
+    if _JSON.value is not None:
+        write_json(_JSON.value, results)
+
+
+def _config() -> RunConfig:
     config = run_flags.config_from_flags()
-    dataset = load_dataset(config)
-    if _RANDOM_FEATURES.value is not None:
-        dataset = with_random_features(dataset, parse_widths("random_features", _RANDOM_FEATURES.value))
+    return config if _DIM.value is None else dataclasses.replace(config, hparams={**config.hparams, "dim": _DIM.value})
+
+
+def _dataset(config: RunConfig) -> Dataset:
+    sizes = [_USERS.value, _ITEMS.value, _INTERACTIONS.value]
+    made = any(size is not None for size in sizes)
+    if made and (None in sizes or config.dataset is not None):
+        raise ConfigError("--users, --items and --interactions go together, and in place of --data_dir and --dataset")
+    dataset = random_dataset(*sizes) if made else load_dataset(config)
+    widths = _RANDOM_FEATURES.value or (["image:64", "text:32"] if made else None)
+    if widths is not None:
+        dataset = with_random_features(dataset, parse_widths("random_features", widths))
     if not dataset.features:
         raise ConfigError(
             f"dataset {dataset.name} has no features; add --random_features=image:4096,text:384 to measure with"
         )
-    results = measure(config, dataset, _REPEATS.value)
-    rows = [[name, f"{value:.6g}" if isinstance(value, float) else value] for name, value in results.items()]
-    print(tabulate(rows, ["measurement", "value"], tablefmt="github", disable_numparse=True))
-    if _JSON.value is not None:
-        write_json(_JSON.value, {"config": config.to_dict(), "dataset": dataset.counts(), **results})
+    return dataset
 
 
-def measure(config: RunConfig, dataset: Dataset, repeats: int) -> dict[str, Any]:
-    """Runs all measurements of one configuration; seconds and bytes by name."""
-    started = time.perf_counter()
-    problem = make_problem(config, dataset)
-    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
-    inputs = jax.block_until_ready(backbone.prepare(dataset, hyperparameters))
-    prepared = time.perf_counter()
+def _scaling_study() -> dict[str, Any]:
+    """Each size is a process of its own: peak memory never falls within one."""
+    given = {"users": _USERS.value, "items": _ITEMS.value, "interactions": _INTERACTIONS.value, "dim": _DIM.value}
+    base = {axis: value or _SCALING_BASE[axis] for axis, value in given.items()}
+    with tempfile.TemporaryDirectory() as folder:
 
-    state = initial_state(config, problem).train
-    gamma = jnp.float32(config.gamma) if config.training_strategy else None
-    similarity = problem.content.similarity if config.training_strategy else None
-    epoch = jax.jit(
-        make_epoch(backbone, hyperparameters, make_optimizer(config, problem), config.batch_size), donate_argnums=0
-    )
-    arguments = (inputs, problem.train, similarity, gamma)
-    compile_started = time.perf_counter()
-    compiled = epoch.lower(state, *arguments).compile()
-    compile_seconds = time.perf_counter() - compile_started
+        def measure_apart(sizes: scaling.Sizes) -> dict[str, Any]:
+            out = Path(folder) / "results.json"
+            arguments = [*sys.argv[1:], "--noscaling", f"--json={out}", *(f"--{n}={size}" for n, size in sizes.items())]
+            command = [sys.executable, "-m", "experiments.benchmark", *arguments]
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if done.returncode != 0:
+                raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+            return json.loads(out.read_text(encoding="utf-8"))
 
-    def train() -> None:
-        nonlocal state
-        state, loss, _ = compiled(state, *arguments)
-        jax.block_until_ready((state, loss))
-
-    train_seconds, train_spread = timed(train, repeats)
-    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
-    plain = _validation(config, problem, inputs, state.params, {"f": scoring.vanilla().key})
-    u_key = scoring.u_isolator(config.alpha, config.beta, config.iota).key
-    with_u = _validation(config, problem, inputs, state.params, {"u": u_key})
-    plain_seconds, _ = timed(plain, repeats)
-    u_seconds, _ = timed(with_u, repeats)
-    results = {
-        "device": jax.devices()[0].device_kind,
-        "prepare_seconds": prepared - started,
-        "compile_seconds": compile_seconds,
-        "steps": steps,
-        "batch_rows": rows,
-        "step_seconds": train_seconds / steps,
-        "epoch_train_seconds": train_seconds,
-        "epoch_train_spread": train_spread,
-        "validation_plain_seconds": plain_seconds,
-        "validation_seconds": u_seconds,
-        "epoch_with_validation_seconds": train_seconds + u_seconds,
-        "validation_u_over_plain": u_seconds / plain_seconds,
-    }
-    if config.backbone == "lightgcn":
-        results |= _share_of_propagation(inputs["graph"], hyperparameters, train_seconds / steps, repeats)
-    results["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return results
+        rows = scaling.study(base, measure_apart)
+    fitted = scaling.exponents(rows)
+    _print_table([*scaling.AXES, *scaling.MEASURED], ([row[n] for n in row if n != "axis"] for row in rows))
+    print("\nExponents of growth:\n")
+    _print_table(["doubled", *scaling.MEASURED], ([axis, *values.values()] for axis, values in fitted.items()))
+    return {"base": base, "rows": rows, "exponents": fitted}
 
 
-def timed(function: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Median seconds of a call after one warm-up, and the interquartile range."""
-    function()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - started)
-    low, median, high = np.percentile(seconds, [25, 50, 75])
-    return float(median), float(high - low)
-
-
-def with_random_features(dataset: Dataset, widths: dict[str, int]) -> Dataset:
-    """The dataset with Gaussian features of these widths."""
-    rng = np.random.default_rng(0)
-    features = {
-        name: rng.standard_normal((dataset.num_items, width), dtype=np.float32) for name, width in widths.items()
-    }
-    return dataclasses.replace(dataset, features=features)
-
-
-def _validation(config: RunConfig, problem: Problem, inputs: Any, params: Any, keys: dict) -> Callable[[], None]:
-    """One validation pass, encoder included, ranking by the given keys."""
-    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
-    users = users_to_validate(problem.train.histories, problem.validation)
-
-    @jax.jit
-    def rank(params, inputs, users, histories, keys, similarity, consistency):
-        encoded = backbone.encode(params, inputs, hyperparameters)
-        return top_k_lists(encoded.users, encoded.items, users, histories, keys, similarity, consistency, k=20)
-
-    content = problem.content
-    arguments = (inputs, users, problem.train.histories, keys, content.similarity, content.channel_consistency)
-    return lambda: jax.block_until_ready(rank(params, *arguments))
-
-
-def _share_of_propagation(graph: Graph, hyperparameters: Any, step_seconds: float, repeats: int) -> dict[str, float]:
-    """How much of LightGCN's step its own sparse products are: L forward and L backward."""
-    x = jnp.ones((graph.num_senders, hyperparameters.dim))
-    count = 2 * hyperparameters.layers
-
-    @jax.jit
-    def products(graph, x):
-        return jax.lax.fori_loop(0, count, lambda _, x: propagate(graph, x), x)
-
-    seconds, _ = timed(lambda: jax.block_until_ready(products(graph, x)), 10 * repeats)
-    return {"spmm_seconds_per_step": seconds, "step_over_spmm": step_seconds / seconds}
+def _print_table(headers: list[str], rows: Any) -> None:
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+    print(tabulate(cells, headers, tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ import dataclasses
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, devices
 from experiments.parsing import parse_list_lengths
 from isolator_jax.files import write_json
 from isolator_jax.reporting import metrics_table
 from isolator_jax.run import evaluate_problem, load_run, strategies_of
 
+flags.adopt_module_key_flags(devices)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Held-out items to evaluate on.")
 _K = flags.DEFINE_list("k", ["10", "20"], "List lengths.")
@@ -26,7 +27,7 @@ _JSON = flags.DEFINE_string("json", None, "Also write the metrics, unrounded, to
 
 def main() -> None:
     ks = parse_list_lengths("k", _K.value)
-    config, problem, encoded, epoch = load_run(_RUN_DIR.value)
+    config, problem, encoded, epoch = load_run(_RUN_DIR.value, devices.mesh_from_flags())
     given = {"alpha": _ALPHA.value, "beta": _BETA.value, "iota": _IOTA.value}
     config = dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
     results = evaluate_problem(

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, run_flags
+from experiments import cli, devices, run_flags
 from experiments.training import train_with_baseline
 from isolator_jax.config import ConfigError
 from isolator_jax.reporting import metrics_table
 from isolator_jax.run import load_dataset, make_problem
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(devices)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the run's results and checkpoints.", required=True)
 _VANILLA = flags.DEFINE_bool(
     "vanilla", True, "Also train with plain BPR, for the Vanilla row; --novanilla saves that time."
@@ -34,7 +35,7 @@ def main() -> None:
     if not config.training_strategy and flags.FLAGS["vanilla"].present:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
     run_dir = Path(_RUN_DIR.value)
-    problem = make_problem(config, load_dataset(config))
+    problem = make_problem(config, load_dataset(config), devices.mesh_from_flags())
     report = train_with_baseline(
         config,
         problem,

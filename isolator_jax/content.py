@@ -1,6 +1,7 @@
 """All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
     Similarity,
     build_similarity,
+    build_table,
     content_consistency,
     fill_undefined,
     fuse_channels,
@@ -43,6 +45,7 @@ def make_content(
     fusion: str = "mean",
     table_budget_bytes: int = 2 << 30,
     table_dtype: jnp.dtype = jnp.float32,
+    make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Content:
     """Computes similarities and consistencies of a dataset with at least one modality.
 
@@ -50,7 +53,7 @@ def make_content(
       dataset: the dataset.
       histories: its training histories.
       fusion: `mean` or `per_modality` (`similarity.fuse_channels`).
-      table_budget_bytes, table_dtype: as in `similarity.build_similarity`.
+      table_budget_bytes, table_dtype, make_table: as in `similarity.build_similarity`.
 
     Raises:
       ValueError: unknown fusion, or a dataset without features.
@@ -59,7 +62,11 @@ def make_content(
     per_channel = jnp.stack([content_consistency(channel, histories) for channel in channels])
     return Content(
         similarity=build_similarity(
-            channels, histories, table_budget_bytes=table_budget_bytes, table_dtype=table_dtype
+            channels,
+            histories,
+            table_budget_bytes=table_budget_bytes,
+            table_dtype=table_dtype,
+            make_table=make_table,
         ),
         channel_consistency=fill_undefined(per_channel),
         # S is the mean over modalities, so c_u on S is the mean of the modalities' c_u.

@@ -70,6 +70,31 @@ class Graph:
     def num_receivers(self) -> int:
         return self.offsets.shape[0] - 1
 
+    def product(self, weights: Array, x: Array) -> Array:
+        """The sparse product without a derivative. `[E], [S, D] -> [R, D]`."""
+        return block_product(self.senders, self.receivers, self.offsets, weights, x)
+
+    def product_back(self, weights: Array, y: Array) -> Array:
+        """The transposed product without a derivative. `[E], [R, D] -> [S, D]`."""
+        order = self.transpose_order
+        return block_product(self.receivers[order], self.senders[order], self.transpose_offsets, weights[order], y)
+
+    def dots(self, a: Array, b: Array) -> Array:
+        """`edge_dots` without a derivative. `[R, D], [S, D] -> [E]`."""
+        return dots_of_edges(self.receivers, self.senders, a, b)
+
+    def over_edges(self, reduce: Callable[..., Array], over: str, values: Array) -> Array:
+        """Reduces `[E]` values over each receiver or sender, and gives each edge its node's result."""
+        nodes, count, ordered = {
+            "receivers": (self.receivers, self.num_receivers, True),
+            "senders": (self.senders, self.num_senders, False),
+        }[over]
+        return reduce(values, nodes, count, indices_are_sorted=ordered)[nodes]
+
+    def masked(self, values: Array) -> Array:
+        """`[E]` edge values; a graph on several devices has places without an edge to mask."""
+        return values
+
 
 def make_graph(
     senders: np.ndarray,
@@ -163,8 +188,8 @@ def edge_softmax(graph: Graph, logits: Array, *, over: str) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _edge_softmax(over: str, graph: Graph, logits: Array) -> Array:
-    exponentials = jnp.exp(logits - _over_edges(jax.ops.segment_max, over, graph, logits))
-    return exponentials / _over_edges(jax.ops.segment_sum, over, graph, exponentials)
+    exponentials = jnp.exp(logits - graph.over_edges(jax.ops.segment_max, over, logits))
+    return graph.masked(exponentials / graph.over_edges(jax.ops.segment_sum, over, exponentials))
 
 
 def _edge_softmax_forward(over, graph, logits):
@@ -175,19 +200,10 @@ def _edge_softmax_forward(over, graph, logits):
 def _edge_softmax_backward(over, saved, out):
     graph, alpha = saved
     weighted = alpha * out
-    return None, weighted - alpha * _over_edges(jax.ops.segment_sum, over, graph, weighted)
+    return None, weighted - alpha * graph.over_edges(jax.ops.segment_sum, over, weighted)
 
 
 _edge_softmax.defvjp(_edge_softmax_forward, _edge_softmax_backward)
-
-
-def _over_edges(reduce: Callable[..., Array], over: str, graph: Graph, values: Array) -> Array:
-    """Reduces `[E]` values over each receiver or sender, and gives each edge its node's result."""
-    nodes, count, ordered = {
-        "receivers": (graph.receivers, graph.num_receivers, True),
-        "senders": (graph.senders, graph.num_senders, False),
-    }[over]
-    return reduce(values, nodes, count, indices_are_sorted=ordered)[nodes]
 
 
 def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
@@ -215,24 +231,22 @@ def propagate_back(graph: Graph, y: Array, weights: Array | None = None) -> Arra
 @jax.custom_vjp
 def edge_dots(graph: Graph, a: Array, b: Array) -> Array:
     """out[e] = <a[receiver of e], b[sender of e]>. `[R, D], [S, D] -> [E]`."""
-    arguments = (graph.receivers, graph.senders, jnp.asarray(a), jnp.asarray(b))
-    return lax.platform_dependent(*arguments, cpu=_dots_in_blocks, default=_dots_at_once)
+    return graph.dots(jnp.asarray(a), jnp.asarray(b))
 
 
 @jax.custom_vjp
 def _propagate(graph: Graph, weights: Array, x: Array) -> Array:
-    return _product(graph.senders, graph.receivers, graph.offsets, weights, x)
+    return graph.product(weights, x)
 
 
 @jax.custom_vjp
 def _propagate_back(graph: Graph, weights: Array, y: Array) -> Array:
-    order = graph.transpose_order
-    return _product(graph.receivers[order], graph.senders[order], graph.transpose_offsets, weights[order], y)
+    return graph.product_back(weights, y)
 
 
 @jax.custom_vjp
 def _propagate_symmetric(graph: Graph, x: Array) -> Array:
-    return _product(graph.senders, graph.receivers, graph.offsets, graph.weights, x)
+    return graph.product(graph.weights, x)
 
 
 # The graph itself has no derivative: None stands for its zero cotangent.
@@ -254,11 +268,19 @@ edge_dots.defvjp(
 )
 
 
-def _product(senders: Array, receivers: Array, offsets: Array, weights: Array, x: Array) -> Array:
-    """The sparse product, edges sorted by receiver, lowered for the platform at hand."""
+def block_product(senders: Array, receivers: Array, offsets: Array, weights: Array, x: Array) -> Array:
+    """The sparse product, edges sorted by receiver, lowered for the platform at hand.
+
+    Edges past the last offset have receivers out of range, and are left out.
+    """
     if senders.shape[0] == 0:
         return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), x.dtype)
     return lax.platform_dependent(senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product)
+
+
+def dots_of_edges(receivers: Array, senders: Array, a: Array, b: Array) -> Array:
+    """<a[receiver], b[sender]> of each edge, lowered for the platform at hand."""
+    return lax.platform_dependent(receivers, senders, a, b, cpu=_dots_in_blocks, default=_dots_at_once)
 
 
 def _csr_product(senders, receivers, offsets, weights, x):

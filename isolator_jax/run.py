@@ -6,6 +6,7 @@ backbone needs them), and at the end `report.json` and `report.md`.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,17 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from isolator_jax import scoring
-from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax import scoring, sharding
+from isolator_jax.backbones import Backbone, Encoded, get_backbone
 from isolator_jax.cache import cached_nearest_neighbours
 from isolator_jax.config import EXTENDABLE, RunConfig
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
-from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, users_to_validate
+from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lists, users_to_validate
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import report_markdown
+from isolator_jax.similarity import SimilarityOnTheFly, build_table
 from isolator_jax.training import (
     Checkpoints,
     EpochRecord,
@@ -52,6 +55,7 @@ class Problem:
       train: training interactions and histories.
       validation, test: held-out items of each user.
       content: similarities and consistencies; None for a dataset without features.
+      mesh: the devices to work on; None for one device.
     """
 
     dataset: Dataset
@@ -59,6 +63,12 @@ class Problem:
     validation: Histories
     test: Histories
     content: Content | None
+    mesh: Mesh | None = None
+
+    @property
+    def rank(self) -> Callable[..., Any]:
+        """`top_k_lists` on the problem's devices."""
+        return top_k_lists if self.mesh is None else functools.partial(sharding.top_k_lists_on, self.mesh)
 
 
 def load_dataset(config: RunConfig) -> Dataset:
@@ -80,8 +90,8 @@ def load_dataset(config: RunConfig) -> Dataset:
     return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
 
 
-def make_problem(config: RunConfig, dataset: Dataset) -> Problem:
-    """Moves a dataset to the device and computes its content similarity.
+def make_problem(config: RunConfig, dataset: Dataset, mesh: Mesh | None = None) -> Problem:
+    """Moves a dataset to the device, or the devices of a mesh, and computes its content similarity.
 
     Raises:
       DataError: the data lacks what the configuration needs.
@@ -102,14 +112,17 @@ def make_problem(config: RunConfig, dataset: Dataset) -> Problem:
             fusion=config.fusion,
             table_budget_bytes=config.similarity_budget_mb << 20,
             table_dtype=jnp.dtype(config.similarity_dtype),
+            make_table=build_table if mesh is None else functools.partial(sharding.build_table_on, mesh),
         )
-    return Problem(
+    problem = Problem(
         dataset=dataset,
         train=train,
         validation=dataset.validation.histories(dataset.num_users),
         test=dataset.test.histories(dataset.num_users),
         content=content,
+        mesh=mesh,
     )
+    return problem if mesh is None else _on_every_device(problem, mesh)
 
 
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
@@ -161,7 +174,7 @@ def train_run(
     """
     run_dir = Path(run_dir)
     _claim_folder(run_dir, config, problem)
-    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
+    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
     state = initial_state(config, problem)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         saved = checkpoints.latest_epoch()
@@ -193,7 +206,7 @@ def train_run(
         "epochs": epoch,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
-    encoded = encode(config, inputs, state.best_params)
+    encoded = encode(config, problem, inputs, state.best_params)
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
@@ -207,15 +220,17 @@ def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
     write_text(Path(run_dir) / "report.md", report_markdown(report))
 
 
-def load_run(run_dir: str | Path) -> tuple[RunConfig, Problem, Encoded, int]:
+def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
+
+    The number of devices it was trained on does not matter.
 
     Raises:
       RunError: not a run folder, no checkpoint in it, or the data has changed since.
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
-    problem = make_problem(config, load_dataset(config))
+    problem = make_problem(config, load_dataset(config), mesh)
     return config, problem, *load_model(run_dir, problem)
 
 
@@ -238,16 +253,8 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
         if epoch is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         state = checkpoints.restore(epoch, initial_state(config, problem))
-    inputs = prepare_inputs(config, problem.dataset, cache_dir or run_dir / "cache")
-    return encode(config, inputs, state.best_params), int(state.best_epoch)
-
-
-def prepare_inputs(config: RunConfig, dataset: Dataset, cache_dir: str | Path) -> Any:
-    """The backbone's graphs and features; nearest-neighbour lists are kept in `cache_dir`."""
-    backbone = get_backbone(config.backbone)
-    if backbone.uses_neighbours:
-        return backbone.prepare(dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
-    return backbone.prepare(dataset, config.hyperparameters)
+    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
+    return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
 
 
 def read_report(run_dir: str | Path) -> dict[str, Any]:
@@ -280,9 +287,25 @@ def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
     return records
 
 
-def encode(config: RunConfig, inputs: Any, params: Any) -> Encoded:
+def run_backbone(config: RunConfig, problem: Problem) -> Backbone:
+    """The run's backbone, on the problem's devices."""
+    backbone = get_backbone(config.backbone)
+    if problem.mesh is None:
+        return backbone
+    return sharding.on_mesh(backbone, problem.mesh, problem.dataset, config.hyperparameters)
+
+
+def prepare_inputs(config: RunConfig, problem: Problem, cache_dir: str | Path | None = None) -> Any:
+    """The backbone's graphs and features; nearest-neighbour lists are kept in `cache_dir`, if one is given."""
+    backbone = run_backbone(config, problem)
+    if backbone.uses_neighbours and cache_dir is not None:
+        return backbone.prepare(problem.dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
+    return backbone.prepare(problem.dataset, config.hyperparameters)
+
+
+def encode(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> Encoded:
     """The run's embeddings of all users and items under some parameters."""
-    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
+    backbone, hyperparameters = run_backbone(config, problem), config.hyperparameters
     return jax.jit(lambda params, inputs: backbone.encode(params, inputs, hyperparameters))(params, inputs)
 
 
@@ -295,14 +318,16 @@ def evaluate_problem(
 ) -> dict[str, Evaluation]:
     """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
     truth = {"validation": problem.validation, "test": problem.test}[split]
-    return evaluate(encoded, problem.train.histories, truth, strategies, problem.content, **options)
+    return evaluate(encoded, problem.train.histories, truth, strategies, problem.content, rank=problem.rank, **options)
 
 
 def train_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable:
     """The compiled epoch of a run, `train state -> (train state, mean loss, all finite)`."""
-    backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
-    optimizer = make_optimizer(config, problem)
-    epoch = jax.jit(make_epoch(backbone, hyperparameters, optimizer, config.batch_size), donate_argnums=0)
+    backbone, hyperparameters = run_backbone(config, problem), config.hyperparameters
+    epoch = make_epoch(backbone, hyperparameters, make_optimizer(config, problem), config.batch_size)
+    if problem.mesh is not None:
+        epoch = sharding.epoch_on(epoch, problem.dataset, problem.mesh)
+    epoch = jax.jit(epoch, donate_argnums=0)
     similarity, gamma = None, None
     if config.training_strategy:
         similarity, gamma = problem.content.similarity, jnp.float32(config.gamma)
@@ -315,12 +340,13 @@ def validation_function(config: RunConfig, problem: Problem, inputs: Any) -> Cal
     Plain f ranks as D-ISOLATOR does, so the best epoch does not depend on alpha, beta and
     iota: one trained model answers all of their settings.
     """
-    backbone = get_backbone(config.backbone)
+    backbone, rank = run_backbone(config, problem), problem.rank
     users = users_to_validate(problem.train.histories, problem.validation)
 
     @jax.jit
     def validate(params, inputs, users, histories, truth):
-        return mean_recall(backbone.encode(params, inputs, config.hyperparameters), users, histories, truth)
+        encoded = backbone.encode(params, inputs, config.hyperparameters)
+        return mean_recall(encoded, users, histories, truth, rank=rank)
 
     return lambda params: validate(params, inputs, users, problem.train.histories, problem.validation)
 
@@ -333,9 +359,22 @@ def make_optimizer(config: RunConfig, problem: Problem) -> optax.GradientTransfo
 
 def initial_state(config: RunConfig, problem: Problem) -> FitState:
     """The run's state before its first epoch."""
-    backbone = get_backbone(config.backbone)
-    optimizer = make_optimizer(config, problem)
-    return FitState.start(init_state(backbone, config.hyperparameters, optimizer, problem.dataset, config.seed))
+    backbone, optimizer = run_backbone(config, problem), make_optimizer(config, problem)
+    state = FitState.start(init_state(backbone, config.hyperparameters, optimizer, problem.dataset, config.seed))
+    return state if problem.mesh is None else sharding.place_state(state, problem.dataset, problem.mesh)
+
+
+def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
+    """The problem with all but the similarity table, which lies by user, on every device."""
+    content = problem.content
+    if content is not None:
+        similarity = content.similarity
+        if isinstance(similarity, SimilarityOnTheFly):
+            similarity = sharding.replicate(similarity, mesh)
+        consistency = sharding.replicate(content.channel_consistency, mesh)
+        content = dataclasses.replace(content, similarity=similarity, channel_consistency=consistency)
+    held_out = {split: sharding.replicate(getattr(problem, split), mesh) for split in ("validation", "test")}
+    return dataclasses.replace(problem, train=sharding.replicate(problem.train, mesh), content=content, **held_out)
 
 
 def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:

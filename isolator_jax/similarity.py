@@ -8,7 +8,7 @@ T *channels*: `mean` has T = 1 channel, `per_modality` has one for each modality
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -222,12 +222,23 @@ class SimilarityOnTheFly:
 Similarity = SimilarityTable | SimilarityOnTheFly
 
 
+@functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
+def build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_chunk: int = 256) -> Array:
+    """s_ui of all users and items of one channel's S. `[I, I] -> [U, I]` of `dtype`."""
+
+    def of_chunk(users: Array) -> Array:
+        return history_similarity(item_sim, histories, users).astype(dtype)
+
+    return _map_users(of_chunk, histories.num_users, user_chunk)
+
+
 def build_similarity(
     channels: Sequence[Array],
     histories: Histories,
     *,
     table_budget_bytes: int = 2 << 30,
     table_dtype: jnp.dtype = jnp.float32,
+    make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Similarity:
     """Builds the similarity store: the table where it fits the budget, else on the fly.
 
@@ -236,21 +247,14 @@ def build_similarity(
       histories: training histories.
       table_budget_bytes: largest table; 0 always computes on the fly.
       table_dtype: the table's storage type.
+      make_table: `build_table`, or the same on several devices.
     """
     cells = len(channels) * histories.num_users * channels[0].shape[0]
     if cells * jnp.dtype(table_dtype).itemsize > table_budget_bytes:
         return SimilarityOnTheFly(jnp.stack([item_similarity(x) for x in channels]), histories)
-    tables = [_build_table(item_similarity(x), histories, jnp.dtype(table_dtype)) for x in channels]
+    tables = [make_table(item_similarity(x), histories, jnp.dtype(table_dtype)) for x in channels]
     # A single channel is not copied by stacking.
     return SimilarityTable(tables[0][None] if len(tables) == 1 else jnp.stack(tables))
-
-
-@functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
-def _build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_chunk: int = 256) -> Array:
-    def of_chunk(users: Array) -> Array:
-        return history_similarity(item_sim, histories, users).astype(dtype)
-
-    return _map_users(of_chunk, histories.num_users, user_chunk)
 
 
 def _map_users(function, num_users: int, user_chunk: int) -> Array:

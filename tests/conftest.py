@@ -38,3 +38,12 @@ def small_dataset() -> Dataset:
     """A made dataset that trains in seconds: 120 users, 80 items, two modalities."""
     config = SyntheticConfig(users=120, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
     return make_dataset(config)[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Commands that tests run in subprocesses compile the same program once, not once each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        yield

@@ -1,6 +1,6 @@
 """Evaluation of a trained model under several strategies: lists, accuracy and bias."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from isolator_jax.scoring import Strategy, vanilla
 from isolator_jax.similarity import item_similarity, list_similarity
 
 UCBIAS_K = 20
+
+# What `top_k_lists` returns.
+Lists = dict[str, tuple[Array, Array]]
 
 
 class Evaluation(NamedTuple):
@@ -34,12 +37,19 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
 
 
-def mean_recall(encoded: Encoded, users: Array, histories: Histories, truth: Histories, k: int = 20) -> Array:
+def mean_recall(
+    encoded: Encoded,
+    users: Array,
+    histories: Histories,
+    truth: Histories,
+    k: int = 20,
+    rank: Callable[..., Lists] = top_k_lists,
+) -> Array:
     """Mean Recall@k of plain f over users who have both histories and truth: the validation metric.
 
-    Jittable; `users` is `[N] int32`, from `users_to_validate`.
+    Jittable; `users` is `[N] int32`, from `users_to_validate`; `rank` as in `evaluate`.
     """
-    lists, _ = top_k_lists(encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k)["f"]
+    lists, _ = rank(encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k)["f"]
     return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
 
 
@@ -59,6 +69,7 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     user_chunk: int = 512,
     item_chunk: int = 16384,
+    rank: Callable[..., Lists] = top_k_lists,
 ) -> dict[str, Evaluation]:
     """Ranks for every user with training items, under all strategies in one pass.
 
@@ -71,10 +82,11 @@ def evaluate(
         and there are no bias metrics.
       ks: list lengths of the accuracy metrics. UCBias and rho use 20.
       user_chunk, item_chunk: see `top_k_lists`.
+      rank: `top_k_lists`, or the same on several devices.
     """
     users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
     longest = max(*ks, UCBIAS_K)
-    lists = top_k_lists(
+    lists = rank(
         encoded.users,
         encoded.items,
         jnp.asarray(users),

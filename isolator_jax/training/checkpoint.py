@@ -35,6 +35,10 @@ class Checkpoints:
         self._manager.save(epoch, args=ocp.args.StandardSave(state))
 
     def restore(self, epoch: int, like: Any) -> Any:
-        """Restores the checkpoint of `epoch` into the structure, shapes and types of `like`."""
+        """Restores the checkpoint of `epoch` into the structure, shapes, types and places of `like`.
+
+        Tables saved on another number of devices have more or fewer rows of padding: what is
+        missing is filled with zeros, what is too much is left out.
+        """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
+        return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))

@@ -1,0 +1,159 @@
+"""The measurements of one configuration: training, ranking, content and propagation."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments import rates
+from experiments.rates import Timing, Work, timed
+from isolator_jax import scoring
+from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.config import RunConfig
+from isolator_jax.data import Dataset
+from isolator_jax.evaluation import top_k_lists, users_to_validate
+from isolator_jax.graph import Graph, propagate
+from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.run import Problem, encode, initial_state, make_optimizer, make_problem
+from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.training import epoch_shape, make_epoch
+
+_NEIGHBOURS = 10
+
+
+def measure(config: RunConfig, dataset: Dataset, repeats: int) -> dict[str, Any]:
+    """Runs all measurements of one configuration; seconds, bytes and rates by name."""
+    results = {"device": jax.devices()[0].device_kind, "start_host_bytes": rates.peak_host_bytes()}
+    started = time.perf_counter()
+    problem = make_problem(config, dataset)
+    inputs = get_backbone(config.backbone).prepare(dataset, config.hyperparameters)
+    jax.block_until_ready(inputs)
+    results["prepare_seconds"] = time.perf_counter() - started
+
+    training, step_work, params = measure_training(config, problem, inputs, repeats)
+    results |= training | measure_ranking(config, problem, inputs, params, repeats)
+    results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
+    results |= measure_content(config, problem, repeats)
+    results["embeddings_error"] = precision_error(config, problem, inputs, params)
+    work = {"step": step_work}
+    graph = inputs.get("graph")
+    if graph is not None and graph.num_senders == graph.num_receivers:
+        results |= measure_propagation(graph, config.hyperparameters.dim, repeats)
+        work["propagation"] = rates.propagation_work(
+            graph.weights.size, graph.num_receivers, config.hyperparameters.dim
+        )
+    if config.backbone == "lightgcn":
+        # Its own sparse products: L forward and L backward.
+        seconds = 2 * config.hyperparameters.layers * results["propagation_seconds"]
+        results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
+    results |= rates.peak_device_bytes() | {"peak_host_bytes": rates.peak_host_bytes()}
+    # Last, as its arrays would count towards the peak.
+    ceilings = rates.measure_ceilings(repeats)
+    results["copy_bytes_per_second"] = ceilings.bytes_per_second
+    results["matmul_flops_per_second"] = ceilings.flops_per_second
+    for name, counted in work.items():
+        results |= rates.achieved(name, counted, results[f"{name}_seconds"], ceilings)
+    return results
+
+
+def measure_training(
+    config: RunConfig, problem: Problem, inputs: Any, repeats: int
+) -> tuple[dict[str, Any], Work | None, Any]:
+    """An epoch, the compiler's estimate of a step, and the parameters after it. A step is its share of the epoch."""
+    state = initial_state(config, problem).train
+    gamma = jnp.float32(config.gamma) if config.training_strategy else None
+    similarity = problem.content.similarity if config.training_strategy else None
+    backbone, optimizer = get_backbone(config.backbone), make_optimizer(config, problem)
+    epoch = jax.jit(make_epoch(backbone, config.hyperparameters, optimizer, config.batch_size), donate_argnums=0)
+    arguments = (inputs, problem.train, similarity, gamma)
+    started = time.perf_counter()
+    compiled = epoch.lower(state, *arguments).compile()
+    compile_seconds = time.perf_counter() - started
+    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
+    one_batch = problem.train.replace(users=problem.train.users[:rows], items=problem.train.items[:rows])
+    work = rates.compiled_work(epoch.lower(state, inputs, one_batch, similarity, gamma).compile())
+
+    def train() -> None:
+        nonlocal state
+        state, loss, _ = compiled(state, *arguments)
+        jax.block_until_ready((state, loss))
+
+    timing = timed(train, repeats)
+    results = {
+        "compile_seconds": compile_seconds,
+        "steps": steps,
+        "batch_rows": rows,
+        "step_seconds": timing.median / steps,
+        "epoch_train_seconds": timing.median,
+        "epoch_train_spread": timing.spread,
+    }
+    return results, work, state.params
+
+
+def measure_ranking(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
+    """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
+    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
+    f = {"f": scoring.vanilla().key}
+    backbone, content, histories = get_backbone(config.backbone), problem.content, problem.train.histories
+    users = users_to_validate(histories, problem.validation)
+
+    def lists(encoded: Encoded, *arguments: Any) -> Any:
+        return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
+
+    @jax.jit
+    def validate(params: Any, inputs: Any, *arguments: Any) -> Any:
+        return lists(backbone.encode(params, inputs, config.hyperparameters), *arguments)
+
+    def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
+        arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
+        return lambda: jax.block_until_ready(function(*arguments))
+
+    model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
+    results = seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
+    results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
+    results |= seconds_and_spread("top_k", timed(ranking(lists, encoded, f), repeats))
+    results |= seconds_and_spread("top_k_u", timed(ranking(lists, encoded, u), repeats))
+    return results | {"validation_u_over_plain": results["validation_seconds"] / results["validation_plain_seconds"]}
+
+
+def measure_content(config: RunConfig, problem: Problem, repeats: int) -> dict[str, float]:
+    """The similarity store from features, and nearest neighbours (on the host) of all modalities."""
+    features = list(problem.dataset.features.values())
+
+    def similarity() -> None:
+        channels = fuse_channels(features, config.fusion)
+        budget, dtype = config.similarity_budget_mb << 20, jnp.dtype(config.similarity_dtype)
+        store = build_similarity(channels, problem.train.histories, table_budget_bytes=budget, table_dtype=dtype)
+        jax.block_until_ready(store)
+
+    def neighbours() -> None:
+        for feature in features:
+            nearest_neighbours(feature, _NEIGHBOURS)
+
+    results = seconds_and_spread("similarity", timed(similarity, repeats))
+    return results | seconds_and_spread("neighbours", timed(neighbours, repeats))
+
+
+def measure_propagation(graph: Graph, dim: int, repeats: int) -> dict[str, float]:
+    """One sparse product with a matrix `[N, D]`, averaged over six in a row."""
+    count = 6
+    x = jnp.ones((graph.num_senders, dim))
+    products = jax.jit(lambda graph, x: jax.lax.fori_loop(0, count, lambda _, x: propagate(graph, x), x))
+    timing = timed(lambda: jax.block_until_ready(products(graph, x)), 10 * repeats)
+    return {"propagation_seconds": timing.median / count, "propagation_spread": timing.spread / count}
+
+
+def precision_error(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> float:
+    """The embeddings' largest difference from those in float32, over the largest of these."""
+    found = encode(config, problem, inputs, params)
+    with jax.default_matmul_precision("float32"):
+        exact = encode(config, problem, inputs, params)
+    pairs = ((found.users, exact.users), (found.items, exact.items))
+    return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
+
+
+def seconds_and_spread(name: str, timing: Timing) -> dict[str, float]:
+    return {f"{name}_seconds": timing.median, f"{name}_spread": timing.spread}

@@ -1,0 +1,57 @@
+"""How time and memory grow with users, items, interactions and width: one doubled at a time."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from tqdm import tqdm
+
+AXES = ("users", "items", "interactions", "dim")
+# The memory that the runtime takes by itself is left out: it would hide the growth.
+MEASURED = {
+    "step_seconds": lambda result: result["step_seconds"],
+    "epoch_train_seconds": lambda result: result["epoch_train_seconds"],
+    "validation_seconds": lambda result: result["validation_seconds"],
+    "similarity_seconds": lambda result: result["similarity_seconds"],
+    "top_k_u_seconds": lambda result: result["top_k_u_seconds"],
+    "grown_host_bytes": lambda result: result["peak_host_bytes"] - result["start_host_bytes"],
+}
+
+Sizes = dict[str, int]
+
+
+def study(base: Sizes, measure: Callable[[Sizes], Mapping[str, float]], doublings: int = 3) -> list[dict]:
+    """Measures the base once, and each axis doubled up to `doublings` times with the others at the base.
+
+    Args:
+      base: a size for each of `AXES`.
+      measure: the measurements at some sizes; must hold what `MEASURED` reads.
+
+    Returns:
+      A row of sizes and measurements for each measured point; `axis` is what was doubled,
+      None for the base.
+    """
+    points = [(None, base)]
+    points += [(axis, {**base, axis: base[axis] << n}) for axis in AXES for n in range(1, doublings + 1)]
+    rows = []
+    for axis, sizes in tqdm(points, desc="scaling", unit="size"):
+        result = measure(sizes)
+        rows.append({"axis": axis, **sizes, **{name: read(result) for name, read in MEASURED.items()}})
+    return rows
+
+
+def exponents(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Least-squares slopes of log measurement over log size, by axis and measurement.
+
+    An exponent of 1 is linear growth; NaN where a measurement is not positive.
+    """
+    fitted = {}
+    for axis in AXES:
+        points = [row for row in rows if row["axis"] in (None, axis)]
+        sizes = np.log([row[axis] for row in points])
+        fitted[axis] = {name: _slope(sizes, [row[name] for row in points]) for name in MEASURED}
+    return fitted
+
+
+def _slope(log_sizes: np.ndarray, values: list[float]) -> float:
+    return float(np.polyfit(log_sizes, np.log(values), 1)[0]) if min(values) > 0 else math.nan

@@ -1,0 +1,159 @@
+"""A graph cut into blocks of receivers, one for each device of a mesh.
+
+Device n owns a block of consecutive receivers and the edges into them, padded so that all
+blocks are equally long. A product gathers the senders' values of all nodes on every device
+and yields the rows of the device's own receivers; the transposed product does the same
+over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
+`PartitionedGraph` takes a `Graph`'s place in its operations.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from isolator_jax.graph import Graph, block_product, dots_of_edges
+
+
+@struct.dataclass
+class Blocks:
+    """The edges by the node they are summed at, in B blocks of L places each, the last of a block unused.
+
+    Attributes:
+      sources: `[B * L] int32`, nodes whose rows are summed.
+      targets: `[B * L] int32`, row within the block; past its last row where unused.
+      offsets: `[B * (rows + 1)] int32`, each block's row offsets.
+      places: `[B * L] int32`, where the edge stands in the graph's order.
+    """
+
+    sources: Array
+    targets: Array
+    offsets: Array
+    places: Array
+
+
+@struct.dataclass
+class PartitionedGraph:
+    """A `Graph` on a mesh. Its order of edges is that of the receivers' blocks, with unused places.
+
+    Attributes:
+      senders, receivers: `[B * L] int32`; any node where unused.
+      weights: `[B * L] float32`; zero where unused.
+      used: `[B * L] bool`.
+      forward, backward: the edges by receiver and by sender.
+      mesh: one axis, B devices.
+    """
+
+    senders: Array
+    receivers: Array
+    weights: Array
+    used: Array
+    forward: Blocks
+    backward: Blocks
+    num_senders: int = struct.field(pytree_node=False)
+    num_receivers: int = struct.field(pytree_node=False)
+    symmetric: bool = struct.field(pytree_node=False)
+    mesh: Mesh = struct.field(pytree_node=False)
+
+    def product(self, weights: Array, x: Array) -> Array:
+        """As `Graph.product`."""
+        return self._product(self.forward, weights, x, self.num_receivers)
+
+    def product_back(self, weights: Array, y: Array) -> Array:
+        """As `Graph.product_back`."""
+        return self._product(self.backward, weights[self.backward.places], y, self.num_senders)
+
+    def dots(self, a: Array, b: Array) -> Array:
+        """As `Graph.dots`; zero where unused."""
+        own = P(self.mesh.axis_names)
+        dots = jax.shard_map(
+            dots_of_edges, mesh=self.mesh, in_specs=(own, own, P(), P()), out_specs=own, check_vma=False
+        )
+        return self.masked(dots(self.receivers, self.senders, a, b))
+
+    def over_edges(self, reduce: Callable[..., Array], over: str, values: Array) -> Array:
+        """As `Graph.over_edges`; unused places take no part in the reduction."""
+        nodes, count = {
+            "receivers": (self.receivers, self.num_receivers),
+            "senders": (self.senders, self.num_senders),
+        }[over]
+        return reduce(values, jnp.where(self.used, nodes, count), count)[nodes]
+
+    def masked(self, values: Array) -> Array:
+        """`[B * L]` edge values with zero where unused."""
+        return jnp.where(self.used, values, 0)
+
+    def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
+        own = P(self.mesh.axis_names)
+        product = jax.shard_map(
+            block_product, mesh=self.mesh, in_specs=(own, own, own, own, P()), out_specs=own, check_vma=False
+        )
+        return product(blocks.sources, blocks.targets, blocks.offsets, weights, x)[:rows]
+
+
+def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
+    """Cuts a graph into a block for each device of a mesh with one axis; on the host."""
+    senders, receivers, weights, order = (
+        np.asarray(x) for x in (graph.senders, graph.receivers, graph.weights, graph.transpose_order)
+    )
+    edges = np.arange(weights.size)
+    count = mesh.size
+    forward, used = _blocks(edges, senders, receivers, np.asarray(graph.offsets), count)
+    backward, _ = _blocks(order, receivers[order], senders[order], np.asarray(graph.transpose_offsets), count)
+    # Where each edge stands in the forward blocks, for the backward blocks to find it.
+    place = np.empty(weights.size, np.int32)
+    place[forward.places[used]] = np.flatnonzero(used)
+    backward = backward.replace(places=_take(place, backward.places))
+    rows = NamedSharding(mesh, P(mesh.axis_names))
+    forward, backward, senders, receivers, weights, used = jax.device_put(
+        (
+            forward.replace(places=np.arange(used.size, dtype=np.int32)),
+            backward,
+            _take(senders, forward.places),
+            _take(receivers, forward.places),
+            np.where(used, _take(weights, forward.places), 0),
+            used,
+        ),
+        rows,
+    )
+    return PartitionedGraph(
+        senders=senders,
+        receivers=receivers,
+        weights=weights,
+        used=used,
+        forward=forward,
+        backward=backward,
+        num_senders=graph.num_senders,
+        num_receivers=graph.num_receivers,
+        symmetric=graph.symmetric,
+        mesh=mesh,
+    )
+
+
+def _blocks(
+    edges: np.ndarray, sources: np.ndarray, targets: np.ndarray, offsets: np.ndarray, count: int
+) -> tuple[Blocks, np.ndarray]:
+    """Blocks of edges sorted by target, and which places are used. `places` are of `edges`."""
+    rows = -(-(offsets.size - 1) // count)
+    # Rows beyond the last target have no edges.
+    bounds = offsets[np.minimum(np.arange(count * rows + 1), offsets.size - 1)]
+    starts = bounds[:-1:rows]
+    lengths = bounds[rows::rows] - starts
+    length = max(int(lengths.max()), 1)
+    position = np.arange(length)
+    used = position < lengths[:, None]
+    chosen = np.where(used, starts[:, None] + position, 0)
+    local = np.where(used, _take(targets, chosen) - np.arange(count)[:, None] * rows, rows)
+    local_offsets = bounds[np.arange(count)[:, None] * rows + np.arange(rows + 1)] - starts[:, None]
+    arrays = (_take(sources, chosen), local, local_offsets, _take(edges, chosen))
+    return Blocks(*(x.reshape(-1).astype(np.int32) for x in arrays)), used.reshape(-1)
+
+
+def _take(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`values[places]`, zeros where there is no value at all."""
+    return values[places] if values.size else np.zeros(places.shape, values.dtype)

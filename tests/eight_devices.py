@@ -1,0 +1,186 @@
+"""Tests that need a mesh of several devices; `test_sharding.py` runs them in a process that has eight.
+
+By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/eight_devices.py
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from isolator_jax import graph as graphs
+from isolator_jax.backbones import BACKBONES
+from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.partition import partition
+from isolator_jax.run import (
+    encode,
+    evaluate_problem,
+    initial_state,
+    load_run,
+    make_problem,
+    prepare_inputs,
+    strategies_of,
+    train_function,
+    train_run,
+)
+from isolator_jax.sharding import AXIS, make_mesh
+
+# 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
+CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"image": 5, "text": 4}, seed=3)
+DATASET, TRUTH = make_dataset(CONFIG)
+
+
+def mesh_of(devices):
+    return make_mesh(devices) if devices else None
+
+
+def problem_on(devices, name, **options):
+    config = RunConfig(backbone=name, batch_size=65, hparams={"dim": 8, "learning_rate": 0.01}, **options)
+    return config, make_problem(config, DATASET, mesh_of(devices))
+
+
+def learn(devices, name, epochs=3):
+    """Losses, validation and embeddings of a few epochs."""
+    config, problem = problem_on(devices, name)
+    inputs = prepare_inputs(config, problem)
+    train = train_function(config, problem, inputs)
+    state, losses = initial_state(config, problem).train, []
+    for _ in range(epochs):
+        state, loss, finite = train(state)
+        assert bool(finite)
+        losses.append(float(loss))
+    encoded = encode(config, problem, inputs, state.params)
+    return {"losses": np.array(losses), "users": np.asarray(encoded.users), "items": np.asarray(encoded.items)}
+
+
+# The backbones that compile slowly on one size only.
+SIZES = {name: [8] for name in BACKBONES} | {"mfbpr": [1], "lightgcn": [4, 8], "vbpr": [2]}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_training_does_not_depend_on_the_number_of_devices(name):
+    expected = learn(0, name)
+    for devices in SIZES[name]:
+        found = learn(devices, name)
+        for part, values in expected.items():
+            error = np.abs(found[part] - values).max() / np.abs(values).max()
+            assert error < 2e-5, f"{name} on {devices} devices: {part} differ by {error}"
+
+
+def lists_of(devices, name, **options):
+    """Evaluations of an untrained model's test lists by strategy."""
+    config, problem = problem_on(devices, name, **options)
+    inputs = prepare_inputs(config, problem)
+    encoded = encode(config, problem, inputs, initial_state(config, problem).train.params)
+    strategies = strategies_of(config, with_content=True)
+    return evaluate_problem(problem, encoded, "test", strategies, ks=(5, 10), user_chunk=3, item_chunk=9)
+
+
+@pytest.mark.parametrize(("budget", "fusion"), [(2048, "per_modality"), (0, "mean")])
+def test_lists_and_metrics_do_not_depend_on_the_number_of_devices(budget, fusion):
+    single, several = (lists_of(n, "vbpr", similarity_budget_mb=budget, fusion=fusion) for n in (0, 8))
+    for name, evaluation in single.items():
+        np.testing.assert_array_equal(several[name].lists, evaluation.lists)
+        for metric, expected in evaluation.metrics.items():
+            assert several[name].metrics[metric] == pytest.approx(expected, abs=1e-6)
+
+
+def test_each_device_holds_its_share_and_never_the_whole_similarity_table():
+    config, problem = problem_on(8, "mgcn")
+    inputs = prepare_inputs(config, problem)
+    compiled = jax.jit(train_function(config, problem, inputs)).lower(initial_state(config, problem).train).compile()
+    gathered = re.findall(r"= \S*\[([\d,]*)\]\S* all-gather\(", compiled.as_text())
+    assert gathered
+    assert not [shape for shape in gathered if np.prod([int(n) for n in shape.split(",") if n]) >= 31 * 22]
+
+    state = initial_state(config, problem).train
+    by_row = [
+        (state.params["user"], 32),
+        (state.params["item"], 24),
+        (state.params["features"]["image"], 24),
+        (state.opt_state[0].mu["user"], 32),
+    ]
+    for table, rows in by_row:
+        assert table.sharding.spec == P(AXIS)
+        assert {shard.data.shape[0] for shard in table.addressable_shards} == {rows // 8}
+    for weights in (inputs["graph"].weights, inputs["item_graphs"]["image"].senders):
+        assert len(weights.sharding.device_set) == 8
+        assert {shard.data.size for shard in weights.addressable_shards} == {weights.size // 8}
+    table = problem.content.similarity.table
+    assert {shard.data.shape for shard in table.addressable_shards} == {(1, 4, 22)}
+
+
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
+    write_dataset(tmp_path, "made", DATASET, TRUTH, CONFIG)
+
+    def run(folder, devices, epochs):
+        options = {"data_dir": str(tmp_path), "dataset": "made", "modalities": ("image", "text")}
+        config, problem = problem_on(devices, "vbpr", max_epochs=epochs, training_strategy=False, **options)
+        return train_run(config, problem, tmp_path / folder, checkpoint_every=lambda record: False)
+
+    run("changed", 8, 1)
+    changed, whole = run("changed", 0, 2), run("whole", 0, 2)
+    assert changed["epochs"] == whole["epochs"] == 2
+    assert changed["best_epoch"] == whole["best_epoch"]
+    for metric, value in whole["test"]["vanilla"].items():
+        assert changed["test"]["vanilla"][metric] == pytest.approx(value, abs=1e-5)
+    *_, first, _ = load_run(tmp_path / "changed", make_mesh(4))
+    *_, second, _ = load_run(tmp_path / "whole")
+    np.testing.assert_allclose(first.users, second.users, atol=1e-5)
+    assert first.users.shape == (31, 16) and first.items.shape == (22, 16)
+
+
+# Edges, senders, receivers: isolated nodes, more devices than receivers or senders, none at all.
+@pytest.mark.parametrize(
+    ("devices", "shape"),
+    [(2, (30, 9, 9)), (8, (60, 20, 17)), (4, (12, 3, 40)), (8, (12, 40, 3)), (8, (1, 1, 1)), (8, (0, 5, 6))],
+)
+def test_operations_on_a_partitioned_graph_and_their_derivatives_equal_those_on_the_whole(devices, shape):
+    edges, senders, receivers = shape
+    rng = np.random.default_rng(edges)
+    rows, columns = np.divmod(rng.choice(senders * receivers, edges, replace=False), senders)
+    whole = graphs.make_graph(columns, rows, rng.standard_normal(edges), senders, receivers)
+    parts = partition(whole, make_mesh(devices))
+    used = np.flatnonzero(np.asarray(parts.used))
+    assert used.size == edges
+    x, y = (jnp.asarray(rng.standard_normal((n, 3)), jnp.float32) for n in (senders, receivers))
+    weights = jnp.asarray(rng.standard_normal(edges), jnp.float32)
+
+    @jax.jit
+    def operations(graph, places, x, y, weights):
+        """Results and gradients; edge values in the order of the whole graph."""
+
+        def spread(values):
+            return jnp.zeros(graph.weights.shape).at[places].set(values)
+
+        def loss(x, y, weights):
+            logits = graphs.edge_dots(graph, y, x) * spread(weights)
+            alphas = [graphs.edge_softmax(graph, 100 * logits, over=over) for over in ("receivers", "senders")]
+            results = {
+                "own weights": graphs.propagate(graph, x),
+                "back": graphs.propagate_back(graph, y),
+                "weights": graphs.propagate(graph, x, spread(weights)),
+                "softmax": graphs.propagate(graph, x, alphas[0]),
+                "softmax back": graphs.propagate_back(graph, y, alphas[1]),
+                "logits": logits[places],
+                # As a backbone reads its nodes' values by edge.
+                "by edge": graphs.propagate(graph, x, jnp.max(jnp.stack(alphas), 0) * x[graph.senders, 0]),
+            }
+            return sum(jnp.sum(jnp.sin(value)) for value in results.values()), results
+
+        (_, results), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(x, y, weights)
+        return results | dict(zip(("dx", "dy", "dw"), gradients, strict=True))
+
+    expected = operations(whole, np.arange(edges), x, y, weights)
+    found = operations(parts, used, x, y, weights)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=2e-4, rtol=1e-4, err_msg=name)
+
+
+def test_more_devices_than_there_are_is_refused():
+    with pytest.raises(ConfigError, match="9 devices.* sees 8"):
+        make_mesh(9)

@@ -1,0 +1,110 @@
+"""Random data of given sizes, the scaling study's points and exponents, and the counting of work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import rates, scaling
+from experiments.random_data import random_dataset, with_random_features
+from isolator_jax.config import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_random_data_has_the_sizes_asked_for_unique_pairs_and_popular_items():
+    dataset = with_random_features(random_dataset(500, 200, 9000), {"image": 6})
+    assert dataset.counts() == {"users": 500, "items": 200, "train": 7200, "validation": 900, "test": 900}
+    splits = (dataset.train, dataset.validation, dataset.test)
+    pairs = np.concatenate([split.users * 200 + split.items for split in splits])
+    assert np.unique(pairs).size == 9000 and pairs.min() >= 0 and pairs.max() < 500 * 200
+    popularity = np.sort(np.bincount(pairs % 200, minlength=200))
+    assert popularity[-20:].mean() > 2 * popularity.mean()
+    assert dataset.features["image"].shape == (200, 6)
+    assert random_dataset(500, 200, 9000).fingerprint() == random_dataset(500, 200, 9000).fingerprint()
+
+
+@pytest.mark.parametrize("sizes", [(0, 5, 1), (5, 5, 0), (10, 10, 26)])
+def test_random_data_that_cannot_be_made_is_refused(sizes):
+    with pytest.raises(ConfigError, match="quarter"):
+        random_dataset(*sizes)
+
+
+def test_the_study_doubles_one_size_at_a_time_and_finds_the_exponents_of_power_laws():
+    base = {"users": 10, "items": 20, "interactions": 50, "dim": 4}
+    growth = {
+        "step_seconds": lambda s: 3.0 * s["users"] ** 2,
+        "epoch_train_seconds": lambda s: 0.5 * s["users"] * s["dim"] ** 0.5,
+        "validation_seconds": lambda s: s["items"] ** 1.5,
+        "similarity_seconds": lambda s: 7.0,
+        "top_k_u_seconds": lambda s: s["interactions"] / s["dim"],
+        "peak_host_bytes": lambda s: 1000 + s["users"] * s["items"],
+        "start_host_bytes": lambda s: 1000,
+    }
+    rows = scaling.study(base, lambda sizes: {name: law(sizes) for name, law in growth.items()}, doublings=2)
+    sizes = [tuple(row[axis] for axis in scaling.AXES) for row in rows]
+    assert sizes == [
+        (10, 20, 50, 4),
+        *((20, 20, 50, 4), (40, 20, 50, 4)),
+        *((10, 40, 50, 4), (10, 80, 50, 4)),
+        *((10, 20, 100, 4), (10, 20, 200, 4)),
+        *((10, 20, 50, 8), (10, 20, 50, 16)),
+    ]
+    expected = {
+        "step_seconds": (2, 0, 0, 0),
+        "epoch_train_seconds": (1, 0, 0, 0.5),
+        "validation_seconds": (0, 1.5, 0, 0),
+        "similarity_seconds": (0, 0, 0, 0),
+        "top_k_u_seconds": (0, 0, 1, -1),
+        "grown_host_bytes": (1, 1, 0, 0),
+    }
+    fitted = scaling.exponents(rows)
+    for name, by_axis in expected.items():
+        np.testing.assert_allclose([fitted[axis][name] for axis in scaling.AXES], by_axis, atol=1e-9, err_msg=name)
+
+
+def test_the_compilers_estimate_is_that_of_a_matrix_product():
+    compiled = jax.jit(jnp.matmul).lower(jnp.ones((30, 40)), jnp.ones((40, 50))).compile()
+    work = rates.compiled_work(compiled)
+    assert work.flops == pytest.approx(2 * 30 * 40 * 50, rel=0.05)
+    assert work.bytes == pytest.approx(4 * (30 * 40 + 40 * 50 + 30 * 50), rel=0.05)
+
+
+def test_rates_are_shares_of_the_ceilings():
+    # Three edges to two receivers, width 5: 3 weights, senders and rows; 2 row offsets and rows.
+    work = rates.propagation_work(edges=3, receivers=2, dim=5)
+    assert work == (4 * (3 + 3 + 15 + 2 + 10), 2 * 15)
+    found = rates.achieved("x", work, seconds=2.0, ceilings=rates.Ceilings(132.0, 60.0))
+    assert found == {
+        "x_bytes_per_second": 66.0,
+        "x_share_of_copy": 0.5,
+        "x_flops_per_second": 15.0,
+        "x_share_of_matmul": 0.25,
+    }
+    assert rates.achieved("x", None, 2.0, rates.Ceilings(1.0, 1.0)) == {}
+
+
+def test_timing_leaves_the_warm_up_out_and_repeats_as_often_as_asked():
+    calls = []
+    timing = rates.timed(lambda: calls.append(0), repeats=4)
+    assert len(calls) == 5
+    assert 0 <= timing.fastest <= timing.median
+
+
+@pytest.mark.parametrize("arguments", [[], ["--items=10", "--interactions=20", "--dataset=x", "--data_dir=y"]])
+def test_sizes_and_a_dataset_are_not_mixed(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", "--users=10", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "--interactions go together" in done.stderr

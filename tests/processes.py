@@ -1,0 +1,36 @@
+"""Processes with a number of devices of their own: it is fixed when JAX starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Compiling fast matters more here than running fast.
+FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def start(*arguments, devices=8):
+    """Starts Python with these arguments on a CPU split into devices."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST}",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    """Waits for a process; its exit code and output."""
+    try:
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, output

@@ -1,0 +1,105 @@
+"""Training and scoring are lowered whole for CPU, GPU and TPU, on a machine that need not have them."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+from isolator_jax import scoring
+from isolator_jax.backbones import BACKBONES, Encoded, get_backbone
+from isolator_jax.config import RunConfig
+from isolator_jax.content import make_content
+from isolator_jax.data import SyntheticConfig, make_dataset
+from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
+from isolator_jax.run import initial_state, make_optimizer, make_problem
+from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
+from isolator_jax.training import make_epoch
+
+CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
+WITHOUT_GRAPH = {"mfbpr", "vbpr"}
+STRATEGIES = {
+    "d": scoring.d_isolator(),
+    "u": scoring.u_isolator(2.0, 5.0, 0.1),
+    "training_strategy": scoring.training_strategy(0.1),
+}
+each_platform = pytest.mark.parametrize("platforms", [("cpu", "cuda", "tpu"), ("cuda",), ("tpu",)], ids="+".join)
+both_stores = pytest.mark.parametrize("budget", [0, 1 << 20], ids=["on the fly", "table"])
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    config = SyntheticConfig(users=12, items=10, clusters=2, styles=2, modalities={"image": 4, "text": 3})
+    return make_dataset(config)[0]
+
+
+@pytest.fixture(scope="module")
+def histories(dataset):
+    return dataset.train.histories(dataset.num_users)
+
+
+def cpu_kernels(function, arguments, platforms):
+    """Lowers a function for the platforms; names of the custom calls that only a CPU can run.
+
+    Export itself refuses custom calls that it does not know to be stable.
+    """
+    allowed = [export.DisabledSafetyCheck.custom_call(CSR_KERNEL)] if "cpu" in platforms else []
+    exported = export.export(jax.jit(function), platforms=platforms, disabled_checks=allowed)(*arguments)
+    assert exported.platforms == platforms
+    calls = re.findall(r"custom_call @([\w.]+)", exported.mlir_module())
+    return {name for name in calls if name.startswith(("cpu_", "lapack_", "blas_"))}
+
+
+@each_platform
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_alone(name, platforms, dataset):
+    config = RunConfig(backbone=name, batch_size=16)
+    problem = make_problem(config, dataset)
+    backbone = get_backbone(name)
+    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
+    inputs = backbone.prepare(dataset, config.hyperparameters)
+    state = initial_state(config, problem).train
+    arguments = (state, inputs, problem.train, problem.content.similarity, jnp.float32(0.1))
+    expected = {CSR_KERNEL} if "cpu" in platforms and name not in WITHOUT_GRAPH else set()
+    assert cpu_kernels(epoch, arguments, platforms) == expected
+
+
+@each_platform
+@both_stores
+@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
+def test_lists_of_all_strategies_are_lowered(budget, fusion, platforms, dataset, histories):
+    content = make_content(dataset, histories, fusion=fusion, table_budget_bytes=budget)
+    arguments = (
+        jnp.ones((dataset.num_users, 4)),
+        jnp.ones((dataset.num_items, 4)),
+        jnp.arange(dataset.num_users),
+        histories,
+        {name: strategy.key for name, strategy in STRATEGIES.items()},
+        content.similarity,
+        content.channel_consistency,
+    )
+    # Smaller chunks than there are users and items: the loops over them are there.
+    lists = functools.partial(top_k_lists, k=3, user_chunk=5, item_chunk=4)
+    assert not cpu_kernels(lists, arguments, platforms)
+
+
+@each_platform
+@both_stores
+def test_similarity_is_lowered(budget, platforms, dataset, histories):
+    channels = fuse_channels(list(dataset.features.values()))
+    build = functools.partial(build_similarity, table_budget_bytes=budget)
+    assert not cpu_kernels(build, (channels, histories), platforms)
+
+
+@each_platform
+def test_consistency_validation_and_similarity_of_lists_are_lowered(platforms, dataset, histories):
+    truth = dataset.validation.histories(dataset.num_users)
+    users = users_to_validate(histories, truth)
+    encoded = Encoded(jnp.ones((dataset.num_users, 4)), jnp.ones((dataset.num_items, 4)))
+    lists = jnp.zeros((users.size, 3), jnp.int32)
+    assert not cpu_kernels(content_consistency, (jnp.ones((dataset.num_items, 4)), histories), platforms)
+    assert not cpu_kernels(functools.partial(mean_recall, k=3), (encoded, users, histories, truth), platforms)
+    square = jnp.ones((dataset.num_items, dataset.num_items))
+    assert not cpu_kernels(list_similarity, (square, histories, users, lists), platforms)

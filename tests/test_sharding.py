@@ -1,0 +1,42 @@
+"""Training and ranking on several devices, in processes that have eight."""
+
+import json
+
+import pytest
+from processes import finish, start
+
+from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+
+GROUPS = ("training", "not training")
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """All at once: each mostly compiles, on one core."""
+    chosen = ("-m", "pytest", "-p", "no:cacheprovider", "--durations=20", "tests/eight_devices.py", "-k")
+    running = {group: start(*chosen, group) for group in GROUPS}
+    yield running
+    for process in running.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_holds_on_eight_devices(group, processes):
+    code, output = finish(processes[group])
+    assert code == 0, output
+    assert " passed" in output and "skipped" not in output
+
+
+def test_the_commands_take_a_number_of_devices(tmp_path):
+    config = SyntheticConfig(users=30, items=21, clusters=3, styles=3, modalities={"image": 4, "text": 3})
+    write_dataset(tmp_path, "made", *make_dataset(config), config)
+    run, out = tmp_path / "run", tmp_path / "metrics.json"
+    data = [f"--data_dir={tmp_path}", "--dataset=made", f"--run_dir={run}"]
+    code, output = finish(start("-m", "experiments.train", *data, "--novanilla", "--max_epochs=2", "--devices=4"))
+    assert code == 0, output
+    code, output = finish(start("-m", "experiments.evaluate", f"--run_dir={run}", "--devices=2", f"--json={out}"))
+    assert code == 0, output
+    report = json.loads((run / "report.json").read_text())
+    for strategy, metrics in json.loads(out.read_text())["metrics"].items():
+        assert metrics == pytest.approx(report["test"][strategy], abs=1e-6)
