@@ -30,7 +30,7 @@ from experiments import cli
 from isolator_jax.backbones import Encoded
 from isolator_jax.config import ConfigError
 from isolator_jax.content import Content, make_content
-from isolator_jax.data import DataError, Dataset
+from isolator_jax.data import Dataset
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
@@ -110,15 +110,7 @@ def _read_model() -> Model:
         raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
     if _SCORES.value is not None:
         return read_scores(Path(_SCORES.value))
-    users, items = (read_embeddings(Path(path)) for path in embeddings)
-    if users.shape[1] != items.shape[1]:
-        raise DataError(
-            f"{embeddings[0]} has {users.shape[1]} columns and {embeddings[1]} has {items.shape[1]}; "
-            "an inner product needs embeddings of one width"
-        )
-    largest = [np.linalg.norm(x.astype(np.float64), axis=1).max(initial=0) for x in (users, items)]
-    if math.prod(largest) > np.finfo(np.float32).max:
-        raise DataError(f"{embeddings[0]}, {embeddings[1]}: inner products overflow float32; scale the embeddings down")
+    users, items = read_embeddings(*map(Path, embeddings))
     return Encoded(jnp.asarray(users), jnp.asarray(items))
 
 

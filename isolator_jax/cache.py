@@ -20,7 +20,7 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
 
     def find(features: np.ndarray, k: int) -> Neighbours:
         digest = hashlib.blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(features))
+        digest.update(np.ascontiguousarray(features).data)
         path = folder / f"neighbours-{k}-{digest.hexdigest()}.npz"
         lists = _read(path)
         if lists is None:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from isolator_jax.backbones import Hyperparameters, get_backbone
 from isolator_jax.similarity import FUSIONS
@@ -106,7 +106,7 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
         kind = get_backbone(backbone).hyperparameters
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    fields = get_type_hints(kind)
     unknown = [name for name in values if name not in fields]
     if unknown:
         raise ConfigError(f"{backbone} has no hyper-parameter {', '.join(unknown)}; it has {', '.join(fields)}")

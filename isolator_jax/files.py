@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary path)` and renames the result to `path`.
 
     The temporary file lies beside the target and keeps its suffix. Where `write` fails,
@@ -17,9 +17,9 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
-    draft = Path(draft)
+    draft = Path(name)
     try:
         write(draft)
         draft.chmod(0o644)

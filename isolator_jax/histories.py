@@ -6,12 +6,16 @@ in fixed-size blocks of their concatenation.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array, lax
+
+# An array, or a pytree of arrays.
+Accumulator = TypeVar("Accumulator")
 
 
 @struct.dataclass
@@ -98,15 +102,15 @@ def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int
 def fold_histories(
     histories: Histories,
     users: Array,
-    init: Array,
-    update: Callable[[Array, Array, Array], Array],
+    init: Accumulator,
+    update: Callable[[Accumulator, Array, Array], Accumulator],
     block: int = 1024,
-) -> Array:
+) -> Accumulator:
     """Folds `update` over all history entries of `users`, `block` entries at a time.
 
     Args:
       users: `[B] int32`.
-      init: the initial accumulator.
+      init: the initial accumulator, an array or a pytree of arrays.
       update: `(accumulator, rows [block], items [block]) -> accumulator`; entry k belongs
         to `users[rows[k]]`. Entries past the end have `rows == B`, so that scatters with
         `mode="drop"` ignore them, and item 0.

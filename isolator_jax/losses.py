@@ -28,7 +28,7 @@ def frobenius_penalty(*blocks: Array) -> Array:
     Args:
       *blocks: `[B, D]` embedding rows of a batch.
     """
-    return sum(safe_norm(block) for block in blocks) / blocks[0].shape[0]
+    return sum((safe_norm(block) for block in blocks), jnp.float32(0)) / blocks[0].shape[0]
 
 
 def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:

@@ -8,6 +8,7 @@ over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,15 @@ class Blocks:
     targets: Array
     offsets: Array
     places: Array
+
+
+class _HostBlocks(NamedTuple):
+    """`Blocks` while they are made."""
+
+    sources: np.ndarray
+    targets: np.ndarray
+    offsets: np.ndarray
+    places: np.ndarray
 
 
 @struct.dataclass
@@ -108,11 +118,11 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
     # Where each edge stands in the forward blocks, for the backward blocks to find it.
     place = np.empty(weights.size, np.int32)
     place[forward.places[used]] = np.flatnonzero(used)
-    backward = backward.replace(places=_take(place, backward.places))
+    backward = backward._replace(places=_take(place, backward.places))
     rows = NamedSharding(mesh, P(mesh.axis_names))
     forward, backward, senders, receivers, weights, used = jax.device_put(
         (
-            forward.replace(places=np.arange(used.size, dtype=np.int32)),
+            forward._replace(places=np.arange(used.size, dtype=np.int32)),
             backward,
             _take(senders, forward.places),
             _take(receivers, forward.places),
@@ -126,8 +136,8 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
         receivers=receivers,
         weights=weights,
         used=used,
-        forward=forward,
-        backward=backward,
+        forward=Blocks(*forward),
+        backward=Blocks(*backward),
         num_senders=graph.num_senders,
         num_receivers=graph.num_receivers,
         symmetric=graph.symmetric,
@@ -137,7 +147,7 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
 
 def _blocks(
     edges: np.ndarray, sources: np.ndarray, targets: np.ndarray, offsets: np.ndarray, count: int
-) -> tuple[Blocks, np.ndarray]:
+) -> tuple[_HostBlocks, np.ndarray]:
     """Blocks of edges sorted by target, and which places are used. `places` are of `edges`."""
     rows = -(-(offsets.size - 1) // count)
     # Rows beyond the last target have no edges.
@@ -151,7 +161,7 @@ def _blocks(
     local = np.where(used, _take(targets, chosen) - np.arange(count)[:, None] * rows, rows)
     local_offsets = bounds[np.arange(count)[:, None] * rows + np.arange(rows + 1)] - starts[:, None]
     arrays = (_take(sources, chosen), local, local_offsets, _take(edges, chosen))
-    return Blocks(*(x.reshape(-1).astype(np.int32) for x in arrays)), used.reshape(-1)
+    return _HostBlocks(*(x.reshape(-1).astype(np.int32) for x in arrays)), used.reshape(-1)
 
 
 def _take(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ flattens large scores and, in float32, loses small ones. Scores are never rescal
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -89,9 +90,9 @@ def tune(
       settings: the grid.
     """
     recall = evaluate_settings(model, histories, validation, content, settings, ks=(20,))["recall@20"]
-    best = np.unravel_index(np.argmax(recall), recall.shape)
-    values = (float(grid[place]) for grid, place in zip(settings, best, strict=True))
-    return UParameters(*values), float(recall[best])
+    grid = list(itertools.product(*settings))
+    best = int(np.argmax(recall))
+    return UParameters(*grid[best]), float(recall.flat[best])
 
 
 class ScoreSummary(NamedTuple):

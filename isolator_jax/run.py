@@ -77,7 +77,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     Raises:
       DataError: missing or malformed data.
     """
-    if config.dataset is not None:
+    if config.data_dir is not None and config.dataset is not None:
         return read_dataset(config.data_dir, config.dataset, config.modalities)
     dataset, _ = make_dataset()
     if config.modalities is None:
@@ -330,6 +330,7 @@ def train_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable
     epoch = jax.jit(epoch, donate_argnums=0)
     similarity, gamma = None, None
     if config.training_strategy:
+        assert problem.content is not None, "make_problem refuses the training strategy without content"
         similarity, gamma = problem.content.similarity, jnp.float32(config.gamma)
     return lambda state: epoch(state, inputs, problem.train, similarity, gamma)
 
@@ -379,7 +380,7 @@ def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
 
 def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
     """Makes the folder a run of this configuration, or checks that it is one."""
-    wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
+    wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
         saved = read_config(run_dir)
         different = [

@@ -44,7 +44,7 @@ def make_trials(
       ConfigError: a hyper-parameter the backbone does not have, or a value it cannot take.
     """
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    trained = [{"training_strategy": False}, *({"gamma": gamma} for gamma in gammas)]
+    trained: list[dict[str, Any]] = [{"training_strategy": False}, *({"gamma": gamma} for gamma in gammas)]
     return [
         dataclasses.replace(base, hparams={**base.hparams, **hparams}, seed=seed, **training)
         for hparams, training, seed in itertools.product(combinations, trained, seeds)
@@ -94,6 +94,7 @@ def trial_rows(
         for strategy, metrics in report["validation"].items()
         if strategy != "u"
     ]
+    assert problem.content is not None, "a search needs content"
     metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, settings)
     name = "u" if trial.training_strategy else "u_without_training_strategy"
     for place, setting in zip(np.ndindex(*(len(x) for x in settings)), itertools.product(*settings), strict=True):

@@ -157,7 +157,7 @@ def _place_input(x: Graph | Array, dataset: Dataset, mesh: Mesh) -> PartitionedG
 
 
 def _unpad_input(x: PartitionedGraph | Array, dataset: Dataset, mesh: Mesh) -> PartitionedGraph | Array:
-    if not _is_graph(x) and x.shape[0] == padded(dataset.num_items, mesh):
+    if not isinstance(x, PartitionedGraph) and x.shape[0] == padded(dataset.num_items, mesh):
         return x[: dataset.num_items]
     return x
 
@@ -200,7 +200,7 @@ def top_k_lists_on(
     def of_block(user_embeddings, item_embeddings, histories, keys, similarity, consistency):
         own = _own_histories(histories, count)
         if isinstance(similarity, SimilarityOnTheFly):
-            similarity = similarity.replace(histories=own)
+            similarity = dataclasses.replace(similarity, histories=own)
         options = {"k": k, "user_chunk": user_chunk, "item_chunk": item_chunk}
         ids = jnp.arange(count, dtype=jnp.int32)
         return top_k_lists(user_embeddings, item_embeddings, ids, own, keys, similarity, consistency, **options)
@@ -235,4 +235,4 @@ def _own_histories(histories: Histories, count: int) -> Histories:
     """Inside a mapped function: the histories of this device's `count` users; empty beyond the last user."""
     first = lax.axis_index(AXIS) * count
     places = jnp.minimum(first + jnp.arange(count + 1), histories.num_users)
-    return histories.replace(offsets=histories.offsets[places])
+    return dataclasses.replace(histories, offsets=histories.offsets[places])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array, lax
 
@@ -20,7 +21,7 @@ from isolator_jax.histories import Histories, fold_histories
 FUSIONS = ("mean", "per_modality")
 
 
-def normalize_features(features: Array) -> Array:
+def normalize_features(features: Array | np.ndarray) -> Array:
     """Rows scaled to unit L2 norm, e_i; an all-zero row stays zero.
 
     The row is divided by its largest magnitude first, so that no float32 row overflows or
@@ -32,15 +33,15 @@ def normalize_features(features: Array) -> Array:
     Returns:
       `[I, F] float32`.
     """
-    features = jnp.asarray(features, jnp.float32)
-    largest = jnp.max(jnp.abs(features), axis=1, keepdims=True, initial=0.0)
+    rows = jnp.asarray(features, jnp.float32)
+    largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True, initial=0.0)
     # By 2^100 at most: XLA divides by multiplying, and 1 / 2^127 is flushed to zero.
-    features = features / jnp.where(largest > 0, jnp.minimum(largest, 2.0**100), 1.0)
-    norm = jnp.linalg.norm(features, axis=1, keepdims=True)
-    return features / jnp.where(norm > 0, norm, 1.0)
+    rows = rows / jnp.where(largest > 0, jnp.minimum(largest, 2.0**100), 1.0)
+    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / jnp.where(norm > 0, norm, 1.0)
 
 
-def fuse_channels(features: Sequence[Array], fusion: str = "mean") -> list[Array]:
+def fuse_channels(features: Sequence[Array | np.ndarray], fusion: str = "mean") -> list[Array]:
     """The T feature channels of a fusion.
 
     Args:
@@ -257,7 +258,7 @@ def build_similarity(
     return SimilarityTable(tables[0][None] if len(tables) == 1 else jnp.stack(tables))
 
 
-def _map_users(function, num_users: int, user_chunk: int) -> Array:
+def _map_users(function: Callable[[Array], Array], num_users: int, user_chunk: int) -> Array:
     """Applies `function([chunk] users) -> [chunk, ...]` to all users, chunk by chunk."""
     chunk = min(user_chunk, num_users)
     chunks = -(-num_users // chunk)

@@ -208,14 +208,14 @@ def fuse(params: Params, views: Views) -> Fused:
     """
     query, score = params["attention"]["query"], params["attention"]["score"]
     logits = [dense(score, jnp.tanh(dense(query, view))) for view in views.content.values()]
-    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1))
-    weights = jnp.split(weights, len(logits), axis=-1)
-    common = sum(weight * view for weight, view in zip(weights, views.content.values(), strict=True))
-    gated = sum(
+    weights = jnp.split(jax.nn.softmax(jnp.concatenate(logits, axis=-1)), len(logits), axis=-1)
+    parts = [weight * view for weight, view in zip(weights, views.content.values(), strict=True)]
+    common = sum(parts, jnp.float32(0))
+    sides = [
         jax.nn.sigmoid(dense(params["content"][name]["gate"], views.identity)) * (view - common)
         for name, view in views.content.items()
-    )
-    return Fused(views.identity, (common + gated) / (len(views.content) + 1))
+    ]
+    return Fused(views.identity, (common + sum(sides, jnp.float32(0))) / (len(views.content) + 1))
 
 
 def _features(dataset: Dataset) -> dict[str, Array]:

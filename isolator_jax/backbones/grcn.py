@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ def attend(graph: Graph, users: Array, items: Array) -> tuple[tuple[Array, Array
     return outputs, (to_users, to_items)
 
 
-def edge_weights(alphas: list[Array], confidence: Array, sources: Array) -> Array:
+def edge_weights(alphas: Sequence[Array], confidence: Array, sources: Array) -> Array:
     """relu(max over modalities of alpha * confidence[source]).
 
     Args:

@@ -143,7 +143,8 @@ def _user_contrast(extended: Array, integration: Array, hyperparameters: GUMEHyp
     views = jnp.stack([extended, extended, integration, integration])
     perturbed = perturb(key, views, hyperparameters.perturbation)
     pairs = (extended, integration), perturbed[:2], perturbed[2:]
-    return sum(fusion.cosine_info_nce(*pair, hyperparameters.um_temperature) for pair in pairs)
+    losses_of_pairs = [fusion.cosine_info_nce(a, b, hyperparameters.um_temperature) for a, b in pairs]
+    return sum(losses_of_pairs, jnp.float32(0))
 
 
 def _variance(x: Array) -> Array:
@@ -152,7 +153,7 @@ def _variance(x: Array) -> Array:
 
 
 def _mean(arrays: Sequence[Array]) -> Array:
-    return sum(arrays) / len(arrays)
+    return sum(arrays, jnp.float32(0)) / len(arrays)
 
 
 GUME = Backbone(

@@ -31,16 +31,27 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
     return features
 
 
-def read_embeddings(path: Path) -> np.ndarray:
-    """Embeddings of users or items `[rows, D] float32`, in memory.
+def read_embeddings(users: Path, items: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings `[U, D]` and `[I, D] float32`, in memory.
 
     Raises:
-      DataError: not a finite float matrix.
+      DataError: not finite float matrices of one width, or inner products may overflow.
     """
-    embeddings = read_matrix(path, "(users or items, dim)")
-    for row, column in _not_finite(embeddings):
-        raise DataError(f"{path}, row {row}, column {column}: NaN or infinite in float32; export it again")
-    return np.asarray(embeddings, np.float32)
+    embeddings = []
+    for path in (users, items):
+        matrix = read_matrix(path, "(users or items, dim)")
+        for row, column in _not_finite(matrix):
+            raise DataError(f"{path}, row {row}, column {column}: NaN or infinite in float32; export it again")
+        embeddings.append(np.asarray(matrix, np.float32))
+    widths = [x.shape[1] for x in embeddings]
+    if widths[0] != widths[1]:
+        raise DataError(
+            f"{users} has {widths[0]} columns and {items} has {widths[1]}; an inner product needs one width"
+        )
+    largest = [np.linalg.norm(x.astype(np.float64), axis=1).max(initial=0.0) for x in embeddings]
+    if largest[0] * largest[1] > np.finfo(np.float32).max:
+        raise DataError(f"{users}, {items}: inner products overflow float32; scale the embeddings down")
+    return embeddings[0], embeddings[1]
 
 
 def read_scores(path: Path) -> np.ndarray:

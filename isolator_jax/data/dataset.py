@@ -80,5 +80,5 @@ class Dataset:
             digest.update(split.items.tobytes())
         for name, feature in self.features.items():
             digest.update(repr((name, feature.shape, feature.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(feature))
+            digest.update(np.ascontiguousarray(feature).data)
         return digest.hexdigest()

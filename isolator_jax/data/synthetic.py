@@ -143,7 +143,9 @@ def write_dataset(
     return target
 
 
-def _interactions(config: SyntheticConfig, truth: GroundTruth, rng: np.random.Generator):
+def _interactions(
+    config: SyntheticConfig, truth: GroundTruth, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     popularity = (1.0 + rng.permutation(config.items)) ** -config.popularity_exponent
     extra = rng.poisson(config.mean_interactions - 5, size=config.users)
     # At most half of the catalogue, so that negatives exist for everyone.

@@ -75,4 +75,4 @@ def scores_of(model: Model, users: np.ndarray) -> tuple[Scores, Array]:
     """
     if isinstance(model, Encoded):
         return InnerProducts(model.users, model.items), jnp.asarray(users)
-    return ScoreRows(jnp.asarray(model[users], jnp.float32)), jnp.arange(users.size, dtype=jnp.int32)
+    return ScoreRows(jnp.asarray(np.asarray(model[users], np.float32))), jnp.arange(users.size, dtype=jnp.int32)

@@ -202,7 +202,8 @@ def _chunks(users: np.ndarray, items: np.ndarray, size: int) -> Iterator[tuple[n
     """Both arrays in pieces of one size; the last is filled up with the last pair."""
     for start in range(0, users.size, size):
         missing = max(0, start + size - users.size)
-        yield tuple(np.pad(x[start : start + size], (0, missing), mode="edge") for x in (users, items))
+        pieces = (np.pad(x[start : start + size], (0, missing), mode="edge") for x in (users, items))
+        yield next(pieces), next(pieces)
 
 
 def _group_share(group: np.ndarray, users: np.ndarray) -> np.ndarray:

@@ -82,10 +82,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
-    p_values = np.asarray(p_values, np.float64)
-    adjusted = np.full(p_values.shape, np.nan)
-    defined = np.flatnonzero(~np.isnan(p_values))
-    ascending = defined[np.argsort(p_values[defined], kind="stable")]
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    defined = np.flatnonzero(~np.isnan(p))
+    ascending = defined[np.argsort(p[defined], kind="stable")]
     factors = np.arange(ascending.size, 0, -1)
-    adjusted[ascending] = np.minimum(np.maximum.accumulate(factors * p_values[ascending]), 1.0)
+    adjusted[ascending] = np.minimum(np.maximum.accumulate(factors * p[ascending]), 1.0)
     return adjusted

@@ -11,10 +11,11 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
@@ -33,7 +34,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
 )
 GREY = "#8C8C8C"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -47,7 +48,7 @@ STYLE = {
 }
 
 # A legend outside the axes, at their right.
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 
 
 class Look(NamedTuple):
@@ -89,7 +90,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Runs a drawing function under `STYLE` and leaves matplotlib's settings as they were."""
 
     @functools.wraps(draw)
-    def drawn(*arguments, **options) -> Figure:
+    def drawn(*arguments: Any, **options: Any) -> Figure:
         with matplotlib.rc_context(STYLE):
             return draw(*arguments, **options)
 
@@ -198,14 +199,14 @@ def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 5
         ("between", between, "#D0D0D0", ""),
         ("Content-Consistent", groups.consistent, ORANGE, "///"),
     ]
-    _, _, containers = axes.hist(
+    axes.hist(
         [consistency[mask] for _, mask, _, _ in parts],
         bins,
         range=(consistency[defined].min(), consistency[defined].max()),
         stacked=True,
         label=[f"{name}, {mask.sum()} users" for name, mask, _, _ in parts],
     )
-    for (_, _, colour, hatch), bars in zip(parts, containers, strict=True):
+    for (_, _, colour, hatch), bars in zip(parts, axes.containers, strict=True):
         for bar in bars:
             bar.set(facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0.4)
     mean = consistency[defined].mean()
@@ -266,7 +267,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
 
 
-def _mark(axes, strategy: str, x: float, y: float, size: float = 55) -> None:
+def _mark(axes: Axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
     label = STRATEGY_NAMES[strategy]
     axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)

@@ -164,9 +164,9 @@ def _columns(run: RunView) -> list[str]:
 
 def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup | None]:
     """The figures that hold all runs on one dataset; None where it has no content."""
-    if any(run.consistency is None for run in runs):
-        return {"rho": None, "bars": None, "consistency": None}
     first = runs[0]
+    if first.consistency is None or first.groups is None:
+        return {"rho": None, "bars": None, "consistency": None}
     points = {
         run.name: {
             name: (_nan(values["rho"]), _nan(values["recall@20"])) for name, values in run.metrics["test"].items()

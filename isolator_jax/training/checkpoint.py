@@ -23,7 +23,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
     def latest_epoch(self) -> int | None:

@@ -89,6 +89,7 @@ def make_score(similarity: Similarity | None, gamma: Array | None) -> Score:
     """What is trained: the training score (Eq. 7), or f itself where gamma is None."""
     if gamma is None:
         return lambda f, users, items: f
+    assert similarity is not None, "the training score needs similarities"
     return lambda f, users, items: scoring.training_score(f, similarity.pairs(users, items), gamma)
 
 

@@ -1,5 +1,6 @@
 """The fit loop: epochs, validation, patience, best epoch, checkpoints."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def fit(
         trained = time.perf_counter()
         value = float(validate(train.params))
         validated = time.perf_counter()
-        state = state.replace(train=train)
+        state = dataclasses.replace(state, train=train)
         if value > float(state.best_value) or math.isinf(float(state.best_value)):
             state = FitState(train, _copy(train.params), jnp.int32(epoch), jnp.float32(value))
         record = EpochRecord(epoch, float(loss), value, trained - started, validated - trained)

@@ -159,7 +159,7 @@ def test_splits_and_features_that_do_not_fit_each_other_are_refused(tmp_path, fe
         read([features[0], features[0]], train=train)
 
 
-@pytest.mark.parametrize("reader", [read_embeddings, read_scores])
+@pytest.mark.parametrize("reader", [read_scores, lambda path: read_embeddings(path, path)[0]])
 def test_matrices_are_refused_where_they_are_not_finite_floats(tmp_path, reader):
     path = tmp_path / "x.npy"
     good = np.arange(12, dtype=np.float64).reshape(3, 4)
@@ -175,6 +175,15 @@ def test_matrices_are_refused_where_they_are_not_finite_floats(tmp_path, reader)
         np.save(path, wrong)
         with pytest.raises(DataError, match=r"x\.npy"):
             reader(path)
+
+
+def test_embeddings_without_finite_inner_products_are_refused(tmp_path):
+    for name, array in {"a": np.ones((3, 4)), "b": np.ones((2, 5)), "c": np.full((2, 4), 1e30)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    with pytest.raises(DataError, match=r"a\.npy has 4 columns and .*b\.npy has 5"):
+        read_embeddings(tmp_path / "a.npy", tmp_path / "b.npy")
+    with pytest.raises(DataError, match="overflow float32"):
+        read_embeddings(tmp_path / "c.npy", tmp_path / "c.npy")
 
 
 def test_scores_stay_on_the_disk(tmp_path):
