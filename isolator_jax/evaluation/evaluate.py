@@ -98,7 +98,8 @@ def evaluate(
         user_chunk=user_chunk,
         item_chunk=item_chunk,
     )
-    items_only = {name: items for name, (items, _) in lists.items()}
+    # A jitted function returns a dict in the order of its keys.
+    items_only = {name: lists[name][0] for name in strategies}
     return evaluate_lists(items_only, users, histories, truth, content, ks=ks)
 
 
