@@ -209,7 +209,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
     """Errors of loss, embeddings, U scores and gradients against the golden arrays.
 
     Raises:
-      ConfigError: no golden layout is known for the backbone.
+      ConfigError: no golden layout is known for the backbone, or the file is of other data.
       DataError: the dataset is malformed.
     """
     if backbone_name not in LAYOUTS:
@@ -221,6 +221,12 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}, **layout.fixed
     )
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
+    sizes = (golden["user_emb"].shape[0], golden["item_emb"].shape[0])
+    if sizes != (dataset.num_users, dataset.num_items):
+        raise ConfigError(
+            f"the golden file is of {sizes[0]} users and {sizes[1]} items, dataset {dataset_name} has "
+            f"{dataset.num_users} and {dataset.num_items}; give the data it was made from"
+        )
     content = make_content(dataset, dataset.train.histories(dataset.num_users), fusion="per_modality")
     inputs = backbone.prepare(dataset, hyperparameters)
     params = _nest({ours: golden[f"param/{theirs}"] for ours, theirs in layout.parameters.items()})

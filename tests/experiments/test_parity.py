@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.parity import LAYOUTS, TOLERANCE, compare
+from isolator_jax.config import ConfigError
+from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 
 FILES = {"vbpr": "VBPR", "grcn": "GRCN", "slmrec": "SLMRec", "mgcn": "MGCN", "gume": "GUME"}
 
@@ -24,3 +26,11 @@ def test_a_wrong_weight_is_noticed(golden_dir):
     changed["param/i_embedding"] = changed["param/i_embedding"] * 1.01
     errors = compare("vbpr", changed, str(golden_dir), "small")
     assert errors["item_emb"] > TOLERANCE and errors["loss"] > TOLERANCE
+
+
+def test_a_file_of_other_data_is_refused(golden_dir, tmp_path):
+    config = SyntheticConfig(users=20, items=16, clusters=2, styles=2)
+    write_dataset(tmp_path, "other", *make_dataset(config), config)
+    with np.load(golden_dir / "VBPR.npz", allow_pickle=False) as golden:
+        with pytest.raises(ConfigError, match="other has 20 and 16"):
+            compare("vbpr", golden, str(tmp_path), "other")
