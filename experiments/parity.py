@@ -221,7 +221,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}, **layout.fixed
     )
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
-    content = make_content(dataset, dataset.train.histories(dataset.num_users), fusion="per_modality")
+    content = make_content(dataset.features, dataset.train.histories(dataset.num_users), fusion="per_modality")
     inputs = backbone.prepare(dataset, hyperparameters)
     params = _nest({ours: golden[f"param/{theirs}"] for ours, theirs in layout.parameters.items()})
     batch = Batch(*(jnp.asarray(golden[name], jnp.int32) for name in ("users", "pos", "neg")))
