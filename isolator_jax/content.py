@@ -57,7 +57,7 @@ def make_content(
     Raises:
       ValueError: unknown fusion, or no features.
 
-    Example:
+    Examples:
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
       >>> histories = Histories.from_pairs(users, items, num_users=4)
       >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)

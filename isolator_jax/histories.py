@@ -37,7 +37,7 @@ class Histories:
     def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> "Histories":
         """Builds the CSR form on the host from unique (user, item) pairs in any order.
 
-        Example:
+        Examples:
           >>> histories = Histories.from_pairs(np.array([0, 2, 0]), np.array([5, 1, 3]), num_users=3)
           >>> histories.items.tolist(), histories.offsets.tolist()
           ([3, 5, 1], [0, 2, 2, 3])

@@ -63,7 +63,7 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
       parameters: of U-ISOLATOR.
       k: list length.
 
-    Example:
+    Examples:
       >>> from isolator_jax import make_content
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
       >>> histories = Histories.from_pairs(users, items, num_users=4)
@@ -101,7 +101,7 @@ def tune(
       validation: held-out items to choose by.
       settings: the grid; the paper's by default.
 
-    Example:
+    Examples:
       >>> from isolator_jax import make_content
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
       >>> histories = Histories.from_pairs(users, items, num_users=4)

@@ -29,7 +29,7 @@ def elu_prime(x: Array) -> Array:
     exp only sees non-positive arguments, so neither branch overflows. The slope is
     min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
 
-    Example:
+    Examples:
       >>> [round(float(x), 4) for x in elu_prime(jnp.array([-1.0, 0.0, 2.0]))]
       [0.3679, 1.0, 3.0]
     """
@@ -56,7 +56,7 @@ def content_gate(x: Array, alpha: Array, beta: Array) -> Array:
     g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
     alpha, beta > 0.
 
-    Example:
+    Examples:
       >>> gate = content_gate(jnp.array([-0.2, 0.0, 0.2]), alpha=2.0, beta=5.0)
       >>> [round(float(x), 4) for x in gate]
       [0.0758, 1.0, 0.6703]
@@ -77,7 +77,7 @@ def log_content_factor(x: Array, power: Array) -> Array:
 def content_factor(s: Array, gamma: Array) -> Array:
     """The training strategy's multiplier sigmoid(s_ui)^gamma (Eq. 7). `[T] -> []`.
 
-    Example:
+    Examples:
       >>> print(f"{content_factor(jnp.array([0.5]), gamma=0.1):.4f}")  # one channel
       0.9537
     """
@@ -95,7 +95,7 @@ def log_gate_factor(x: Array, alpha: Array, beta: Array, iota: Array) -> Array:
 def training_score(f: Array, s: Array, gamma: Array) -> Array:
     """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7).
 
-    Example:
+    Examples:
       >>> print(f"{training_score(2.0, jnp.array([0.5]), gamma=0.1):.4f}")
       2.8611
     """
@@ -105,7 +105,7 @@ def training_score(f: Array, s: Array, gamma: Array) -> Array:
 def d_score(f: Array) -> Array:
     """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does.
 
-    Example:
+    Examples:
       >>> print(f"{d_score(2.0):.4f}")
       3.0000
     """
@@ -115,7 +115,7 @@ def d_score(f: Array) -> Array:
 def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array) -> Array:
     """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13).
 
-    Example:
+    Examples:
       >>> parameters = {"alpha": 2.0, "beta": 5.0, "iota": 1.0}
       >>> for s in (0.3, 0.5, 0.7):  # less similar than the user's taste, just as similar, more
       ...     print(f"{u_score(2.0, jnp.array([s]), jnp.array([0.5]), **parameters):.4f}")
@@ -159,7 +159,7 @@ class Strategy(NamedTuple):
 def vanilla() -> Strategy:
     """Plain f.
 
-    Example:
+    Examples:
       >>> strategy = vanilla()
       >>> float(strategy.score(strategy.key(-1.5, None, None)))
       -1.5
@@ -170,7 +170,7 @@ def vanilla() -> Strategy:
 def training_strategy(gamma: float) -> Strategy:
     """The training score at inference too ("Vanilla w/ TS").
 
-    Example:
+    Examples:
       >>> strategy = training_strategy(gamma=0.1)
       >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
       2.8611
@@ -181,7 +181,7 @@ def training_strategy(gamma: float) -> Strategy:
 def d_isolator() -> Strategy:
     """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items.
 
-    Example:
+    Examples:
       >>> strategy = d_isolator()
       >>> print(f"{strategy.score(strategy.key(-1.0, None, None)):.4f}")  # `d_score`
       0.3679
@@ -192,7 +192,7 @@ def d_isolator() -> Strategy:
 def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
     """U-ISOLATOR (Eq. 11, 13).
 
-    Example:
+    Examples:
       >>> strategy = u_isolator(alpha=2.0, beta=5.0, iota=1.0)
       >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.3]), jnp.array([0.5]))):.4f}")  # `u_score`
       1.5568

@@ -33,7 +33,7 @@ def normalize_features(features: Array | np.ndarray) -> Array:
     Returns:
       `[I, F] float32`.
 
-    Example:
+    Examples:
       >>> print(np.asarray(normalize_features(np.array([[3.0, 4.0], [0.0, 0.0]]))).round(4))
       [[0.6 0.8]
        [0.  0. ]]
@@ -60,7 +60,7 @@ def fuse_channels(features: Sequence[Array | np.ndarray], fusion: str = "mean") 
     Raises:
       ValueError: unknown fusion or no features.
 
-    Example:
+    Examples:
       >>> image, text = np.eye(3), np.ones((3, 2))
       >>> [channel.shape for channel in fuse_channels([image, text])]
       [(3, 5)]
@@ -81,7 +81,7 @@ def fuse_channels(features: Sequence[Array | np.ndarray], fusion: str = "mean") 
 def item_similarity(channel: Array) -> Array:
     """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`, in full precision on every device.
 
-    Example:
+    Examples:
       >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])
       >>> print(np.asarray(item_similarity(channel)).round(4))  # the mean of I and 1
       [[1.  0.5]
@@ -96,7 +96,7 @@ def mean_item_similarity(channel: Array) -> Array:
 
     Uses sum_ij S[i, j] = |sum_i e_i|^2, linear in I. NaN for fewer than two items.
 
-    Example:
+    Examples:
       >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])
       >>> print(f"{mean_item_similarity(channel):.4f}")
       0.5000
@@ -119,7 +119,7 @@ def content_consistency(channel: Array, histories: Histories, user_chunk: int = 
     Returns:
       `[U] float32`, NaN where n_u < 2 (c_u is undefined).
 
-    Example:
+    Examples:
       >>> features = normalize_features(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
       >>> histories = Histories.from_pairs(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 2, 1]), num_users=3)
       >>> print(np.asarray(content_consistency(features, histories)).round(4))
@@ -150,7 +150,7 @@ def fill_undefined(consistency: Array) -> Array:
 
     `[..., U] -> [..., U]`; zero where no user of a channel has a defined c_u.
 
-    Example:
+    Examples:
       >>> print(fill_undefined(jnp.array([[1.0, 0.0, jnp.nan]])))
       [[1.  0.  0.5]]
     """
@@ -170,7 +170,7 @@ def history_similarity(item_sim: Array, histories: Histories, users: Array) -> A
     Returns:
       `[B, W] float32`; zero for a user without history.
 
-    Example:
+    Examples:
       >>> S = jnp.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]])
       >>> histories = Histories.from_pairs(np.array([0, 0]), np.array([0, 1]), num_users=1)
       >>> print(np.asarray(history_similarity(S, histories, jnp.array([0]))).round(4))
@@ -290,7 +290,7 @@ def build_similarity(
       table_dtype: the table's storage type.
       make_table: `build_table`, or the same on several devices.
 
-    Example:
+    Examples:
       >>> histories = Histories.from_pairs(np.array([0, 0]), np.array([0, 1]), num_users=1)
       >>> channels = fuse_channels([np.eye(3)])
       >>> type(build_similarity(channels, histories)).__name__

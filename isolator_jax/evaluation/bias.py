@@ -23,7 +23,7 @@ def consistency_groups(consistency: np.ndarray, percent: int = 20) -> Groups:
     Raises:
       ValueError: a percentage out of that range.
 
-    Example:
+    Examples:
       >>> consistency = np.array([0.1, np.nan, 0.9, 0.4, 0.5, 0.6])
       >>> groups = consistency_groups(consistency, percent=40)
       >>> np.flatnonzero(groups.consistent).tolist(), np.flatnonzero(groups.diverse).tolist()
@@ -52,7 +52,7 @@ def ucbias(per_user: np.ndarray, users: np.ndarray, groups: Groups) -> float:
     Returns:
       The difference, NaN where a group has nobody with a value.
 
-    Example:
+    Examples:
       >>> groups = Groups(consistent=np.array([True, True, False]), diverse=np.array([False, False, True]))
       >>> ucbias(np.array([0.5, 1.0, 0.25]), np.array([0, 1, 2]), groups)
       0.5
@@ -70,7 +70,7 @@ def rho(list_similarity: np.ndarray, lists: np.ndarray) -> float:
     Returns:
       Mean over users of the mean over list items; users with an empty list are left out.
 
-    Example:
+    Examples:
       >>> rho(np.array([[0.25, 0.75], [1.0, 0.0]]), lists=np.array([[4, 7], [2, -1]]))
       0.75
     """

@@ -84,7 +84,7 @@ def evaluate(
       user_chunk, item_chunk: see `top_k_lists`.
       rank: `top_k_lists`, or the same on several devices.
 
-    Example:
+    Examples:
       >>> from isolator_jax import d_isolator, make_content, u_isolator
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
       >>> histories = Histories.from_pairs(users, items, num_users=4)
@@ -131,7 +131,7 @@ def evaluate_lists(
       users: `[N] int32`, whose lists they are.
       histories, truth, content, ks: as in `evaluate`.
 
-    Example:
+    Examples:
       >>> lists = np.full((2, 20), -1)
       >>> lists[:, :2] = [[3, 1], [0, 1]]
       >>> histories = Histories.from_pairs(np.array([0, 1]), np.array([0, 2]), num_users=2)

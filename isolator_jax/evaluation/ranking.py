@@ -53,7 +53,7 @@ def top_k_lists(
       For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,
       `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there.
 
-    Example:
+    Examples:
       >>> from isolator_jax import d_isolator
       >>> items = jnp.array([[1.0], [3.0], [2.0]])
       >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
@@ -96,7 +96,7 @@ def top_k_lists_from_scores(
 
     Other arguments and what is returned are those of `top_k_lists`; the lists are on the host.
 
-    Example:
+    Examples:
       >>> from isolator_jax import d_isolator
       >>> scores = np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])  # or numpy.load(file, mmap_mode="r")
       >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
