@@ -227,7 +227,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
             f"the golden file is of {sizes[0]} users and {sizes[1]} items, dataset {dataset_name} has "
             f"{dataset.num_users} and {dataset.num_items}; give the data it was made from"
         )
-    content = make_content(dataset, dataset.train.histories(dataset.num_users), fusion="per_modality")
+    content = make_content(dataset.features, dataset.train.histories(dataset.num_users), fusion="per_modality")
     inputs = backbone.prepare(dataset, hyperparameters)
     params = _nest({ours: golden[f"param/{theirs}"] for ours, theirs in layout.parameters.items()})
     batch = Batch(*(jnp.asarray(golden[name], jnp.int32) for name in ("users", "pos", "neg")))

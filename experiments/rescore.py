@@ -70,7 +70,7 @@ def main() -> None:
     num_users, num_items = (model.users.shape[0], model.items.shape[0]) if isinstance(model, Encoded) else model.shape
     dataset = _read_data(num_users, num_items)
     histories = dataset.train.histories(num_users)
-    content = make_content(dataset, histories, fusion=_FUSION.value)
+    content = make_content(dataset.features, histories, fusion=_FUSION.value)
     parameters, chosen = _choose_parameters(given, model, dataset, histories, content)
     rescored = rescore(model, histories, content, parameters, k=max(_K.value, UCBIAS_K))
     results = evaluate_lists(

@@ -4,8 +4,20 @@ The names below are the public primitives: pure functions on arrays, for models 
 here or elsewhere. Everything else is found in the module of its topic.
 """
 
-from isolator_jax.evaluation import consistency_groups, evaluate, rho, top_k_lists, ucbias
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import make_content
+from isolator_jax.evaluation import (
+    consistency_groups,
+    evaluate,
+    evaluate_lists,
+    rho,
+    top_k_lists,
+    top_k_lists_from_scores,
+    ucbias,
+)
+from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.histories import Histories
+from isolator_jax.rescoring import UParameters, rescore, tune
 from isolator_jax.scoring import (
     content_factor,
     content_gate,
@@ -30,7 +42,10 @@ from isolator_jax.similarity import (
 )
 
 __all__ = [
+    "Encoded",
     "Histories",
+    "UParameters",
+    "bootstrap_ucbias",
     "build_similarity",
     "consistency_groups",
     "content_consistency",
@@ -40,16 +55,21 @@ __all__ = [
     "d_score",
     "elu_prime",
     "evaluate",
+    "evaluate_lists",
     "fill_undefined",
     "fuse_channels",
     "history_similarity",
     "item_similarity",
+    "make_content",
     "mean_item_similarity",
     "normalize_features",
+    "rescore",
     "rho",
     "top_k_lists",
+    "top_k_lists_from_scores",
     "training_score",
     "training_strategy",
+    "tune",
     "u_isolator",
     "u_score",
     "ucbias",

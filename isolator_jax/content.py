@@ -1,13 +1,12 @@
 """All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from isolator_jax.data import Dataset
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
     Similarity,
@@ -39,7 +38,7 @@ class Content:
 
 
 def make_content(
-    dataset: Dataset,
+    features: Mapping[str, Array | np.ndarray],
     histories: Histories,
     *,
     fusion: str = "mean",
@@ -47,18 +46,25 @@ def make_content(
     table_dtype: jnp.dtype = jnp.float32,
     make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Content:
-    """Computes similarities and consistencies of a dataset with at least one modality.
+    """Computes similarities and consistencies from the features of at least one modality.
 
     Args:
-      dataset: the dataset.
-      histories: its training histories.
+      features: raw features `[I, F_m]` by modality.
+      histories: training histories.
       fusion: `mean` or `per_modality` (`similarity.fuse_channels`).
       table_budget_bytes, table_dtype, make_table: as in `similarity.build_similarity`.
 
     Raises:
-      ValueError: unknown fusion, or a dataset without features.
+      ValueError: unknown fusion, or no features.
+
+    Examples:
+      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
+      >>> histories = Histories.from_pairs(users, items, num_users=4)
+      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
+      >>> content.consistency.tolist()
+      [1.0, 1.0, 0.0, 0.0]
     """
-    channels = fuse_channels(list(dataset.features.values()), fusion)
+    channels = fuse_channels(list(features.values()), fusion)
     per_channel = jnp.stack([content_consistency(channel, histories) for channel in channels])
     return Content(
         similarity=build_similarity(
@@ -71,5 +77,5 @@ def make_content(
         channel_consistency=fill_undefined(per_channel),
         # S is the mean over modalities, so c_u on S is the mean of the modalities' c_u.
         consistency=np.asarray(jnp.mean(per_channel, axis=0)),
-        modalities={name: normalize_features(x) for name, x in dataset.features.items()},
+        modalities={name: normalize_features(x) for name, x in features.items()},
     )

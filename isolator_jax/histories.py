@@ -35,7 +35,15 @@ class Histories:
 
     @classmethod
     def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> "Histories":
-        """Builds the CSR form on the host from unique (user, item) pairs in any order."""
+        """Builds the CSR form on the host from unique (user, item) pairs in any order.
+
+        Examples:
+          >>> histories = Histories.from_pairs(np.array([0, 2, 0]), np.array([5, 1, 3]), num_users=3)
+          >>> histories.items.tolist(), histories.offsets.tolist()
+          ([3, 5, 1], [0, 2, 2, 3])
+          >>> histories.lengths.tolist()
+          [2, 0, 1]
+        """
         order = np.lexsort((items, users))
         lengths = np.bincount(users, minlength=num_users)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

@@ -24,6 +24,8 @@ from isolator_jax.evaluation import Model, Settings, evaluate_settings, top_k_li
 from isolator_jax.evaluation.ranking import NO_ITEM
 from isolator_jax.histories import Histories
 
+PAPER_GRID = Settings()
+
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -60,6 +62,16 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
       content: from the same histories.
       parameters: of U-ISOLATOR.
       k: list length.
+
+    Examples:
+      >>> from isolator_jax import make_content
+      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
+      >>> histories = Histories.from_pairs(users, items, num_users=4)
+      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
+      >>> scores = np.tile(np.arange(6.0) / 10, (4, 1))
+      >>> rescored = rescore(scores, histories, content, UParameters(alpha=2.0, beta=5.0, iota=1.0), k=3)
+      >>> rescored.lists["d"][0].tolist(), rescored.lists["u"][0].tolist()  # user 0 has items like 4
+      ([5, 4, 3], [4, 5, 3])
     """
     users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
     strategies = {"vanilla": scoring.vanilla(), "u": scoring.u_isolator(*parameters)}
@@ -80,14 +92,24 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
 
 
 def tune(
-    model: Model, histories: Histories, validation: Histories, content: Content, settings: Settings
+    model: Model, histories: Histories, validation: Histories, content: Content, settings: Settings = PAPER_GRID
 ) -> tuple[UParameters, float]:
     """The setting of the grid with the best validation Recall@20, the first of equals, and that Recall@20.
 
     Args:
       model, histories, content: as in `rescore`.
       validation: held-out items to choose by.
-      settings: the grid.
+      settings: the grid; the paper's by default.
+
+    Examples:
+      >>> from isolator_jax import make_content
+      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
+      >>> histories = Histories.from_pairs(users, items, num_users=4)
+      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
+      >>> validation = Histories.from_pairs(np.arange(4), np.array([4, 5, 4, 5]), num_users=4)
+      >>> scores = np.tile(np.arange(6.0), (4, 1))
+      >>> tune(scores, histories, validation, content)  # six items: every list of 20 has them all
+      (UParameters(alpha=2.0, beta=1.0, iota=0.001), 1.0)
     """
     recall = evaluate_settings(model, histories, validation, content, settings, ks=(20,))["recall@20"]
     grid = list(itertools.product(*settings))

@@ -107,7 +107,7 @@ def make_problem(config: RunConfig, dataset: Dataset, mesh: Mesh | None = None) 
     content = None
     if dataset.features:
         content = make_content(
-            dataset,
+            dataset.features,
             train.histories,
             fusion=config.fusion,
             table_budget_bytes=config.similarity_budget_mb << 20,

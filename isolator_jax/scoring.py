@@ -28,6 +28,10 @@ def elu_prime(x: Array) -> Array:
 
     exp only sees non-positive arguments, so neither branch overflows. The slope is
     min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
+
+    Examples:
+      >>> [round(float(x), 4) for x in elu_prime(jnp.array([-1.0, 0.0, 2.0]))]
+      [0.3679, 1.0, 3.0]
     """
     return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
 
@@ -51,6 +55,11 @@ def content_gate(x: Array, alpha: Array, beta: Array) -> Array:
 
     g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
     alpha, beta > 0.
+
+    Examples:
+      >>> gate = content_gate(jnp.array([-0.2, 0.0, 0.2]), alpha=2.0, beta=5.0)
+      >>> [round(float(x), 4) for x in gate]
+      [0.0758, 1.0, 0.6703]
     """
     # One exp serves both branches, and its argument is never positive.
     decay = jnp.exp(jnp.where(x >= 0, -alpha * x, beta * x))
@@ -66,7 +75,12 @@ def log_content_factor(x: Array, power: Array) -> Array:
 
 
 def content_factor(s: Array, gamma: Array) -> Array:
-    """The training strategy's multiplier sigmoid(s_ui)^gamma (Eq. 7). `[T] -> []`."""
+    """The training strategy's multiplier sigmoid(s_ui)^gamma (Eq. 7). `[T] -> []`.
+
+    Examples:
+      >>> print(f"{content_factor(jnp.array([0.5]), gamma=0.1):.4f}")  # one channel
+      0.9537
+    """
     return jnp.exp(log_content_factor(s, gamma))
 
 
@@ -79,17 +93,36 @@ def log_gate_factor(x: Array, alpha: Array, beta: Array, iota: Array) -> Array:
 
 
 def training_score(f: Array, s: Array, gamma: Array) -> Array:
-    """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7)."""
+    """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7).
+
+    Examples:
+      >>> print(f"{training_score(2.0, jnp.array([0.5]), gamma=0.1):.4f}")
+      2.8611
+    """
     return elu_prime(f) * content_factor(s, gamma)
 
 
 def d_score(f: Array) -> Array:
-    """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does."""
+    """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does.
+
+    Examples:
+      >>> print(f"{d_score(2.0):.4f}")
+      3.0000
+    """
     return elu_prime(f)
 
 
 def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array) -> Array:
-    """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13)."""
+    """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13).
+
+    Examples:
+      >>> parameters = {"alpha": 2.0, "beta": 5.0, "iota": 1.0}
+      >>> for s in (0.3, 0.5, 0.7):  # less similar than the user's taste, just as similar, more
+      ...     print(f"{u_score(2.0, jnp.array([s]), jnp.array([0.5]), **parameters):.4f}")
+      1.5568
+      2.1932
+      1.9847
+    """
     return elu_prime(f) * jnp.exp(log_gate_factor(s - c, alpha, beta, iota))
 
 
@@ -124,22 +157,46 @@ class Strategy(NamedTuple):
 
 
 def vanilla() -> Strategy:
-    """Plain f."""
+    """Plain f.
+
+    Examples:
+      >>> strategy = vanilla()
+      >>> float(strategy.score(strategy.key(-1.5, None, None)))
+      -1.5
+    """
     return Strategy(Partial(raw_score), lambda key: key)
 
 
 def training_strategy(gamma: float) -> Strategy:
-    """The training score at inference too ("Vanilla w/ TS")."""
+    """The training score at inference too ("Vanilla w/ TS").
+
+    Examples:
+      >>> strategy = training_strategy(gamma=0.1)
+      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
+      2.8611
+    """
     return Strategy(Partial(log_training_score, gamma=jnp.float32(gamma)), jnp.exp)
 
 
 def d_isolator() -> Strategy:
-    """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items."""
+    """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items.
+
+    Examples:
+      >>> strategy = d_isolator()
+      >>> print(f"{strategy.score(strategy.key(-1.0, None, None)):.4f}")  # `d_score`
+      0.3679
+    """
     return Strategy(Partial(raw_score), elu_prime)
 
 
 def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
-    """U-ISOLATOR (Eq. 11, 13)."""
+    """U-ISOLATOR (Eq. 11, 13).
+
+    Examples:
+      >>> strategy = u_isolator(alpha=2.0, beta=5.0, iota=1.0)
+      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.3]), jnp.array([0.5]))):.4f}")  # `u_score`
+      1.5568
+    """
     parameters = {"alpha": alpha, "beta": beta, "iota": iota}
     key = Partial(log_u_score, **{name: jnp.float32(value) for name, value in parameters.items()})
     return Strategy(key, jnp.exp)

@@ -32,6 +32,11 @@ def normalize_features(features: Array | np.ndarray) -> Array:
 
     Returns:
       `[I, F] float32`.
+
+    Examples:
+      >>> print(np.asarray(normalize_features(np.array([[3.0, 4.0], [0.0, 0.0]]))).round(4))
+      [[0.6 0.8]
+       [0.  0. ]]
     """
     rows = jnp.asarray(features, jnp.float32)
     largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True, initial=0.0)
@@ -54,6 +59,13 @@ def fuse_channels(features: Sequence[Array | np.ndarray], fusion: str = "mean") 
 
     Raises:
       ValueError: unknown fusion or no features.
+
+    Examples:
+      >>> image, text = np.eye(3), np.ones((3, 2))
+      >>> [channel.shape for channel in fuse_channels([image, text])]
+      [(3, 5)]
+      >>> [channel.shape for channel in fuse_channels([image, text], "per_modality")]
+      [(3, 3), (3, 2)]
     """
     if not features:
         raise ValueError("content similarity needs the features of at least one modality")
@@ -67,7 +79,14 @@ def fuse_channels(features: Sequence[Array | np.ndarray], fusion: str = "mean") 
 
 @jax.jit
 def item_similarity(channel: Array) -> Array:
-    """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`, in full precision on every device."""
+    """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`, in full precision on every device.
+
+    Examples:
+      >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])
+      >>> print(np.asarray(item_similarity(channel)).round(4))  # the mean of I and 1
+      [[1.  0.5]
+       [0.5 1. ]]
+    """
     return jnp.matmul(channel, channel.T, precision=lax.Precision.HIGHEST)
 
 
@@ -76,6 +95,11 @@ def mean_item_similarity(channel: Array) -> Array:
     """S-bar: the mean of S over ordered pairs i != j (Table 1). `[I, F] -> []`.
 
     Uses sum_ij S[i, j] = |sum_i e_i|^2, linear in I. NaN for fewer than two items.
+
+    Examples:
+      >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])
+      >>> print(f"{mean_item_similarity(channel):.4f}")
+      0.5000
     """
     items = channel.shape[0]
     total = jnp.sum(jnp.square(jnp.sum(channel, axis=0))) - jnp.sum(jnp.square(channel))
@@ -94,6 +118,12 @@ def content_consistency(channel: Array, histories: Histories, user_chunk: int = 
 
     Returns:
       `[U] float32`, NaN where n_u < 2 (c_u is undefined).
+
+    Examples:
+      >>> features = normalize_features(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+      >>> histories = Histories.from_pairs(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 2, 1]), num_users=3)
+      >>> print(np.asarray(content_consistency(features, histories)).round(4))
+      [ 1.  0. nan]
     """
     squared_norms = jnp.sum(jnp.square(channel), axis=1)
 
@@ -119,6 +149,10 @@ def fill_undefined(consistency: Array) -> Array:
     """Replaces undefined c_u (NaN) by the mean of the defined ones, per channel.
 
     `[..., U] -> [..., U]`; zero where no user of a channel has a defined c_u.
+
+    Examples:
+      >>> print(fill_undefined(jnp.array([[1.0, 0.0, jnp.nan]])))
+      [[1.  0.  0.5]]
     """
     defined = ~jnp.isnan(consistency)
     count = jnp.sum(defined, axis=-1, keepdims=True)
@@ -135,6 +169,12 @@ def history_similarity(item_sim: Array, histories: Histories, users: Array) -> A
 
     Returns:
       `[B, W] float32`; zero for a user without history.
+
+    Examples:
+      >>> S = jnp.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]])
+      >>> histories = Histories.from_pairs(np.array([0, 0]), np.array([0, 1]), num_users=1)
+      >>> print(np.asarray(history_similarity(S, histories, jnp.array([0]))).round(4))
+      [[0.75 0.75 0.3 ]]
     """
 
     def add(sums, rows, items):
@@ -249,6 +289,15 @@ def build_similarity(
       table_budget_bytes: largest table; 0 always computes on the fly.
       table_dtype: the table's storage type.
       make_table: `build_table`, or the same on several devices.
+
+    Examples:
+      >>> histories = Histories.from_pairs(np.array([0, 0]), np.array([0, 1]), num_users=1)
+      >>> channels = fuse_channels([np.eye(3)])
+      >>> type(build_similarity(channels, histories)).__name__
+      'SimilarityTable'
+      >>> on_the_fly = build_similarity(channels, histories, table_budget_bytes=0)
+      >>> print(on_the_fly.pairs(jnp.array([0, 0]), jnp.array([1, 2])))
+      [[0.5 0. ]]
     """
     cells = len(channels) * histories.num_users * channels[0].shape[0]
     if cells * jnp.dtype(table_dtype).itemsize > table_budget_bytes:

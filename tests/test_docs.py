@@ -1,9 +1,14 @@
 """The code in the documentation runs and does what the text says."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import RunConfig
@@ -39,3 +44,27 @@ def test_the_example_of_the_readme_makes_lists_without_what_users_have():
     assert lists.shape == (50, 10)
     for user, row in enumerate(lists):
         assert not set(row) & set(names["items"][names["users"] == user])
+
+
+def test_the_tutorial_ends_with_the_numbers_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code_of("docs/tutorial.md"), names)
+    (shell,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    _, arguments = shell.replace("\\\n", " ").split("python -m ")
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments.split()],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "tutorial" / "rescored" / "report.json").read_text())
+    assert {name: report["parameters"][name] for name in ("alpha", "beta", "iota")} == names["parameters"]._asdict()
+    for name, result in names["results"].items():
+        assert report["metrics"][name] == pytest.approx(result.metrics, rel=1e-6)
+    # What the text says about them.
+    plain, u = report["metrics"]["vanilla"], report["metrics"]["u"]
+    assert plain["recall@20"] < 0.9 * u["recall@20"] and plain["rho"] < 0.8 * u["rho"]
+    assert 0 < 2 * plain["ucbias@20"] < u["ucbias@20"] and plain["ucbias@20"] < report["intervals"]["u"][0]
+    assert report["metrics"]["d"] == plain

@@ -70,7 +70,7 @@ def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_a
 @both_stores
 @pytest.mark.parametrize("fusion", ["mean", "per_modality"])
 def test_lists_of_all_strategies_are_lowered(budget, fusion, platforms, dataset, histories):
-    content = make_content(dataset, histories, fusion=fusion, table_budget_bytes=budget)
+    content = make_content(dataset.features, histories, fusion=fusion, table_budget_bytes=budget)
     arguments = (
         jnp.ones((dataset.num_users, 4)),
         jnp.ones((dataset.num_items, 4)),

@@ -20,7 +20,7 @@ def problem(small_dataset):
         rng.standard_normal((small_dataset.num_users, 5)).astype(np.float32),
         rng.standard_normal((small_dataset.num_items, 5)).astype(np.float32),
     )
-    return small_dataset, histories, make_content(small_dataset, histories), encoded
+    return small_dataset, histories, make_content(small_dataset.features, histories), encoded
 
 
 def reference_scores(dataset, f):

@@ -153,7 +153,7 @@ def test_content_holds_the_consistency_of_channels_and_of_their_mean(fusion):
     features, sets, users, items = make_problem()
     histories = Histories.from_pairs(users, items, U)
     dataset = types.SimpleNamespace(features={"sound": features[0], "taste": features[1]})
-    content = make_content(dataset, histories, fusion=fusion)
+    content = make_content(dataset.features, histories, fusion=fusion)
     channels = np.stack([reference_consistency(s, sets) for s in reference_channels(features, fusion)])
     np.testing.assert_allclose(content.consistency, channels.mean(axis=0), atol=1e-6)
     filled = np.where(np.isnan(channels), np.nanmean(channels, axis=1, keepdims=True), channels)

@@ -22,6 +22,12 @@ def consistency_groups(consistency: np.ndarray, percent: int = 20) -> Groups:
 
     Raises:
       ValueError: a percentage out of that range.
+
+    Examples:
+      >>> consistency = np.array([0.1, np.nan, 0.9, 0.4, 0.5, 0.6])
+      >>> groups = consistency_groups(consistency, percent=40)
+      >>> np.flatnonzero(groups.consistent).tolist(), np.flatnonzero(groups.diverse).tolist()
+      ([2, 5], [0, 3])
     """
     if not 1 <= percent <= 50:
         raise ValueError(f"a group's share must be 1 to 50 percent, got {percent}")
@@ -45,6 +51,11 @@ def ucbias(per_user: np.ndarray, users: np.ndarray, groups: Groups) -> float:
 
     Returns:
       The difference, NaN where a group has nobody with a value.
+
+    Examples:
+      >>> groups = Groups(consistent=np.array([True, True, False]), diverse=np.array([False, False, True]))
+      >>> ucbias(np.array([0.5, 1.0, 0.25]), np.array([0, 1, 2]), groups)
+      0.5
     """
     return nan_mean(per_user[groups.consistent[users]]) - nan_mean(per_user[groups.diverse[users]])
 
@@ -58,6 +69,10 @@ def rho(list_similarity: np.ndarray, lists: np.ndarray) -> float:
 
     Returns:
       Mean over users of the mean over list items; users with an empty list are left out.
+
+    Examples:
+      >>> rho(np.array([[0.25, 0.75], [1.0, 0.0]]), lists=np.array([[4, 7], [2, -1]]))
+      0.75
     """
     filled = lists >= 0
     counts = filled.sum(axis=1)

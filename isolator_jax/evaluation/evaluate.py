@@ -83,6 +83,18 @@ def evaluate(
       ks: list lengths of the accuracy metrics. UCBias and rho use 20.
       user_chunk, item_chunk: see `top_k_lists`.
       rank: `top_k_lists`, or the same on several devices.
+
+    Examples:
+      >>> from isolator_jax import d_isolator, make_content, u_isolator
+      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
+      >>> histories = Histories.from_pairs(users, items, num_users=4)
+      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
+      >>> truth = Histories.from_pairs(np.arange(4), np.array([4, 5, 4, 5]), num_users=4)
+      >>> encoded = Encoded(jnp.ones((4, 1)), jnp.arange(6.0)[:, None])  # likes the high ids
+      >>> strategies = {"d": d_isolator(), "u": u_isolator(alpha=2.0, beta=5.0, iota=1.0)}
+      >>> results = evaluate(encoded, histories, truth, strategies, content, ks=(1, 2))
+      >>> {name: (result.metrics["recall@1"], result.metrics["recall@2"]) for name, result in results.items()}
+      {'d': (0.5, 1.0), 'u': (0.75, 1.0)}
     """
     users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
     longest = max(*ks, UCBIAS_K)
@@ -119,6 +131,15 @@ def evaluate_lists(
         fewer; K is at least 20 and the largest of `ks`.
       users: `[N] int32`, whose lists they are.
       histories, truth, content, ks: as in `evaluate`.
+
+    Examples:
+      >>> lists = np.full((2, 20), -1)
+      >>> lists[:, :2] = [[3, 1], [0, 1]]
+      >>> histories = Histories.from_pairs(np.array([0, 1]), np.array([0, 2]), num_users=2)
+      >>> truth = Histories.from_pairs(np.array([0, 1]), np.array([1, 3]), num_users=2)
+      >>> result = evaluate_lists({"mine": lists}, np.arange(2), histories, truth, content=None)["mine"]
+      >>> result.metrics["recall@20"], result.per_user["recall@20"].tolist()
+      (0.5, [1.0, 0.0])
     """
     relevant = truth.lengths[users]
     results = {}

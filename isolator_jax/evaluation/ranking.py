@@ -52,6 +52,16 @@ def top_k_lists(
     Returns:
       For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,
       `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there.
+
+    Examples:
+      >>> from isolator_jax import d_isolator
+      >>> items = jnp.array([[1.0], [3.0], [2.0]])
+      >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
+      >>> lists, keys = top_k_lists(
+      ...     jnp.ones((2, 1)), items, jnp.arange(2), histories, {"d": d_isolator().key}, k=2
+      ... )["d"]
+      >>> lists.tolist(), keys.tolist()
+      ([[2, 0], [1, 2]], [[2.0, 1.0], [3.0, 2.0]])
     """
     scores = InnerProducts(user_embeddings, item_embeddings)
 
@@ -85,6 +95,14 @@ def top_k_lists_from_scores(
       users: `[N] int32`, whom to rank for.
 
     Other arguments and what is returned are those of `top_k_lists`; the lists are on the host.
+
+    Examples:
+      >>> from isolator_jax import d_isolator
+      >>> scores = np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])  # or numpy.load(file, mmap_mode="r")
+      >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
+      >>> lists, _ = top_k_lists_from_scores(scores, np.arange(2), histories, {"d": d_isolator().key}, k=2)["d"]
+      >>> lists.tolist()
+      [[2, 0], [1, 2]]
     """
     if not len(users):
         return {name: (np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)) for name in keys}

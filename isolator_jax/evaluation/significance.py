@@ -32,6 +32,13 @@ def bootstrap_ucbias(
 
     Returns:
       The ends `(low, high)`; NaN where a group has fewer than two users with a value.
+
+    Examples:
+      >>> groups = Groups(consistent=np.arange(40) < 20, diverse=np.arange(40) >= 20)
+      >>> recall = np.where(groups.consistent, 0.5, 0.2) + np.tile([-0.1, 0.1], 20)
+      >>> low, high = bootstrap_ucbias(recall, np.arange(40), groups)
+      >>> low < 0.3 < high
+      True
     """
     defined = ~np.isnan(per_user)
     samples = [np.asarray(per_user[defined & group[users]], np.float64) for group in groups]

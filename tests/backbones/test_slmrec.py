@@ -115,7 +115,7 @@ def test_embeddings_and_losses_equal_the_reference(modalities, fusion, gamma):
     contrasts = SLMREC.auxiliary_loss(params, encoded, batch, HYPERPARAMETERS, None)
     np.testing.assert_allclose(contrasts, reference_contrasts(params, views, positives), rtol=1e-5)
 
-    content = make_content(dataset, dataset.train.histories(USERS), fusion=fusion)
+    content = make_content(dataset.features, dataset.train.histories(USERS), fusion=fusion)
     ranking = SLMREC.ranking_loss(encoded, batch, make_score(content.similarity, gamma))
     cosines = unit(users[np.asarray(batch.users)]) @ unit(items[positives]).T
     if gamma is not None:

@@ -29,12 +29,12 @@ def test_the_share_of_consistent_users_is_as_asked(share):
 
 def test_content_consistency_tells_planted_consistent_users_from_diverse_ones():
     dataset, truth = make_dataset(CONFIG)
-    c = make_content(dataset, dataset.train.histories(dataset.num_users)).consistency
+    c = make_content(dataset.features, dataset.train.histories(dataset.num_users)).consistency
     consistent, diverse = c[truth.user_consistent], c[~truth.user_consistent]
     auc = np.mean(consistent[:, None] > diverse[None, :])
     assert auc > 0.95
     everyone_diverse, _ = make_dataset(dataclasses.replace(CONFIG, consistent_share=0.0))
-    c = make_content(everyone_diverse, everyone_diverse.train.histories(CONFIG.users)).consistency
+    c = make_content(everyone_diverse.features, everyone_diverse.train.histories(CONFIG.users)).consistency
     assert np.mean(consistent) > np.mean(c) + 0.1
 
 

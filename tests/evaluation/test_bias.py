@@ -79,7 +79,7 @@ def test_evaluation_equals_plain_numpy_on_every_metric(small_dataset):
         rng.standard_normal((dataset.num_items, 5)).astype(np.float32),
     )
     histories, truth = dataset.train.histories(dataset.num_users), dataset.test.histories(dataset.num_users)
-    content = make_content(dataset, histories)
+    content = make_content(dataset.features, histories)
     result = evaluate(encoded, histories, truth, {"vanilla": scoring.vanilla()}, content)["vanilla"]
 
     trained = [set() for _ in range(dataset.num_users)]

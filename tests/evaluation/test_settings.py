@@ -38,7 +38,7 @@ def dataset(small_dataset):
 def test_every_setting_has_the_metrics_of_its_own_evaluation(dataset, fusion, scale, candidates, chunk):
     histories = dataset.train.histories(dataset.num_users)
     truth = dataset.validation.histories(dataset.num_users)
-    content = make_content(dataset, histories, fusion=fusion)
+    content = make_content(dataset.features, histories, fusion=fusion)
     encoded = random_model(dataset, scale)
     found = evaluate_settings(encoded, histories, truth, content, GRID, ks=(5, 20), candidates=candidates, chunk=chunk)
     strategies = {
@@ -63,7 +63,7 @@ def test_every_setting_has_the_metrics_of_its_own_evaluation(dataset, fusion, sc
 def test_stored_scores_have_the_metrics_of_the_embeddings_they_come_from(dataset, candidates):
     histories = dataset.train.histories(dataset.num_users)
     truth = dataset.validation.histories(dataset.num_users)
-    content = make_content(dataset, histories)
+    content = make_content(dataset.features, histories)
     # Small integers: both ways to f are exact.
     encoded = jax.tree.map(lambda x: np.round(3 * x), random_model(dataset, 1.0))
     options = {"candidates": candidates, "chunk": 64}
@@ -77,6 +77,6 @@ def test_stored_scores_have_the_metrics_of_the_embeddings_they_come_from(dataset
 def test_data_without_anything_to_rank_is_refused(dataset):
     histories = dataset.train.histories(dataset.num_users)
     empty = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32)).histories(dataset.num_users)
-    content = make_content(dataset, histories)
+    content = make_content(dataset.features, histories)
     with pytest.raises(ValueError, match="no user"):
         evaluate_settings(random_model(dataset, 1.0), histories, empty, content, GRID)
