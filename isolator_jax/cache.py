@@ -1,7 +1,6 @@
 """Nearest-neighbour lists kept on disk, named by the content they were made from."""
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
         digest = hashlib.blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(features).data)
         path = folder / f"neighbours-{k}-{digest.hexdigest()}.npz"
-        lists = _read(path)
+        lists = read_lists(path, (features.shape[0], min(k, features.shape[0])))
         if lists is None:
             lists = nearest_neighbours(features, k)
             write_atomically(path, lambda draft: np.savez(draft, **lists._asdict()))
@@ -31,9 +30,20 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
     return find
 
 
-def _read(path: Path) -> Neighbours | None:
+def read_lists(path: Path, shape: tuple[int, int]) -> Neighbours | None:
+    """The lists of a file; None where there are none, or none that can be used.
+
+    Args:
+      path: the `.npz` file.
+      shape: `(I, K)`, what the lists must have.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Neighbours(**{name: stored[name] for name in Neighbours._fields})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            lists = Neighbours(**{name: stored[name] for name in Neighbours._fields})
+    except Exception:  # of many types, from zip files to numpy headers
         return None
+    of_kind = lists.items.dtype == np.int32 and lists.cosines.dtype == np.float32
+    if not of_kind or lists.items.shape != shape or lists.cosines.shape != shape:
+        return None
+    in_range = ((lists.items >= 0) & (lists.items < shape[0])).all() and np.isfinite(lists.cosines).all()
+    return lists if in_range else None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isolator_jax.data.dataset import DataError
+from isolator_jax.data.dataset import DataError, brief
 
 _CHECK_BYTES = 64 << 20
 
@@ -79,12 +79,12 @@ def read_matrix(path: Path, shape: str) -> np.ndarray:
     Raises:
       DataError: unreadable, not of two axes, empty, or not of float type.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except Exception as error:  # of many types: numpy evaluates a broken header as Python
-        raise DataError(f"{path}: not a readable .npy array ({error}); save it with numpy.save") from None
+        raise DataError(f"{path}: not a readable .npy array ({brief(error)}); save it with numpy.save") from None
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[1] == 0:
         raise DataError(f"{path}: must be one array of shape {shape}, found {np.shape(matrix)}")
     if matrix.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):

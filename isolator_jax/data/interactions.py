@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from isolator_jax.data.dataset import DataError
+from isolator_jax.data.dataset import DataError, brief
 
 COLUMNS = ("userID", "itemID", "x_label")
 FORMATS = (".inter", ".csv", ".parquet", ".npz")
@@ -60,7 +60,7 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
     if path.suffix not in FORMATS:
         raise DataError(f"{path}: interactions are read from {', '.join(FORMATS)}")
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     if path.suffix == ".npz":
         matrix = read_sparse(path)
         if matrix.shape != (num_users, num_items):
@@ -71,11 +71,12 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
     else:
         table, source = read_text_table(path), text_source(path)
     table = table.rename(columns={old: new for old, new in _RENAMED.items() if new not in table.columns})
+    _refuse_repeated_columns(source, table.columns)
     missing = [column for column in COLUMNS[:2] if column not in table.columns]
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)}; it needs userID and itemID, or user and item, "
-            f"found: {', '.join(map(str, table.columns))}"
+            f"found: {brief(', '.join(map(str, table.columns)))}"
         )
     pairs = checked_pairs(table, source)
     for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
@@ -102,7 +103,10 @@ def read_sparse(path: Path) -> scipy.sparse.coo_array:
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
     except Exception as error:  # of many types, from zip files to numpy headers
-        raise DataError(f"{path}: not a readable sparse matrix ({error}); save it with scipy.sparse.save_npz") from None
+        reason = brief(error)
+        raise DataError(
+            f"{path}: not a readable sparse matrix ({reason}); save it with scipy.sparse.save_npz"
+        ) from None
     return matrix
 
 
@@ -134,17 +138,20 @@ def read_text_table(path: Path) -> pd.DataFrame:
       path: comma-separated if it ends in `.csv`, else tab-separated without quoting.
 
     Raises:
-      DataError: empty, not UTF-8, or a line with more fields than the others.
+      DataError: empty, not UTF-8, a needed column twice, or a line with more fields than the others.
     """
     layout = {"skip_blank_lines": False, "dtype": str, "keep_default_na": False}
     if path.suffix != ".csv":
         layout |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
     try:
-        return pd.read_csv(path, **layout)
+        table = pd.read_csv(path, **layout)
+        if len(table.columns) > 1:  # pandas has renamed what is there twice
+            _refuse_repeated_columns(text_source(path), pd.read_csv(path, header=None, nrows=1, **layout).iloc[0])
+        return table
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty; line 1 must name {', '.join(COLUMNS)}") from None
     except pd.errors.ParserError as error:
-        raise DataError(f"{path}: {error}; every line needs the header's columns") from None
+        raise DataError(f"{path}: {brief(error)}; every line needs the header's columns") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
     except OSError as error:
@@ -157,13 +164,13 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     Raises:
       DataError: with the row.
     """
-    text = values.astype(str).str.strip()
+    text = values.map(str).astype(str).str.strip()
     refuse(
         source,
         ~text.str.fullmatch(r"[0-9]+", na=False),
-        lambda row: f"{column} {values[row]!r} is not a non-negative integer; ids are 0-based integers",
+        lambda row: f"{column} {brief(repr(values[row]))} is not a non-negative integer; ids are 0-based integers",
     )
-    too_large = lambda row: f"{column} {values[row]} is too large; renumber the ids densely from 0"
+    too_large = lambda row: f"{column} {brief(values[row])} is too large; renumber the ids densely from 0"
     refuse(source, text.str.len() > 18, too_large)
     numbers = text.astype(np.int64)
     refuse(source, numbers > _MAX_ID, too_large)
@@ -182,7 +189,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path).reset_index(drop=True)
     except Exception as error:  # of many types, from pyarrow
-        raise DataError(f"{path}: not a readable parquet file ({error})") from None
+        raise DataError(f"{path}: not a readable parquet file ({brief(error)})") from None
+
+
+def _refuse_repeated_columns(source: Source, names: Iterable[object]) -> None:
+    names = list(names)
+    repeated = [name for name in (*COLUMNS, *_RENAMED) if names.count(name) > 1]
+    if repeated:
+        raise DataError(f"{source.path}: its header names {', '.join(repeated)} twice; keep one column of that name")
 
 
 def _drop_duplicates(source: Source, pairs: pd.DataFrame) -> pd.DataFrame:

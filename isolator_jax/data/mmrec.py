@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.data.arrays import read_features
-from isolator_jax.data.dataset import SPLITS, DataError, Dataset, Interactions
-from isolator_jax.data.interactions import COLUMNS, checked_pairs, integers, read_text_table, text_source
+from isolator_jax.data.dataset import SPLITS, DataError, Dataset, Interactions, brief
+from isolator_jax.data.interactions import COLUMNS, checked_pairs, integers, read_text_table, refuse, text_source
 
 FEATURE_SUFFIX = "_feat.npy"
+
+# More ids without any interaction than this mean that ids were not renumbered, and would cost
+# gigabytes of tables that nothing trains.
+_MAX_UNUSED_IDS = 1_000_000
 
 
 def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | None = None) -> Dataset:
@@ -48,11 +52,15 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
                 f"{path}: the {split} split is empty (no line with x_label {label}); "
                 "give every split at least one interaction"
             )
+    _refuse_unranked_splits(path, rows_of_splits)
+    _refuse_sparse_ids(path, table["userID"])
     least_items = int(table["itemID"].max()) + 1
     features = {
         modality: read_features(folder / f"{modality}{FEATURE_SUFFIX}", least_items)
         for modality in _modalities(folder, modalities)
     }
+    if not features:
+        _refuse_sparse_ids(path, table["itemID"])
     train, validation, test = (
         Interactions.from_pairs(rows["userID"].to_numpy(), rows["itemID"].to_numpy()) for rows in rows_of_splits
     )
@@ -73,13 +81,37 @@ def _read_inter(path: Path) -> pd.DataFrame:
     if missing:
         raise DataError(
             f"{path}, line 1: no column {', '.join(missing)}; the header must name "
-            f"{', '.join(COLUMNS)} (tab-separated), found: {', '.join(table.columns)}"
+            f"{', '.join(COLUMNS)} (tab-separated), found: {brief(', '.join(table.columns))}"
         )
     return checked_pairs(table, text_source(path))
 
 
+def _refuse_unranked_splits(path: Path, rows_of_splits: Sequence[pd.DataFrame]) -> None:
+    """Refuses a held-out split that no list is made for: its metrics would be undefined."""
+    trained = rows_of_splits[0]["userID"]
+    for split, rows in zip(SPLITS[1:], rows_of_splits[1:], strict=True):
+        if not rows["userID"].isin(trained).any():
+            raise DataError(
+                f"{path}: no user of the {split} split has training interactions, so there is nothing to measure "
+                "on it; split each user's interactions"
+            )
+
+
+def _refuse_sparse_ids(path: Path, ids: pd.Series) -> None:
+    largest, used = int(ids.max()), ids.nunique()
+    if largest + 1 - used > _MAX_UNUSED_IDS:
+        raise DataError(
+            f"{path}: {ids.name} goes up to {largest}, but only {used} ids occur; renumber them densely from 0"
+        )
+
+
 def _modalities(folder: Path, requested: Sequence[str] | None) -> list[str]:
     present = sorted(p.name.removesuffix(FEATURE_SUFFIX) for p in folder.glob(f"*{FEATURE_SUFFIX}"))
+    for modality in present:
+        if not modality.isprintable() or not modality:
+            raise DataError(
+                f"{folder}: {modality + FEATURE_SUFFIX!r} names no modality; name the file MODALITY{FEATURE_SUFFIX}"
+            )
     if requested is None:
         return present
     for position, modality in enumerate(requested):
@@ -114,23 +146,33 @@ def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
       `[count]` original ids as text; None where there is no such file.
 
     Raises:
-      DataError: the file is malformed or does not map every id once.
+      DataError: the file is malformed or does not map every id once, to an original id of its own.
     """
     path = folder / f"{column[0]}_id_mapping.csv"
-    if not path.is_file():
+    if not path.exists():
         return None
+    if not path.is_file():
+        raise DataError(f"{path}: not a file")
     try:
-        first_line = path.open(encoding="utf-8").readline()
-        separator = "\t" if "\t" in first_line else ","
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+        with path.open(encoding="utf-8-sig") as file:
+            separator = "\t" if "\t" in file.readline() else ","
+        table = pd.read_csv(
+            path, sep=separator, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, na_filter=False
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; it needs two columns, an original id and {column}") from None
-    if column not in table.columns or len(table.columns) != 2:
-        raise DataError(f"{path}, line 1: needs two columns, an original id and {column}; found {list(table.columns)}")
-    ids = integers(text_source(path), column, table[column])
+        raise DataError(f"{path}: {brief(error)}; it needs two columns, an original id and {column}") from None
+    header, table = table.iloc[0].tolist(), table[1:].reset_index(drop=True)
+    if len(header) != 2 or header.count(column) != 1:
+        raise DataError(f"{path}, line 1: needs two columns, an original id and {column}; found {brief(header)}")
+    ids = integers(text_source(path), column, table[header.index(column)])
     if not np.array_equal(np.sort(ids), np.arange(count)):
         raise DataError(f"{path}: {column} must name each of 0 .. {count - 1} once")
-    (original,) = (name for name in table.columns if name != column)
+    original = table[1 - header.index(column)]
+    refuse(
+        text_source(path),
+        original.duplicated(),
+        lambda row: f"the original id {brief(repr(original[row]))} is there twice; each id needs one of its own",
+    )
     mapping = np.empty(count, object)
-    mapping[ids] = table[original].to_numpy()
+    mapping[ids] = original.to_numpy()
     return mapping
