@@ -2,14 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from isolator_jax.backbones import Hyperparameters, get_backbone
+from isolator_jax.data.dataset import brief
 from isolator_jax.similarity import FUSIONS
 
 # What may change between a run and its resumption: nothing that training draws on.
 EXTENDABLE = ("max_epochs", "patience", "alpha", "beta", "iota")
+
+# Counts are 32-bit on the device; a strategy's parameters are multiplied there in float32.
+_LARGEST_COUNT = 2**31 - 1
+_LARGEST_PARAMETER = 1e30
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -40,7 +47,7 @@ class RunConfig:
       similarity_dtype: the table's storage type.
 
     Raises:
-      ConfigError: an unknown name or a value out of range.
+      ConfigError: an unknown name, or a value of the wrong type or out of range.
     """
 
     backbone: str
@@ -62,21 +69,26 @@ class RunConfig:
     similarity_dtype: str = "float32"
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
         if (self.data_dir is None) != (self.dataset is None):
             raise ConfigError("data_dir and dataset go together: give both, or neither for the embedded dataset")
         _one_of("fusion", self.fusion, FUSIONS)
         _one_of("similarity_dtype", self.similarity_dtype, TABLE_DTYPES)
         for name in ("gamma", "alpha", "beta", "iota"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} must be a finite number of at least 0, got {value}")
-        for name in ("batch_size", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.similarity_budget_mb < 0:
-            raise ConfigError(f"similarity_budget_mb must be at least 0, got {self.similarity_budget_mb}")
+            if not 0 <= value <= _LARGEST_PARAMETER:
+                raise ConfigError(
+                    f"{name} must be a finite number of at least 0 and at most {_LARGEST_PARAMETER:g}, "
+                    f"got {brief(value)}"
+                )
+        for name, least in (("batch_size", 1), ("max_epochs", 1), ("patience", 1), ("similarity_budget_mb", 0)):
+            value = getattr(self, name)
+            if not least <= value <= _LARGEST_COUNT:
+                limits = f"at least {least} and at most {_LARGEST_COUNT}"
+                raise ConfigError(f"{name} must be {limits}, got {_number(value)}")
         if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed must lie in 0 .. 2**32 - 1, got {self.seed}")
+            raise ConfigError(f"seed must lie in 0 .. 2**32 - 1, got {_number(self.seed)}")
         object.__setattr__(self, "hparams", dataclasses.asdict(self.hyperparameters))
 
     @property
@@ -91,16 +103,24 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """Inverse of `to_dict`."""
+        """Inverse of `to_dict`.
+
+        Raises:
+          ConfigError: not a whole configuration, or as the constructor.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(values, Mapping) or set(values) != set(names):
+            found = brief(", ".join(map(str, values)) if isinstance(values, Mapping) else values)
+            raise ConfigError(f"a configuration names {', '.join(names)}; found {found}")
         modalities = values["modalities"]
-        return cls(**{**values, "modalities": None if modalities is None else tuple(modalities)})
+        return cls(**{**values, "modalities": tuple(modalities) if isinstance(modalities, list) else modalities})
 
 
 def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparameters:
     """Builds a backbone's hyper-parameters from values given as numbers or text.
 
     Raises:
-      ConfigError: unknown backbone or name, or a value of the wrong type.
+      ConfigError: unknown backbone or name, or a value of the wrong type or out of range.
     """
     try:
         kind = get_backbone(backbone).hyperparameters
@@ -109,8 +129,13 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
     fields = get_type_hints(kind)
     unknown = [name for name in values if name not in fields]
     if unknown:
-        raise ConfigError(f"{backbone} has no hyper-parameter {', '.join(unknown)}; it has {', '.join(fields)}")
-    return kind(**{name: _convert(name, value, fields[name]) for name, value in values.items()})
+        unknown_names = brief(", ".join(map(str, unknown)))
+        raise ConfigError(f"{backbone} has no hyper-parameter {unknown_names}; it has {', '.join(fields)}")
+    converted = {name: _convert(name, value, fields[name]) for name, value in values.items()}
+    for field in dataclasses.fields(kind):
+        if field.name in converted:
+            _check_range(field, converted[field.name])
+    return kind(**converted)
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
@@ -118,11 +143,59 @@ def _convert(name: str, value: Any, kind: type) -> Any:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
         number = float(value)
-        if not math.isfinite(number) or (kind is int and number != int(number)):
+        if isinstance(value, bool) or not math.isfinite(number) or (kind is int and number != int(number)):
             raise ValueError
         return kind(number)
-    except (KeyError, ValueError, TypeError):
-        raise ConfigError(f"hyper-parameter {name} must be of type {kind.__name__}, got {value!r}") from None
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise ConfigError(f"hyper-parameter {name} must be of type {kind.__name__}, got {_number(value)}") from None
+
+
+def _check_range(field: dataclasses.Field, value: Any) -> None:
+    """Refuses what is out of the field's bounds (`backbones.base.bounded`), or is so on the device."""
+    if isinstance(value, bool):
+        return
+    largest = _LARGEST_COUNT if isinstance(value, int) else float(np.finfo(np.float32).max)
+    bounds = {name: bound for name, bound in field.metadata.items() if bound is not None}
+    most = min(bounds.get("most", largest), largest)
+    stored = np.float32(value) if abs(value) <= largest else value
+    if not (-largest <= value <= most and value >= bounds.get("least", -largest)):
+        lower = f"at least {bounds['least']:g} and " if "least" in bounds else ""
+        raise ConfigError(f"hyper-parameter {field.name} must be {lower}at most {most:g}, got {value:g}")
+    if "above" in bounds and not stored > bounds["above"]:
+        raise ConfigError(f"hyper-parameter {field.name} must be above {bounds['above']:g}, got {value:g}")
+
+
+# What each type of `RunConfig` is called, and whether a value is of it.
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("text", lambda value: _is_text(value)),
+    str | None: ("text", lambda value: value is None or _is_text(value)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    float: ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    Mapping[str, Any]: ("values by name", lambda value: isinstance(value, Mapping) and all(map(_is_text, value))),
+    tuple[str, ...] | None: (
+        "names",
+        lambda value: value is None or (isinstance(value, tuple) and all(map(_is_text, value))),
+    ),
+}
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    description, fits = _TYPES[kind]
+    if not fits(value):
+        raise ConfigError(f"{name} must be {description}, got {_number(value)}")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that files can hold."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _number(value: Any) -> str:
+    """A value for a message; Python does not write out integers of thousands of digits."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"an integer of {value.bit_length()} bits"
+    return brief(repr(value))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ backbone needs them), and at the end `report.json` and `report.md`.
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from jax.sharding import Mesh
 from isolator_jax import scoring, sharding
 from isolator_jax.backbones import Backbone, Encoded, get_backbone
 from isolator_jax.cache import cached_nearest_neighbours
-from isolator_jax.config import EXTENDABLE, RunConfig
+from isolator_jax.config import EXTENDABLE, ConfigError, RunConfig
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import DataError, Dataset, make_dataset, read_dataset
+from isolator_jax.data.dataset import SPLITS, brief
 from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lists, users_to_validate
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
@@ -261,7 +263,7 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
     """The report of a finished run, as `train_run` returned it but with None for NaN.
 
     Raises:
-      RunError: not a run folder, or the run is not finished.
+      RunError: not a run folder, the run is not finished, or its report is not what was written.
     """
     run_dir = Path(run_dir)
     read_config(run_dir)
@@ -270,21 +272,70 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
             f"{run_dir}: the run is not finished, it has no report.json; "
             "give its experiments.train command again to finish it"
         )
-    return _read_json(run_dir / "report.json")
+    report = _read_json(run_dir / "report.json")
+    try:
+        _check_report(report)
+    except (ConfigError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{run_dir / 'report.json'}: not a run's report ({brief(repr(error))}); delete it and "
+            "give the experiments.train command again to write it anew"
+        ) from None
+    return report
+
+
+def _check_report(report: dict[str, Any]) -> None:
+    """Raises where a report lacks what `train_run` writes, or has it of another type."""
+
+    def is_number(value: Any) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+    RunConfig.from_dict(report["config"])
+    counts = [report["dataset"][name] for name in ("users", "items", *SPLITS)]
+    trainings = [report, report["baseline"]] if "baseline" in report else [report]
+    for training in trainings:
+        counts += [training["best_epoch"], training["epochs"]]
+        seconds = [training["seconds_per_epoch"][name] for name in ("train", "validation")]
+        if not all(map(is_number, seconds)):
+            raise TypeError(f"seconds_per_epoch is {seconds}")
+    if not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
+        raise TypeError(f"counts are {counts}")
+    for split in report.keys() & set(SPLITS):
+        for strategy, metrics in dict.items(report[split]):
+            if not all(map(is_number, dict.values(metrics))):
+                raise TypeError(f"{split} {strategy} is {metrics}")
 
 
 def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
-    """The epochs of a run's `metrics.jsonl`, up to a line that a kill cut short; none where there is no file."""
+    """The epochs of a run's `metrics.jsonl`, without a last line that a kill cut short; none where there is no file.
+
+    Raises:
+      RunError: another line is not an epoch's record, or the epochs do not rise.
+    """
     path = Path(run_dir) / "metrics.jsonl"
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(EpochRecord(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
-            break  # later epochs are trained again
+    lines = path.read_bytes().split(b"\n")
+    records: list[EpochRecord] = []
+    for number, line in enumerate(lines, start=1):
+        record = _epoch_record(line)
+        if record is not None and (not records or record.epoch > records[-1].epoch):
+            records.append(record)
+        elif number < len(lines):
+            raise RunError(
+                f"{path}, line {number}: not the record of a further epoch; delete the file to go on without "
+                "the history it held"
+            )
     return records
+
+
+def _epoch_record(line: bytes) -> EpochRecord | None:
+    """The record a line holds; None where it is none."""
+    try:
+        record = EpochRecord(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    whole = type(record.epoch) is int and record.epoch > 0
+    return record if whole and all(type(value) in (int, float) for value in record) else None
 
 
 def run_backbone(config: RunConfig, problem: Problem) -> Backbone:
@@ -404,18 +455,29 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """A run folder's `config.json`: `config` and `data_fingerprint`.
 
     Raises:
-      RunError: not a run folder, or the file cannot be read.
+      RunError: not a run folder, or the file cannot be read or is no configuration.
     """
-    if not (run_dir / "config.json").is_file():
+    path = run_dir / "config.json"
+    if not path.is_file():
         raise RunError(f"{run_dir} is not a run folder: it has no config.json")
-    return _read_json(run_dir / "config.json")
+    saved = _read_json(path)
+    if not isinstance(saved.get("data_fingerprint"), str):
+        raise RunError(f"{path}: has no data_fingerprint; it is not what experiments.train wrote")
+    try:
+        RunConfig.from_dict(saved.get("config", {}))
+    except ConfigError as error:
+        raise RunError(f"{path}: {error}") from None
+    return saved
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from None
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({brief(error)})") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: cannot be read (it holds no names and values)")
+    return value
 
 
 class _MetricsFile:
@@ -434,6 +496,8 @@ class _MetricsFile:
     def seconds_per_epoch(self) -> dict[str, float]:
         """Median seconds of both phases; the first epoch, which compiles, only if it is the only one."""
         records = self._records[1:] or self._records
+        if not records:  # the file was deleted after the last epoch
+            return {"train": math.nan, "validation": math.nan}
         return {
             "train": float(np.median([record.train_seconds for record in records])),
             "validation": float(np.median([record.validation_seconds for record in records])),

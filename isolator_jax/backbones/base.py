@@ -46,6 +46,16 @@ class Encoded(NamedTuple):
     aux: Any = None
 
 
+def bounded(default: Any, *, least: float | None = None, above: float | None = None, most: float | None = None) -> Any:
+    """A hyper-parameter's field: its default, and the range its values must lie in.
+
+    Args:
+      least, most: the smallest and the largest value, themselves allowed.
+      above: what values must exceed.
+    """
+    return dataclasses.field(default=default, metadata={"least": least, "above": above, "most": most})
+
+
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters:
     """What every backbone has.
@@ -55,8 +65,8 @@ class Hyperparameters:
       learning_rate: Adam's step size.
     """
 
-    dim: int = 64
-    learning_rate: float = 1e-3
+    dim: int = bounded(64, least=1, most=65536)
+    learning_rate: float = bounded(1e-3, above=0)
 
 
 def bpr_ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:

@@ -23,6 +23,7 @@ from isolator_jax.backbones.base import (
     Inputs,
     Params,
     Score,
+    bounded,
     dense,
     dense_init,
     embedding_table,
@@ -44,11 +45,11 @@ class FusionHyperparameters(Hyperparameters):
         learning_rate * learning_rate_decay^(e / decay_epochs).
     """
 
-    neighbours: int = 10
+    neighbours: int = bounded(10, least=1)
     trainable_features: bool = True
-    norm_batch: int = 2048
-    learning_rate_decay: float = 0.96
-    decay_epochs: int = 50
+    norm_batch: int = bounded(2048, least=1)
+    learning_rate_decay: float = bounded(0.96, above=0, most=1)
+    decay_epochs: int = bounded(50, least=1)
 
 
 class Views(NamedTuple):

@@ -17,6 +17,7 @@ from isolator_jax.backbones.base import (
     Hyperparameters,
     Inputs,
     Params,
+    bounded,
     dense,
     dense_init,
     embedding_table,
@@ -30,8 +31,8 @@ from isolator_jax.losses import l2_normalize
 class GRCNHyperparameters(Hyperparameters):
     """reg: weight of the mean squares of the raw tables; rounds: of routing."""
 
-    reg: float = 1e-3
-    rounds: int = 3
+    reg: float = bounded(1e-3, least=0)
+    rounds: int = bounded(3, least=0, most=100)
 
 
 def prepare(dataset: Dataset, hyperparameters: GRCNHyperparameters) -> Inputs:

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from isolator_jax import losses
 from isolator_jax.backbones import fusion
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, embedding_table
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, bounded, embedding_table
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import mean_of_layers
@@ -32,16 +32,16 @@ class GUMEHyperparameters(FusionHyperparameters):
       perturbation: length of the noise added to a row for the perturbed views.
     """
 
-    layers: int = 3
-    item_layers: int = 2
-    reg1: float = 1e-5
-    reg2: float = 0.1
-    vt: float = 0.1
-    bm: float = 0.01
-    bm_temperature: float = 0.4
-    um: float = 0.01
-    um_temperature: float = 0.1
-    perturbation: float = 0.1
+    layers: int = bounded(3, least=0, most=100)
+    item_layers: int = bounded(2, least=0, most=100)
+    reg1: float = bounded(1e-5, least=0)
+    reg2: float = bounded(0.1, least=0)
+    vt: float = bounded(0.1, least=0)
+    bm: float = bounded(0.01, least=0)
+    bm_temperature: float = bounded(0.4, above=0)
+    um: float = bounded(0.01, least=0)
+    um_temperature: float = bounded(0.1, above=0)
+    perturbation: float = bounded(0.1, least=0)
 
 
 def prepare(

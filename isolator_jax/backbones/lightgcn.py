@@ -7,7 +7,7 @@ from jax import Array
 
 from isolator_jax import losses
 from isolator_jax.backbones import mfbpr
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Inputs, Params
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Inputs, Params, bounded
 from isolator_jax.data import Dataset
 from isolator_jax.graph import bipartite_graph, mean_of_layers
 
@@ -16,8 +16,8 @@ from isolator_jax.graph import bipartite_graph, mean_of_layers
 class LightGCNHyperparameters(Hyperparameters):
     """layers: propagations L; reg: weight of the layer-0 batch rows' Frobenius norms."""
 
-    layers: int = 3
-    reg: float = 1e-4
+    layers: int = bounded(3, least=0, most=100)
+    reg: float = bounded(1e-4, least=0)
 
 
 def prepare(dataset: Dataset, hyperparameters: LightGCNHyperparameters) -> Inputs:

@@ -13,6 +13,7 @@ from isolator_jax.backbones.base import (
     Hyperparameters,
     Inputs,
     Params,
+    bounded,
     embedding_table,
 )
 from isolator_jax.data import Dataset
@@ -22,7 +23,7 @@ from isolator_jax.data import Dataset
 class MFBPRHyperparameters(Hyperparameters):
     """reg: weight of the batch rows' Frobenius norms."""
 
-    reg: float = 0.1
+    reg: float = bounded(0.1, least=0)
 
 
 def init(key: Array, dataset: Dataset, hyperparameters: MFBPRHyperparameters) -> Params:

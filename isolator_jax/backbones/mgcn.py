@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from isolator_jax.backbones import fusion
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, bounded
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import bipartite_graph, mean_of_layers
@@ -23,10 +23,10 @@ class MGCNHyperparameters(FusionHyperparameters):
       temperature: of that contrast.
     """
 
-    layers: int = 2
-    reg: float = 1e-4
-    cl: float = 0.01
-    temperature: float = 0.2
+    layers: int = bounded(2, least=0, most=100)
+    reg: float = bounded(1e-4, least=0)
+    cl: float = bounded(0.01, least=0)
+    temperature: float = bounded(0.2, above=0)
 
 
 def prepare(

@@ -17,6 +17,7 @@ from isolator_jax.backbones.base import (
     Inputs,
     Params,
     Score,
+    bounded,
     dense,
     dense_init,
     embedding_table,
@@ -36,11 +37,12 @@ class SLMRecHyperparameters(Hyperparameters):
       weight_decay: L2 decay, added to the gradient.
     """
 
-    layers: int = 3
-    temperature: float = 0.2
-    contrast: float = 0.05
-    contrast_temperature: float = 0.5
-    weight_decay: float = 1e-4
+    dim: int = bounded(64, least=2, most=65536)  # the last contrast is at half the width
+    layers: int = bounded(3, least=0, most=100)
+    temperature: float = bounded(0.2, above=0)
+    contrast: float = bounded(0.05, least=0)
+    contrast_temperature: float = bounded(0.5, above=0)
+    weight_decay: float = bounded(1e-4, least=0)
 
 
 class Propagated(NamedTuple):

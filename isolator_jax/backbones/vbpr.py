@@ -14,6 +14,7 @@ from isolator_jax.backbones.base import (
     Hyperparameters,
     Inputs,
     Params,
+    bounded,
     dense,
     dense_init,
     embedding_table,
@@ -25,7 +26,7 @@ from isolator_jax.data import Dataset
 class VBPRHyperparameters(Hyperparameters):
     """reg: weight of the Frobenius norms of the batch's 2D-wide rows."""
 
-    reg: float = 0.01
+    reg: float = bounded(0.01, least=0)
 
 
 def prepare(dataset: Dataset, hyperparameters: VBPRHyperparameters) -> Inputs:

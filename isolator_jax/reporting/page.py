@@ -152,7 +152,7 @@ def _configuration_of(run: RunView) -> dict[str, str]:
     for curve in run.curves:
         values[f"best epoch, {curve.name}"] = f"{curve.best_epoch} of {len(curve.epochs)}"
     seconds = run.report["seconds_per_epoch"]
-    values["seconds an epoch"] = f"{seconds['train']:.3g} training, {seconds['validation']:.3g} validation"
+    values["seconds an epoch"] = f"{_nan(seconds['train']):.3g} training, {_nan(seconds['validation']):.3g} validation"
     return {name: str(value) for name, value in values.items()}
 
 

@@ -44,7 +44,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     name = config["dataset"] or "the embedded dataset"
     trained = f"gamma {config['gamma']:g}" if config["training_strategy"] else "plain BPR"
     hparams = ", ".join(f"{key} {value}" for key, value in config["hparams"].items())
-    seconds = report["seconds_per_epoch"]
+    seconds = {phase: math.nan if value is None else value for phase, value in report["seconds_per_epoch"].items()}
     lines = [
         f"# {config['backbone']} on {name}",
         "",
