@@ -28,7 +28,7 @@ from tabulate import tabulate
 
 from experiments import cli, run_flags, scaling
 from experiments.measuring import measure
-from experiments.parsing import parse_widths
+from experiments.parsing import check_output, parse_hparams, parse_widths
 from experiments.random_data import random_dataset, with_random_features
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
@@ -64,6 +64,12 @@ _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this f
 
 
 def main() -> None:
+    if _JSON.value is not None:
+        check_output("json", _JSON.value)
+    if _DIM.value is not None and "dim" in parse_hparams(flags.FLAGS.hparams):
+        raise ConfigError("--dim and --hparams=dim=N are the same; give one")
+    if _SCALING.value and flags.FLAGS.dataset is not None:
+        raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")
     if _SCALING.value:
         results = _scaling_study()
     else:

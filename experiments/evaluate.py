@@ -8,7 +8,7 @@ import dataclasses
 from absl import flags
 
 from experiments import cli, devices
-from experiments.parsing import parse_list_lengths
+from experiments.parsing import check_list_length, check_output, parse_list_lengths
 from isolator_jax.files import write_json
 from isolator_jax.reporting import metrics_table
 from isolator_jax.run import evaluate_problem, load_run, strategies_of
@@ -27,9 +27,12 @@ _JSON = flags.DEFINE_string("json", None, "Also write the metrics, unrounded, to
 
 def main() -> None:
     ks = parse_list_lengths("k", _K.value)
+    if _JSON.value is not None:
+        check_output("json", _JSON.value)
     config, problem, encoded, epoch = load_run(_RUN_DIR.value, devices.mesh_from_flags())
     given = {"alpha": _ALPHA.value, "beta": _BETA.value, "iota": _IOTA.value}
     config = dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
+    check_list_length("k", max(ks), problem.dataset.num_items)
     results = evaluate_problem(
         problem,
         encoded,

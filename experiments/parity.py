@@ -12,6 +12,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,7 +25,8 @@ from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch, Score, get_backbone
 from isolator_jax.config import ConfigError
 from isolator_jax.content import Content, make_content
-from isolator_jax.data import read_dataset
+from isolator_jax.data import DataError, read_dataset
+from isolator_jax.data.dataset import brief
 from isolator_jax.training import make_score
 
 _BACKBONE = flags.DEFINE_enum("backbone", None, list(BACKBONES), "Backbone to check.", required=True)
@@ -216,7 +218,10 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         raise ConfigError(f"no golden layout for {backbone_name}; known: {', '.join(LAYOUTS)}")
     layout = LAYOUTS[backbone_name]
     backbone = get_backbone(backbone_name)
-    settings = json.loads(str(golden["hparams"]))
+    try:
+        settings = json.loads(str(golden["hparams"]))
+    except json.JSONDecodeError as reason:
+        raise DataError(f"the golden file's hparams are no JSON ({brief(reason)})") from None
     hyperparameters = backbone.hyperparameters(
         **{ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}, **layout.fixed
     )
@@ -289,9 +294,27 @@ def _flatten(tree: Any) -> dict[str, Any]:
     return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
 
 
+def read_golden(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a golden file.
+
+    Raises:
+      DataError: not a readable `.npz` archive of arrays.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with np.load(path, allow_pickle=False) as golden:
+            return {name: golden[name] for name in golden}
+    except Exception as error:  # of many types, from zip files to numpy headers
+        raise DataError(f"{path}: not a readable .npz archive ({brief(error)})") from None
+
+
 def main() -> None:
-    with np.load(_GOLDEN.value, allow_pickle=False) as golden:
+    golden = read_golden(Path(_GOLDEN.value))
+    try:
         errors = compare(_BACKBONE.value, golden, _DATA_DIR.value, _DATASET.value)
+    except KeyError as error:
+        raise DataError(f"{_GOLDEN.value}: has no {error}; it is no golden file of {_BACKBONE.value}") from None
     print(json.dumps(errors))
     if not all(value <= TOLERANCE for value in errors.values()):
         sys.exit(1)

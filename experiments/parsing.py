@@ -1,9 +1,14 @@
 """Flag values with structure, as text in and checked values out."""
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from isolator_jax.config import ConfigError
+from isolator_jax.data.dataset import brief
+
+DEFAULT_LIST_LENGTH = 20
 
 
 def parse_hparams(text: str) -> dict[str, str]:
@@ -13,9 +18,9 @@ def parse_hparams(text: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ConfigError(f"--hparams must be name=value,name=value; found {part!r}")
+            raise ConfigError(f"--hparams must be name=value,name=value; found {brief(repr(part))}")
         if name in values:
-            raise ConfigError(f"--hparams names {name} twice")
+            raise ConfigError(f"--hparams names {brief(name)} twice")
         values[name] = value.strip()
     return values
 
@@ -25,17 +30,51 @@ def parse_widths(flag: str, parts: Sequence[str]) -> dict[str, int]:
     widths: dict[str, int] = {}
     for part in parts:
         name, _, width = part.partition(":")
-        if not name.isidentifier() or not width.isdecimal() or int(width) < 1 or name in widths:
-            raise ConfigError(f"--{flag} must be name:width,name:width, each name once; found {part!r}")
+        if not name.isidentifier() or not _is_count(width) or name in widths:
+            raise ConfigError(f"--{flag} must be name:width,name:width, each name once; found {brief(repr(part))}")
         widths[name] = int(width)
     return widths
 
 
 def parse_list_lengths(flag: str, parts: Sequence[str]) -> list[int]:
     """`["10", "20"]` as `[10, 20]`."""
-    if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise ConfigError(f"--{flag} must be positive integers, as in --{flag}=10,20; got {','.join(parts)!r}")
+    if not parts or not all(map(_is_count, parts)):
+        found = brief(repr(",".join(parts)))
+        raise ConfigError(f"--{flag} must be positive integers, as in --{flag}=10,20; got {found}")
     return [int(part) for part in parts]
+
+
+def check_list_length(flag: str, k: int, num_items: int) -> None:
+    """Refuses lists longer than the catalogue, beyond those of the default length.
+
+    Raises:
+      ConfigError: with the catalogue's size.
+    """
+    if k > max(num_items, DEFAULT_LIST_LENGTH):
+        raise ConfigError(f"--{flag}={k}: lists cannot be longer than the catalogue, which has {num_items} items")
+
+
+def check_output(flag: str, path: str, *, folder: bool = False) -> Path:
+    """The path of a flag that names a file to write, or a folder to write files in.
+
+    Raises:
+      ConfigError: it names nothing, a folder in place of a file or the reverse, lies below a
+        file, or must not be written.
+    """
+    target = Path(path)
+    if not path or "\0" in path:
+        raise ConfigError(f"--{flag} names no {'folder' if folder else 'file'}")
+    try:
+        if target.exists() and target.is_dir() != folder:
+            raise ConfigError(f"--{flag}={brief(path)} is {'no folder' if folder else 'a folder, not a file'}")
+        nearest = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise ConfigError(f"--{flag}={brief(path)}: {error.strerror}") from None
+    if nearest != target and not nearest.is_dir():
+        raise ConfigError(f"--{flag}={brief(path)}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--{flag}={brief(path)}: {nearest} must not be written")
+    return target
 
 
 def parse_grid(flag: str, parts: Sequence[str]) -> dict[str, list[str]]:
@@ -44,8 +83,10 @@ def parse_grid(flag: str, parts: Sequence[str]) -> dict[str, list[str]]:
     for part in parts:
         name, equals, text = part.partition("=")
         values = [value.strip() for value in text.split(",")]
-        if not equals or not name or name in grid or not all(values) or len(set(values)) < len(values):
-            raise ConfigError(f"--{flag} must be name=value,value,..., each name and value once; found {part!r}")
+        if not equals or not name or name in grid or not all(values) or _repeats(values):
+            raise ConfigError(
+                f"--{flag} must be name=value,value,..., each name and value once; found {brief(repr(part))}"
+            )
         grid[name] = values
     return grid
 
@@ -57,12 +98,35 @@ def parse_numbers(flag: str, parts: Sequence[str]) -> list[float]:
     except ValueError:
         values = []
     if not values or not all(math.isfinite(value) and value > 0 for value in values) or len(set(values)) < len(values):
-        raise ConfigError(f"--{flag} must be different positive numbers, as in --{flag}=0.1,1; got {','.join(parts)!r}")
+        found = brief(repr(",".join(parts)))
+        raise ConfigError(f"--{flag} must be different positive numbers, as in --{flag}=0.1,1; got {found}")
     return values
 
 
 def parse_seeds(flag: str, parts: Sequence[str]) -> list[int]:
     """`["0", "1"]` as `[0, 1]`: different integers from 0 on."""
-    if not parts or not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ConfigError(f"--{flag} must be different integers, as in --{flag}=0,1,2; got {','.join(parts)!r}")
+    if not parts or not all(map(_is_whole, parts)) or len(set(map(int, parts))) < len(parts):
+        found = brief(repr(",".join(parts)))
+        raise ConfigError(f"--{flag} must be different integers, as in --{flag}=0,1,2; got {found}")
     return [int(part) for part in parts]
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it is a non-negative integer, of so few digits that Python reads it and JAX can hold it."""
+    return text.isascii() and text.isdecimal() and len(text) <= 10
+
+
+def _is_count(text: str) -> bool:
+    return _is_whole(text) and 1 <= int(text) < 2**31
+
+
+def _repeats(values: Sequence[str]) -> bool:
+    """Whether a value is there twice, `0.1` and `0.10` being one."""
+
+    def number_of(value: str) -> float | str:
+        try:
+            return float(value)
+        except ValueError:
+            return value.lower()
+
+    return len(set(map(number_of, values))) < len(values)

@@ -19,11 +19,13 @@ def random_dataset(users: int, items: int, interactions: int, seed: int = 0) -> 
       interactions: of all splits; a tenth each is held out for validation and test.
 
     Raises:
-      ConfigError: a count is not positive, or a quarter of all pairs is exceeded.
+      ConfigError: too few interactions for three splits, more than a quarter of all pairs, or too large a count.
     """
-    if min(users, items, interactions) < 1 or interactions > users * items // 4:
+    if max(users, items, interactions) >= 2**31:
+        raise ConfigError("users, items and interactions must be below 2**31")
+    if min(users, items) < 1 or not 10 <= interactions <= users * items // 4:
         raise ConfigError(
-            "users, items and interactions must be at least 1, and interactions at most a quarter of users x items; "
+            "users and items must be at least 1, interactions at least 10 and at most a quarter of users x items; "
             f"got {users}, {items} and {interactions}"
         )
     rng = np.random.default_rng(seed)

@@ -7,8 +7,6 @@ or i_id_mapping.csv (two columns: the original id, and userID or itemID), users 
 are read and written in their original ids.
 """
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -16,7 +14,9 @@ from absl import flags
 
 from experiments import cli
 from experiments.ids import original_ids
+from experiments.parsing import check_list_length, check_output
 from isolator_jax.config import ConfigError
+from isolator_jax.data.dataset import brief
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
 from isolator_jax.run import load_run, strategies_of
@@ -36,10 +36,11 @@ WRITERS = {
 
 
 def main() -> None:
-    output = Path(_OUTPUT.value)
+    output = check_output("output", _OUTPUT.value)
     if output.suffix not in WRITERS:
-        raise ConfigError(f"--output must end in {' or '.join(WRITERS)}, got {output}")
+        raise ConfigError(f"--output must end in {' or '.join(WRITERS)}, got {brief(output)}")
     config, problem, encoded, _ = load_run(_RUN_DIR.value)
+    check_list_length("k", _K.value, problem.dataset.num_items)
     strategies = strategies_of(config, problem.content is not None)
     if _STRATEGY.value not in strategies:
         raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
@@ -78,7 +79,7 @@ def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     index = {str(original): user for user, original in enumerate(user_ids)}
     unknown = [user for user in _USERS.value if user not in index]
     if unknown or not _USERS.value:
-        raise ConfigError(f"--users: no user {', '.join(unknown[:5]) or 'given'} in the dataset")
+        raise ConfigError(f"--users: no user {brief(', '.join(unknown[:5])) or 'given'} in the dataset")
     return np.array([index[user] for user in _USERS.value], np.int32)
 
 

@@ -19,9 +19,11 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.ids import original_ids
+from experiments.parsing import check_output
 from isolator_jax.backbones import Encoded
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
+from isolator_jax.data.dataset import brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
@@ -53,6 +55,7 @@ LISTS = ("vanilla", "d", "u")
 
 
 def main(*run_dirs: str) -> None:
+    check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError("a RUN_DIR is given twice; give each once")
@@ -202,9 +205,11 @@ def _find_user(config: RunConfig, dataset: Dataset, wanted: str) -> int:
     ids = original_ids(config, "userID", dataset.num_users).astype(str)
     found = np.flatnonzero(ids == wanted)
     if not found.size:
-        raise ConfigError(f"--user={wanted}: dataset {dataset.name} has no such user; its ids are like {ids[0]}")
+        raise ConfigError(
+            f"--user={brief(wanted)}: dataset {dataset.name} has no such user; its ids are like {brief(ids[0])}"
+        )
     if not (dataset.train.users == found[0]).any():
-        raise ConfigError(f"--user={wanted}: this user of {dataset.name} has no training items, and so no lists")
+        raise ConfigError(f"--user={brief(wanted)}: this user of {dataset.name} has no training items, and so no lists")
     return int(found[0])
 
 

@@ -24,12 +24,13 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.parsing import parse_seeds
+from experiments.parsing import check_output, parse_seeds
 from experiments.training import train_with_baseline
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import read_dataset
+from isolator_jax.data.dataset import brief
 from isolator_jax.data.statistics import dataset_statistics
 from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
 from isolator_jax.files import write_atomically, write_text
@@ -63,13 +64,17 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tab
 def main() -> None:
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
+    for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"--{flag} must have at least one name, and each once")
     if unknown:
-        raise ConfigError(f"--artefact has no {', '.join(unknown)}; there are {', '.join(ARTEFACTS)} and all")
+        raise ConfigError(f"--artefact has no {brief(', '.join(unknown))}; there are {', '.join(ARTEFACTS)} and all")
     unknown = [name for name in _BACKBONES.value if name not in BACKBONES]
     if unknown:
-        raise ConfigError(f"--backbones has no {', '.join(unknown)}; there are {', '.join(BACKBONES)}")
+        raise ConfigError(f"--backbones has no {brief(', '.join(unknown))}; there are {', '.join(BACKBONES)}")
     seeds = parse_seeds("seeds", _SEEDS.value)
-    output = Path(_OUTPUT_DIR.value)
+    check_output("runs_dir", _RUNS_DIR.value, folder=True)
+    output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     if "table1" in wanted:
         rows = [dataset_statistics(read_dataset(_DATA_DIR.value, name)) for name in _DATASETS.value]
         _write_table(output / "table1", pd.DataFrame(rows), paper_tables.plain_table)

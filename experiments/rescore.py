@@ -15,7 +15,6 @@ OUTPUT_DIR/lists.csv and lists.parquet have the columns user, strategy, rank, it
 report.json and report.md accuracy and bias.
 """
 
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +26,9 @@ import pandas as pd
 from absl import flags
 
 from experiments import cli
+from experiments.parsing import check_list_length, check_output
 from isolator_jax.backbones import Encoded
-from isolator_jax.config import ConfigError
+from isolator_jax.config import LARGEST_PARAMETER, ConfigError
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset
 from isolator_jax.data.arrays import read_embeddings, read_scores
@@ -66,8 +66,12 @@ _TOLERATED_TIES = 0.01
 
 def main() -> None:
     given = _given_parameters()
+    check_output("output_dir", _OUTPUT_DIR.value, folder=True)
+    if not _FEATURES.value:
+        raise ConfigError("--features names no file; U-ISOLATOR needs at least one modality")
     model = _read_model()
     num_users, num_items = (model.users.shape[0], model.items.shape[0]) if isinstance(model, Encoded) else model.shape
+    check_list_length("k", _K.value, num_items)
     dataset = _read_data(num_users, num_items)
     histories = dataset.train.histories(num_users)
     content = make_content(dataset.features, histories, fusion=_FUSION.value)
@@ -99,8 +103,8 @@ def _given_parameters() -> dict[str, float]:
     """alpha, beta and iota as far as the flags give them."""
     given = {name: flags.FLAGS[name].value for name in UParameters._fields if flags.FLAGS[name].value is not None}
     for name, value in given.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"--{name} must be a finite number of at least 0, got {value}")
+        if not 0 <= value <= LARGEST_PARAMETER:
+            raise ConfigError(f"--{name} must be at least 0 and at most {LARGEST_PARAMETER:g}, got {value}")
     return given
 
 

@@ -7,6 +7,7 @@ python -m experiments.statistics            # the embedded dataset
 from absl import flags
 
 from experiments import cli
+from experiments.parsing import check_output
 from isolator_jax.config import ConfigError
 from isolator_jax.data import make_dataset, read_dataset
 from isolator_jax.data.statistics import dataset_statistics
@@ -21,6 +22,10 @@ _JSON = flags.DEFINE_string("json", None, "Also write the statistics, unrounded,
 def main() -> None:
     if (_DATA_DIR.value is None) != (_DATASETS.value is None):
         raise ConfigError("--data_dir and --datasets go together: give both, or neither for the embedded dataset")
+    if _DATASETS.value == []:
+        raise ConfigError("--datasets names no dataset")
+    if _JSON.value is not None:
+        check_output("json", _JSON.value)
     if _DATASETS.value is None:
         datasets = [make_dataset()[0]]
     else:

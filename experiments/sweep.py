@@ -13,6 +13,7 @@ its test result. The same command goes on where an interrupted search stopped. A
 fails is recorded in its folder's `failure.json` and left out; delete that file to try again.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli, run_flags
-from experiments.parsing import parse_grid, parse_numbers, parse_seeds
+from experiments.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
 from isolator_jax import search
 from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.data.dataset import brief
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
@@ -38,6 +40,9 @@ _ALPHAS = flags.DEFINE_list("alphas", [f"{x:g}" for x in Settings().alphas], "Va
 _BETAS = flags.DEFINE_list("betas", [f"{x:g}" for x in Settings().betas], "Values of beta.")
 _IOTAS = flags.DEFINE_list("iotas", [f"{x:g}" for x in Settings().iotas], "Values of iota.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of each setting.")
+
+_MOST_TRIALS = 10_000
+_MOST_SETTINGS = 10_000
 
 # Flags of a single run, and what a search has instead.
 _REPLACED = {
@@ -55,15 +60,23 @@ def main() -> None:
         if flags.FLAGS[name].present:
             raise ConfigError(f"--{name} is of a single run; a search has {instead}")
     base = run_flags.config_from_flags()
+    check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     grid = parse_grid("grid", _GRID.value)
+    if both := grid.keys() & parse_hparams(flags.FLAGS.hparams).keys():
+        raise ConfigError(f"--grid and --hparams both set {', '.join(sorted(both))}; name it in one")
     settings = Settings(
         parse_numbers("alphas", _ALPHAS.value),
         parse_numbers("betas", _BETAS.value),
         parse_numbers("iotas", _IOTAS.value),
     )
-    trials = search.make_trials(base, grid, parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value))
+    gammas, seeds = parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value)
+    _refuse_too_many("trials", [*map(len, grid.values()), 1 + len(gammas), len(seeds)], _MOST_TRIALS)
+    _refuse_too_many("settings of alpha, beta and iota", list(map(len, settings)), _MOST_SETTINGS)
+    trials = search.make_trials(base, grid, gammas, seeds)
     folder = Path(_OUTPUT_DIR.value)
     folders = [folder / "trials" / search.trial_name(trial, grid) for trial in trials]
+    if len(set(folders)) < len(folders):
+        raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
     problem = make_problem(base, load_dataset(base))
     if problem.content is None:
         raise ConfigError(f"dataset {problem.dataset.name} has no features, and U-ISOLATOR's settings need them")
@@ -80,8 +93,8 @@ def main() -> None:
     report = {
         "config": base.to_dict(),
         "grid": grid,
-        "gammas": parse_numbers("gammas", _GAMMAS.value),
-        "seeds": parse_seeds("seeds", _SEEDS.value),
+        "gammas": gammas,
+        "seeds": seeds,
         "settings": settings._asdict(),
         "dataset": problem.dataset.counts(),
         "trainings": {
@@ -97,6 +110,11 @@ def main() -> None:
     write_text(folder / "report.md", text)
     print("\n" + text)
     print(f"Written: {folder / 'report.json'}, {folder / 'report.md'}, {folder / 'validation.csv'}")
+
+
+def _refuse_too_many(what: str, counts: list[int], most: int) -> None:
+    if math.prod(counts) > most:
+        raise ConfigError(f"{math.prod(counts)} {what} are more than {most}; search fewer values at a time")
 
 
 def run_trials(
@@ -122,7 +140,14 @@ def _finished_rows(trial: RunConfig, folder: Path, settings: Settings) -> pd.Dat
         return None
     if read_config(folder)["config"] != trial.to_dict():
         raise RunError(f"{folder} is a trial of another configuration; choose another --output_dir")
-    rows = pd.read_parquet(path)
+    try:
+        rows = pd.read_parquet(path)
+    except Exception as error:  # of many types, from pyarrow
+        raise RunError(
+            f"{path}: cannot be read ({brief(error)}); delete it, and the trial is evaluated again"
+        ) from None
+    if not set(search.INFERENCE) < set(rows.columns):
+        raise RunError(f"{path}: not the rows of a trial; delete it, and the trial is evaluated again")
     same = all(set(rows[name].dropna()) == set(values) for name, values in zip(search.INFERENCE, settings, strict=True))
     return rows if same else None
 

@@ -14,9 +14,11 @@ from isolator_jax.similarity import FUSIONS
 # What may change between a run and its resumption: nothing that training draws on.
 EXTENDABLE = ("max_epochs", "patience", "alpha", "beta", "iota")
 
-# Counts are 32-bit on the device; a strategy's parameters are multiplied there in float32.
+# Counts are 32-bit on the device.
 _LARGEST_COUNT = 2**31 - 1
-_LARGEST_PARAMETER = 1e30
+
+# Of gamma, alpha, beta and iota, which are multiplied there in float32.
+LARGEST_PARAMETER = 1e30
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -77,9 +79,9 @@ class RunConfig:
         _one_of("similarity_dtype", self.similarity_dtype, TABLE_DTYPES)
         for name in ("gamma", "alpha", "beta", "iota"):
             value = getattr(self, name)
-            if not 0 <= value <= _LARGEST_PARAMETER:
+            if not 0 <= value <= LARGEST_PARAMETER:
                 raise ConfigError(
-                    f"{name} must be a finite number of at least 0 and at most {_LARGEST_PARAMETER:g}, "
+                    f"{name} must be a finite number of at least 0 and at most {LARGEST_PARAMETER:g}, "
                     f"got {brief(value)}"
                 )
         for name, least in (("batch_size", 1), ("max_epochs", 1), ("patience", 1), ("similarity_budget_mb", 0)):

@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from isolator_jax.data.dataset import Dataset, Interactions
+from isolator_jax.data.dataset import DataError, Dataset, Interactions, brief
+
+_MOST_CELLS = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +52,31 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.users, self.items, self.clusters, self.styles) < 1:
-            raise ValueError("users, items, clusters and styles must be at least 1")
+        if not 1 <= min(self.users, self.clusters, self.styles) or not self.clusters * self.styles < 2**31:
+            raise ValueError("users, clusters and styles must be at least 1, and clusters x styles below 2**31")
         if self.items < 10:
             raise ValueError(f"items must be at least 10, got {self.items}")
         if not 0 <= self.consistent_share <= 1 or not 0 <= self.loyalty <= 1:
             raise ValueError("consistent_share and loyalty must lie in [0, 1]")
         if min(self.modalities.values(), default=1) < 1:
             raise ValueError(f"widths of modalities must be at least 1, got {dict(self.modalities)}")
-        if self.mean_interactions < 5:
-            raise ValueError(f"mean_interactions must be at least 5, got {self.mean_interactions}")
+        if not 5 <= self.mean_interactions <= 1e6:
+            raise ValueError(f"mean_interactions must lie in 5 .. 1e6, got {self.mean_interactions}")
+        if not abs(self.popularity_exponent) <= 10:
+            raise ValueError(f"popularity_exponent must lie in -10 .. 10, got {self.popularity_exponent}")
+        if not 0 <= self.feature_noise <= 1e6:
+            raise ValueError(f"feature_noise must lie in 0 .. 1e6, got {self.feature_noise}")
+        if self.seed < 0:
+            raise ValueError("seed must be at least 0")
+        # What is drawn at once: an item's weight for a user, and the features.
+        cells = self.items * max(1, sum(self.modalities.values())) + self.clusters * max(
+            self.modalities.values(), default=1
+        )
+        if max(self.users * self.mean_interactions, cells) > _MOST_CELLS:
+            raise ValueError(
+                f"users x mean_interactions and (items + clusters) x widths must be at most {_MOST_CELLS:g}; "
+                "it makes small datasets"
+            )
 
 
 class GroundTruth(NamedTuple):
@@ -115,9 +132,12 @@ def write_dataset(
       The dataset's folder.
 
     Raises:
+      DataError: the name is none of a folder.
       FileExistsError: the folder exists already; nothing is changed.
     """
     data_dir = Path(data_dir)
+    if Path(name).name != name or "\0" in name:
+        raise DataError(f"{brief(repr(name))} is no name of a folder; give one without slashes")
     target = data_dir / name
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name or remove it")

@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -20,6 +21,7 @@ import traceback
 from absl import app, flags
 
 SECONDS = 60
+GIGABYTES = 6
 
 
 class Work(BaseException):
@@ -116,7 +118,7 @@ def call(module, arguments, takes_operands):
     except (ConfigError, DataError, RunError, OSError) as error:
         return "error", str(error)
     except (Exception, SystemExit, Hang):
-        return "crash", traceback.format_exc()
+        return "crash", f"{arguments}\n{traceback.format_exc()}"
 
 
 def main(name, folder):
@@ -132,6 +134,7 @@ def main(name, folder):
     def give_up(*_):
         raise Hang
 
+    resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES << 30, GIGABYTES << 30))
     signal.signal(signal.SIGALRM, give_up)
     for line in sys.stdin:
         signal.alarm(SECONDS)

@@ -40,19 +40,20 @@ GOOD = {
 
 PATHS = [
     "", ".", "/", "absent", "absent/deep", "file.txt", "file.txt/below", "run", "data", "data/made", "image.npy",
-    "data/made/made.inter", "golden.npz", "scores.npy", "x" * 300, "run/report.json", "out.csv", "out.parquet", "out.html",
-    "/proc/nothing", "a,b", "é ü", "\udcff", "--", "~",
+    "data/made/made.inter", "golden.npz", "scores.npy", "x" * 300, "run/report.json", "out.csv", "out.parquet",
+    "out.html", "/proc/nothing", "a,b", "é ü", "\udcff", "--", "~",
 ]  # fmt: skip
 NUMBERS = [
-    "0", "1", "-1", "2", "0.5", "-0.5", "nan", "inf", "-inf", "1e300", "1e39", "1e-300", "1e308", "2147483648", "4294967296",
-    "9" * 30, "9" * 5000, "0x10", "1_000", "1.0", "00", "-0", " 1", "1 ", "\u0661", "\u00b2", "1e3", "+1", "",
+    "0", "1", "-1", "2", "0.5", "-0.5", "nan", "inf", "-inf", "1e300", "1e39", "1e-300", "1e308", "2147483648",
+    "4294967296", "9" * 30, "9" * 5000, "0x10", "1_000", "1.0", "00", "-0", " 1", "1 ", "\u0661", "\u00b2", "1e3", "+1", "",
 ]  # fmt: skip
 TEXTS = [
     "image", "text", "image,image", "text,image", ",", "a=b", "=", "==", "reg=", "reg=0.1", "reg=0.1,reg=0.2", "dim=0",
-    "dim=-1", "dim=1e300", "dim=1e9", "dim=true", "learning_rate=0", "learning_rate=nan", "layers=1000000000", "x" * 5000,
-    "made", "../data/made", "made/", "..", "all", "table1", "fig1,fig1", "vbpr", "vbprr", "image:8,text:4", "image:0",
-    "image:" + "9" * 5000, "a/b:3", "image:3,image:4", "true", "false", "None", "0,0", "0,00", "0,1", "1,1.0", "10,10",
-    "reg=0.1,0.10", ",".join(map(str, range(5000))), "\u202e", "<b>", "10,9" + "9" * 5000, "a\nb", "float16",
+    "dim=-1", "dim=1e300", "dim=1e9", "dim=true", "learning_rate=0", "learning_rate=nan", "layers=1000000000",
+    "x" * 5000, "made", "../data/made", "made/", "..", "all", "table1", "fig1,fig1", "vbpr", "vbprr", "image:8,text:4",
+    "image:0", "image:" + "9" * 5000, "a/b:3", "image:3,image:4", "true", "false", "None", "0,0", "0,00", "0,1", "1,1.0",
+    "10,10", "reg=0.1,0.10", ",".join(map(str, range(5000))), "\u202e", "<b>", "10,9" + "9" * 5000, "a\nb",
+    "float16",
 ]  # fmt: skip
 
 
