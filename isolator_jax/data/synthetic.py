@@ -69,10 +69,8 @@ class SyntheticConfig:
         if self.seed < 0:
             raise ValueError("seed must be at least 0")
         # What is drawn at once: an item's weight for a user, and the features.
-        cells = self.items * max(1, sum(self.modalities.values())) + self.clusters * max(
-            self.modalities.values(), default=1
-        )
-        if max(self.users * self.mean_interactions, cells) > _MOST_CELLS:
+        widths = sum(self.modalities.values()) + 1
+        if max(self.users * self.mean_interactions, (self.items + self.clusters) * widths) > _MOST_CELLS:
             raise ValueError(
                 f"users x mean_interactions and (items + clusters) x widths must be at most {_MOST_CELLS:g}; "
                 "it makes small datasets"

@@ -17,9 +17,9 @@ USERS, ITEMS, ROWS = 6, 8, 5
 HYPERPARAMETERS = SLMRecHyperparameters(dim=6, layers=3, contrast=0.4, contrast_temperature=0.7)
 
 
-def make_problem(modalities):
+def make_problem(modalities, seed=0):
     """User 5 and item 7 are isolated; item 2 has no content in the first modality."""
-    rng = np.random.default_rng(modalities)
+    rng = np.random.default_rng(modalities + 10 * seed)
     pairs = sorted({(rng.integers(5), rng.integers(7)) for _ in range(18)})
     users, items = np.array(pairs).T
     features = {f"m{9 - m}": rng.standard_normal((ITEMS, 4 + m)).astype(np.float32) for m in range(modalities)}
@@ -103,8 +103,9 @@ def reference_factors(dataset, batch, gamma, fusion):
 @pytest.mark.parametrize("modalities", [1, 2, 3])
 @pytest.mark.parametrize("fusion", ["mean", "per_modality"])
 @pytest.mark.parametrize("gamma", [None, 0.7])
-def test_embeddings_and_losses_equal_the_reference(modalities, fusion, gamma):
-    dataset, params, batch = make_problem(modalities)
+@pytest.mark.parametrize("seed", range(2))
+def test_embeddings_and_losses_equal_the_reference(modalities, fusion, gamma, seed):
+    dataset, params, batch = make_problem(modalities, seed)
     inputs = SLMREC.prepare(dataset, HYPERPARAMETERS)
     encoded = jax.jit(lambda p, i: SLMREC.encode(p, i, HYPERPARAMETERS))(params, inputs)
     users, items, views = reference_embeddings(dataset, params)

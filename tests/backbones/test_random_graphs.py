@@ -1,0 +1,246 @@
+"""Backbones on random graphs against dense float64 numpy, and training under JAX's NaN checks.
+
+MFBPR, LightGCN and VBPR are compared here; the other backbones have references of their own
+beside this file, whose embeddings are compared here on further random graphs.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isolator_jax import scoring
+from isolator_jax.backbones import BACKBONES, Batch
+from isolator_jax.config import RunConfig
+from isolator_jax.data import Dataset, Interactions
+from isolator_jax.run import (
+    encode,
+    evaluate_problem,
+    initial_state,
+    make_problem,
+    prepare_inputs,
+    strategies_of,
+    train_function,
+)
+
+REG, LAYERS = 0.3, 3
+
+
+def random_dataset(seed, users=9, items=11):
+    """A sparse random graph whose first user and last item have no interactions at all."""
+    rng = np.random.default_rng(seed)
+    density = rng.uniform(0.1, 0.6)
+    pairs = np.argwhere(rng.random((users, items)) < density)
+    pairs = pairs[(pairs[:, 0] != 0) & (pairs[:, 1] != items - 1)]
+    label = rng.choice(3, size=len(pairs), p=[0.6, 0.2, 0.2])
+    label[rng.choice(len(pairs), 3, replace=False)] = [0, 1, 2]
+    splits = [Interactions.from_pairs(*pairs[label == part].T) for part in range(3)]
+    features = {
+        "image": rng.standard_normal((items, 5)).astype(np.float32) * np.exp(rng.uniform(-3, 3)),
+        "text": rng.standard_normal((items, 3)).astype(np.float32),
+    }
+    features["text"][rng.integers(items)] = 0.0
+    return Dataset(f"random {seed}", users, items, *splits, features)
+
+
+def random_params(backbone, dataset, hyperparameters, seed):
+    rng = np.random.default_rng(seed)
+    params = backbone.init(jax.random.key(seed), dataset, hyperparameters)
+    return jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype(np.float32), params)
+
+
+def random_batch(dataset, seed, rows=7):
+    """Any triples, isolated users and items and repetitions among them."""
+    rng = np.random.default_rng(seed)
+    sizes = (dataset.num_users, dataset.num_items, dataset.num_items)
+    return Batch(*(jnp.asarray(rng.integers(size, size=rows), jnp.int32) for size in sizes))
+
+
+def adjacency(dataset):
+    """D^-1/2 A D^-1/2 of the training graph, dense."""
+    nodes = dataset.num_users + dataset.num_items
+    matrix = np.zeros((nodes, nodes))
+    for user, item in zip(dataset.train.users, dataset.train.items, strict=True):
+        matrix[user, dataset.num_users + item] = matrix[dataset.num_users + item, user] = 1
+    degrees = matrix.sum(axis=1)
+    scale = np.array([degree**-0.5 if degree else 0.0 for degree in degrees])
+    return scale[:, None] * matrix * scale
+
+
+def reference_embeddings(name, dataset, params):
+    if name == "mfbpr":
+        return params["user"], params["item"]
+    if name == "lightgcn":
+        graph, layer = adjacency(dataset), np.concatenate([params["user"], params["item"]])
+        layers = [layer]
+        for _ in range(LAYERS):
+            layers.append(graph @ layers[-1])
+        mean = np.mean(layers, axis=0)
+        return mean[: dataset.num_users], mean[dataset.num_users :]
+    raw = np.concatenate([np.asarray(x, np.float64) for x in dataset.features.values()], axis=1)
+    content = np.array([params["projection"]["weight"] @ x + params["projection"]["bias"] for x in raw])
+    return params["user"], np.concatenate([params["item"], content], axis=1)
+
+
+def reference_loss(name, dataset, params, batch, similarity, gamma):
+    """BPR on ELU'(f) * sigmoid(s)^gamma (on f without gamma), and reg times norms over the batch size."""
+    users, items = reference_embeddings(name, dataset, params)
+    terms = []
+    for user, positive, negative in zip(*map(np.asarray, batch), strict=True):
+        scores = []
+        for item in (positive, negative):
+            f = users[user] @ items[item]
+            if gamma is not None:
+                f = (f + 1 if f > 0 else np.exp(f)) * (1 + np.exp(-similarity[user, item])) ** -gamma
+            scores.append(f)
+        terms.append(np.logaddexp(0, scores[1] - scores[0]))
+    of_users, of_items = (params["user"], params["item"]) if name == "lightgcn" else (users, items)
+    rows = of_users[batch.users], of_items[batch.positives], of_items[batch.negatives]
+    return np.mean(terms) + REG * sum(np.sqrt(np.sum(x**2)) for x in rows) / len(terms)
+
+
+def reference_similarity(dataset):
+    """s_ui [U, I]: the mean over modalities of the mean cosine to the training items."""
+    similarities = []
+    for feature in dataset.features.values():
+        unit = np.asarray(feature, np.float64)
+        norms = np.linalg.norm(unit, axis=1, keepdims=True)
+        unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0)
+        similarities.append(unit @ unit.T)
+    s, mean = np.mean(similarities, axis=0), np.zeros((dataset.num_users, dataset.num_items))
+    for user in range(dataset.num_users):
+        history = dataset.train.items[dataset.train.users == user]
+        mean[user] = s[history].mean(axis=0) if len(history) else 0.0
+    return s, mean
+
+
+def wide(tree):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("gamma", [None, 0.7])
+@pytest.mark.parametrize("name", ["mfbpr", "lightgcn", "vbpr"])
+def test_embeddings_loss_and_gradient_equal_the_reference(name, gamma, seed):
+    dataset = random_dataset(seed)
+    hparams = {"dim": 4, "reg": REG, **({"layers": LAYERS} if name == "lightgcn" else {})}
+    config = RunConfig(backbone=name, hparams=hparams)
+    backbone, hyperparameters = BACKBONES[name], config.hyperparameters
+    problem, batch = make_problem(config, dataset), random_batch(dataset, seed)
+    inputs, params = (
+        backbone.prepare(dataset, hyperparameters),
+        random_params(backbone, dataset, hyperparameters, seed),
+    )
+
+    def loss(params):
+        encoded = backbone.encode(params, inputs, hyperparameters)
+        score = lambda f, users, items: (
+            f if gamma is None else scoring.training_score(f, problem.content.similarity.pairs(users, items), gamma)
+        )
+        auxiliary = backbone.auxiliary_loss(params, encoded, batch, hyperparameters, jax.random.key(0))
+        return backbone.ranking_loss(encoded, batch, score) + auxiliary, encoded
+
+    with jax.debug_nans(True):
+        (value, encoded), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    expected = reference_embeddings(name, dataset, wide(params))
+    for found, wanted in zip((encoded.users, encoded.items), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    _, similarity = reference_similarity(dataset)
+    of_loss = lambda params: reference_loss(name, dataset, params, batch, similarity, gamma)
+    np.testing.assert_allclose(value, of_loss(wide(params)), rtol=1e-5)
+    rng = np.random.default_rng(seed)
+    leaves, structure = jax.tree.flatten(wide(params))
+    for number, slope in enumerate(jax.tree.leaves(gradient)):
+        direction, slope = rng.standard_normal(slope.shape), np.asarray(slope, np.float64)
+        values = [
+            of_loss(jax.tree.unflatten(structure, [*leaves[:number], moved, *leaves[number + 1 :]]))
+            for moved in (leaves[number] + 1e-6 * direction, leaves[number] - 1e-6 * direction)
+        ]
+        difference = (values[0] - values[1]) / 2e-6
+        assert abs(difference - np.sum(slope * direction)) <= 1e-3 * np.linalg.norm(slope) + 1e-7
+
+
+def reference_strategies(dataset, config, f):
+    """Every strategy's score of all pairs, in float64."""
+    s, mean = reference_similarity(dataset)
+    consistency = np.full(dataset.num_users, np.nan)
+    for user in range(dataset.num_users):
+        history = dataset.train.items[dataset.train.users == user]
+        if len(history) > 1:
+            block = s[np.ix_(history, history)]
+            consistency[user] = (block.sum() - np.trace(block)) / (len(history) * (len(history) - 1))
+    consistency = np.where(np.isnan(consistency), np.nanmean(consistency), consistency)
+    x = mean - consistency[:, None]
+    with np.errstate(over="ignore"):
+        gate = np.where(x >= 0, np.exp(-config.alpha * x), 4 / (1 + np.exp(-config.beta * x)) - 1)
+        elu = np.where(f > 0, f + 1, np.exp(f))
+    return {
+        "training_strategy": elu / (1 + np.exp(-mean)) ** config.gamma,
+        "d": elu,
+        "u": elu / (1 + np.exp(-gate)) ** config.iota,
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_reference(name, seed):
+    """`jax.debug_nans` stops at the first NaN of any compiled step."""
+    dataset = random_dataset(seed)
+    hparams = {"dim": 4, "learning_rate": 0.05}
+    config = RunConfig(backbone=name, hparams=hparams, batch_size=8, gamma=0.4, iota=0.9, seed=seed)
+    problem = make_problem(config, dataset)  # c_u of users with one item is NaN, and said to be
+    inputs, state = prepare_inputs(config, problem), initial_state(config, problem).train
+    train = train_function(config, problem, inputs)
+    with jax.debug_nans(True):
+        for _ in range(3):
+            state, loss, finite = train(state)
+            assert bool(finite)
+        encoded = encode(config, problem, inputs, state.params)
+    f = np.asarray(encoded.users, np.float64) @ np.asarray(encoded.items, np.float64).T
+    scores = reference_strategies(dataset, config, f)
+    results = evaluate_problem(problem, encoded, "test", strategies_of(config, True), ks=(3,))
+    trained = np.unique(dataset.train.users)
+    for strategy, result in results.items():
+        np.testing.assert_array_equal(result.users, trained)
+        recalls = []
+        for row, user in zip(result.lists, result.users, strict=True):
+            own = scores[strategy][user].copy()
+            own[dataset.train.items[dataset.train.users == user]] = -np.inf
+            listed = row[row >= 0]
+            # The reference's own order, but for what float32 cannot tell apart.
+            assert len(listed) == min(20, np.isfinite(own).sum()) and np.isfinite(own[listed]).all()
+            best = np.sort(own)[::-1][: len(listed)]
+            np.testing.assert_allclose(own[listed], best, rtol=1e-5)
+            held_out = dataset.test.items[dataset.test.users == user]
+            recalls.append(np.isin(listed[:3], held_out).sum() / len(held_out) if len(held_out) else np.nan)
+        np.testing.assert_allclose(result.per_user["recall@3"], recalls, rtol=1e-6)
+        assert result.metrics["recall@3"] == pytest.approx(np.nanmean(recalls))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["grcn", "slmrec", "mgcn", "gume"])
+def test_a_node_order_is_no_information(name, seed):
+    """Renumbering users and items renumbers the embeddings: nothing leaks between unconnected nodes."""
+    dataset = random_dataset(seed)
+    rng = np.random.default_rng(seed)
+    # No item without content: it is equally near to all, and ids decide which are its neighbours.
+    features = {name: x + rng.standard_normal(x.shape).astype(np.float32) for name, x in dataset.features.items()}
+    dataset = dataclasses.replace(dataset, features=features)
+    users, items = rng.permutation(dataset.num_users), rng.permutation(dataset.num_items)
+    moved = dataclasses.replace(
+        dataset,
+        train=Interactions.from_pairs(users[dataset.train.users], items[dataset.train.items]),
+        features={name: feature[np.argsort(items)] for name, feature in dataset.features.items()},
+    )
+    backbone = BACKBONES[name]
+    hyperparameters = RunConfig(backbone=name, hparams={"dim": 4}).hyperparameters
+    params = random_params(backbone, dataset, hyperparameters, seed)
+    nodes = np.concatenate([np.argsort(users), dataset.num_users + np.argsort(items)])
+    order = {dataset.num_users: np.argsort(users), dataset.num_items: np.argsort(items), len(nodes): nodes}
+    table = lambda x: x[order[x.shape[0]]] if x.ndim == 2 and x.shape[0] in order else x
+    found = backbone.encode(jax.tree.map(table, params), backbone.prepare(moved, hyperparameters), hyperparameters)
+    plain = backbone.encode(params, backbone.prepare(dataset, hyperparameters), hyperparameters)
+    np.testing.assert_allclose(found.users, plain.users[np.argsort(users)], atol=2e-5)
+    np.testing.assert_allclose(found.items, plain.items[np.argsort(items)], atol=2e-5)
