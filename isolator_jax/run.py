@@ -28,7 +28,7 @@ from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lis
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import report_markdown
-from isolator_jax.similarity import SimilarityOnTheFly, build_table
+from isolator_jax.similarity import SimilarityTable, build_table
 from isolator_jax.training import (
     Checkpoints,
     EpochRecord,
@@ -370,7 +370,7 @@ def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
     content = problem.content
     if content is not None:
         similarity = content.similarity
-        if isinstance(similarity, SimilarityOnTheFly):
+        if not isinstance(similarity, SimilarityTable):
             similarity = sharding.replicate(similarity, mesh)
         consistency = sharding.replicate(content.channel_consistency, mesh)
         content = dataclasses.replace(content, similarity=similarity, channel_consistency=consistency)
