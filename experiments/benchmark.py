@@ -27,7 +27,7 @@ from absl import flags
 from tabulate import tabulate
 
 from experiments import cli, run_flags, scaling
-from experiments.measuring import measure
+from experiments.measuring import PARTS, measure
 from experiments.parsing import check_output, parse_hparams, parse_widths
 from experiments.random_data import random_dataset, with_random_features
 from isolator_jax.config import ConfigError, RunConfig
@@ -60,6 +60,12 @@ _SCALING = flags.DEFINE_bool(
     False,
     "Scaling study on random data: users, items, interactions and width doubled in turn, and the exponents of growth.",
 )
+_MEASURE = flags.DEFINE_multi_enum(
+    "measure", list(PARTS), PARTS, "What to measure; give the flag once for each. Default: everything."
+)
+_RANKED_USERS = flags.DEFINE_integer(
+    "ranked_users", None, "Rank for so many users, drawn at random. Default: all that have validation items.", 1
+)
 _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this file.")
 
 
@@ -71,11 +77,13 @@ def main() -> None:
     if _SCALING.value and flags.FLAGS.dataset is not None:
         raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")
     if _SCALING.value:
+        if set(_MEASURE.value) != set(PARTS):
+            raise ConfigError("--scaling needs all measurements; leave out --measure")
         results = _scaling_study()
     else:
         config, dataset = _config(), _dataset(run_flags.config_from_flags())
         with nullcontext() if _PRECISION.value is None else jax.default_matmul_precision(_PRECISION.value):
-            results = measure(config, dataset, _REPEATS.value)
+            results = measure(config, dataset, _REPEATS.value, _MEASURE.value, _RANKED_USERS.value)
         _print_table(["measurement", "value"], results.items())
         results = {"config": config.to_dict(), "dataset": dataset.counts(), **results}
     if _JSON.value is not None:

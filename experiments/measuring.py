@@ -1,7 +1,7 @@
 """The measurements of one configuration: training, ranking, content and propagation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -13,18 +13,34 @@ from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.config import RunConfig
 from isolator_jax.data import Dataset
-from isolator_jax.evaluation import top_k_lists, users_to_validate
+from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
 from isolator_jax.graph import Graph, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.run import Problem, encode, initial_state, make_optimizer, make_problem
 from isolator_jax.similarity import build_similarity, fuse_channels
 from isolator_jax.training import epoch_shape, make_epoch
 
+# What can be measured.
+PARTS = ("training", "ranking", "sweep", "content", "propagation")
+
 _NEIGHBOURS = 10
 
 
-def measure(config: RunConfig, dataset: Dataset, repeats: int) -> dict[str, Any]:
-    """Runs all measurements of one configuration; seconds, bytes and rates by name."""
+def measure(
+    config: RunConfig,
+    dataset: Dataset,
+    repeats: int,
+    parts: Collection[str] = PARTS,
+    ranked_users: int | None = None,
+) -> dict[str, Any]:
+    """Measures one configuration; seconds, bytes and rates by name.
+
+    Args:
+      config, dataset: what is measured.
+      repeats: timed runs of each measurement.
+      parts: which measurements, of `PARTS`.
+      ranked_users: rank for so many users, drawn at random; None: for all.
+    """
     results = {"device": jax.devices()[0].device_kind, "start_host_bytes": rates.peak_host_bytes()}
     started = time.perf_counter()
     problem = make_problem(config, dataset)
@@ -32,22 +48,29 @@ def measure(config: RunConfig, dataset: Dataset, repeats: int) -> dict[str, Any]
     jax.block_until_ready(inputs)
     results["prepare_seconds"] = time.perf_counter() - started
 
-    training, step_work, params = measure_training(config, problem, inputs, repeats)
-    results |= training | measure_ranking(config, problem, inputs, params, repeats)
-    results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
-    results |= measure_content(config, problem, repeats)
-    results["embeddings_error"] = precision_error(config, problem, inputs, params)
-    work = {"step": step_work}
+    work: dict[str, Work | None] = {}
+    params = initial_state(config, problem).train.params
+    if "training" in parts:
+        training, work["step"], params = measure_training(config, problem, inputs, repeats)
+        results |= training
+    if "ranking" in parts:
+        results |= measure_ranking(config, problem, inputs, params, repeats, ranked_users)
+        results["embeddings_error"] = precision_error(config, problem, inputs, params)
+    if {"training", "ranking"} <= set(parts):
+        results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
+    if "sweep" in parts:
+        results |= measure_sweep(config, problem, inputs, params, repeats)
+    if "content" in parts:
+        results |= measure_content(config, problem, repeats)
     graph = inputs.get("graph")
-    if graph is not None and graph.num_senders == graph.num_receivers:
-        results |= measure_propagation(graph, config.hyperparameters.dim, repeats)
-        work["propagation"] = rates.propagation_work(
-            graph.weights.size, graph.num_receivers, config.hyperparameters.dim
-        )
-    if config.backbone == "lightgcn":
-        # Its own sparse products: L forward and L backward.
-        seconds = 2 * config.hyperparameters.layers * results["propagation_seconds"]
-        results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
+    if "propagation" in parts and graph is not None and graph.num_senders == graph.num_receivers:
+        dim = config.hyperparameters.dim
+        results |= measure_propagation(graph, dim, repeats)
+        work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
+        if config.backbone == "lightgcn" and "training" in parts:
+            # Its own sparse products: L forward and L backward.
+            seconds = 2 * config.hyperparameters.layers * results["propagation_seconds"]
+            results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
     results |= rates.peak_device_bytes() | {"peak_host_bytes": rates.peak_host_bytes()}
     # Last, as its arrays would count towards the peak.
     ceilings = rates.measure_ceilings(repeats)
@@ -77,13 +100,15 @@ def measure_training(
     work = rates.compiled_work(epoch.lower(state, inputs, one_batch, similarity, gamma).compile())
 
     def train() -> None:
-        nonlocal state
+        nonlocal state, loss
         state, loss, _ = compiled(state, *arguments)
         jax.block_until_ready((state, loss))
 
+    loss = jnp.float32(jnp.nan)
     timing = timed(train, repeats)
     results = {
         "compile_seconds": compile_seconds,
+        "loss": float(loss),
         "steps": steps,
         "batch_rows": rows,
         "step_seconds": timing.median / steps,
@@ -93,12 +118,16 @@ def measure_training(
     return results, work, state.params
 
 
-def measure_ranking(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
+def measure_ranking(
+    config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int, ranked_users: int | None
+) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
     u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
     f = {"f": scoring.vanilla().key}
     backbone, content, histories = get_backbone(config.backbone), problem.content, problem.train.histories
     users = users_to_validate(histories, problem.validation)
+    if ranked_users is not None:
+        users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
 
     def lists(encoded: Encoded, *arguments: Any) -> Any:
         return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
@@ -112,11 +141,23 @@ def measure_ranking(config: RunConfig, problem: Problem, inputs: Any, params: An
         return lambda: jax.block_until_ready(function(*arguments))
 
     model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
-    results = seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
+    results: dict[str, float] = {"ranked_users": users.size}
+    results |= seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
     results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
     results |= seconds_and_spread("top_k", timed(ranking(lists, encoded, f), repeats))
     results |= seconds_and_spread("top_k_u", timed(ranking(lists, encoded, u), repeats))
     return results | {"validation_u_over_plain": results["validation_seconds"] / results["validation_plain_seconds"]}
+
+
+def measure_sweep(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
+    """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
+    encoded, histories, truth = encode(config, problem, inputs, params), problem.train.histories, problem.validation
+    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
+    # Both end on the host.
+    settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
+    single = timed(lambda: evaluate(encoded, histories, truth, u, problem.content), repeats)
+    results = seconds_and_spread("sweep", settings) | seconds_and_spread("evaluation", single)
+    return results | {"sweep_over_evaluation": settings.median / single.median}
 
 
 def measure_content(config: RunConfig, problem: Problem, repeats: int) -> dict[str, float]:

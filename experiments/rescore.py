@@ -34,8 +34,8 @@ from isolator_jax.data import Dataset
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
-from isolator_jax.evaluation.evaluate import UCBIAS_K
 from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.evaluation.strategies import UCBIAS_K
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown

@@ -15,6 +15,7 @@ fails is recorded in its folder's `failure.json` and left out; delete that file 
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +31,7 @@ from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
 from isolator_jax.run import Problem, RunError, load_dataset, load_model, make_problem, read_config, train_run
-from isolator_jax.training import EpochRecord, FitState
+from isolator_jax.training import CheckpointError, EpochRecord, FitState
 
 flags.adopt_module_key_flags(run_flags)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the search's trials and results.", required=True)
@@ -122,11 +123,12 @@ def run_trials(
 ) -> tuple[list[pd.DataFrame], int]:
     """Runs what is missing of the trials; the rows of those that have any, and how many were run."""
     rows, trained = [], 0
-    with tqdm(total=len(trials), desc="trials", unit="trial", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(trials), desc="trials", unit="trial", mininterval=interval) as bar, cli.stop_requests() as stop:
         for trial, folder in zip(trials, folders, strict=True):
             found = _finished_rows(trial, folder, settings)
             if found is None and not (folder / "failure.json").exists():
-                found = _run_trial(trial, folder, problem, settings, cache_dir, bar)
+                found = _run_trial(trial, folder, problem, settings, cache_dir, bar, stop)
                 trained += 1
             rows += [] if found is None else [found]
             bar.update()
@@ -153,7 +155,13 @@ def _finished_rows(trial: RunConfig, folder: Path, settings: Settings) -> pd.Dat
 
 
 def _run_trial(
-    trial: RunConfig, folder: Path, problem: Problem, settings: Settings, cache_dir: Path, bar: tqdm
+    trial: RunConfig,
+    folder: Path,
+    problem: Problem,
+    settings: Settings,
+    cache_dir: Path,
+    bar: tqdm,
+    stop: Callable[[], bool],
 ) -> pd.DataFrame | None:
     def show(state: FitState, record: EpochRecord) -> None:
         bar.set_postfix_str(
@@ -169,14 +177,15 @@ def _run_trial(
             cache_dir=cache_dir,
             splits=("validation",),
             on_epoch=show,
+            stop=stop,
         )
         encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
         rows = search.trial_rows(trial, report, problem, encoded, settings)
         write_atomically(folder / "validation.parquet", lambda draft: rows.to_parquet(draft, index=False))
         return rows
-    except RunError:
+    except (RunError, CheckpointError):
         raise
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError) as error:
         # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
         tqdm.write(f"failed: {folder.name}: {error}", file=sys.stderr)
         write_json(folder / "failure.json", {"error": type(error).__name__, "message": str(error)})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,16 @@ def train_with_baseline(
 
     Returns:
       The report.
+
+    Raises:
+      TrainingInterrupted: SIGTERM or Ctrl-C came; what was trained is saved.
     """
-    report = _train(config, problem, run_dir, checkpoint_seconds)
+    with cli.stop_requests() as stop:
+        report = _train(config, problem, run_dir, checkpoint_seconds, run_dir / "cache", stop)
+        if baseline:
+            plain = dataclasses.replace(config, training_strategy=False)
+            of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, run_dir / "cache", stop)
     if baseline:
-        plain = dataclasses.replace(config, training_strategy=False)
-        of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, cache_dir=run_dir / "cache")
         report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
         for split in ("validation", "test"):
             report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
@@ -40,7 +46,12 @@ def train_with_baseline(
 
 
 def _train(
-    config: RunConfig, problem: Problem, run_dir: Path, checkpoint_seconds: float, cache_dir: Path | None = None
+    config: RunConfig,
+    problem: Problem,
+    run_dir: Path,
+    checkpoint_seconds: float,
+    cache_dir: Path,
+    stop: Callable[[], bool],
 ) -> dict[str, Any]:
     label = "ISOLATOR" if config.training_strategy else "plain BPR"
     with tqdm(
@@ -63,4 +74,5 @@ def _train(
             checkpoint_every=cli.time_to_save(checkpoint_seconds),
             cache_dir=cache_dir,
             on_epoch=show,
+            stop=stop,
         )

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from filelock import FileLock, Timeout
 from jax.sharding import Mesh
 
 from isolator_jax import scoring, sharding
@@ -30,18 +32,22 @@ from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lis
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import report_markdown
-from isolator_jax.similarity import SimilarityOnTheFly, build_table
+from isolator_jax.similarity import SimilarityTable, build_table
 from isolator_jax.training import (
     Checkpoints,
     EpochRecord,
     FitState,
     TrainData,
+    TrainingInterrupted,
     epoch_shape,
+    finished,
     fit,
     init_state,
     make_epoch,
     make_train_data,
 )
+
+_LOCK = ".lock"
 
 
 class RunError(RuntimeError):
@@ -154,6 +160,7 @@ def train_run(
     cache_dir: str | Path | None = None,
     splits: Sequence[str] = ("validation", "test"),
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
 
@@ -166,23 +173,54 @@ def train_run(
       cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
       splits: which splits the report evaluates the best epoch on.
       on_epoch: called after each epoch.
+      stop: asked before each epoch whether to save and end here.
 
     Returns:
       The report, as in `report.json`.
 
     Raises:
-      RunError: the folder holds another run or something else.
+      RunError: the folder holds another run or something else, or another process is using it.
+      CheckpointError: the run has checkpoints, and none is usable.
       TrainingDiverged: a loss or parameter is not finite; the last checkpoint stays.
+      TrainingInterrupted: `stop` said so; the state is saved.
     """
     run_dir = Path(run_dir)
-    _claim_folder(run_dir, config, problem)
-    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
-    state = initial_state(config, problem)
+    wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
+    _check_folder(run_dir, wanted)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _only_user(run_dir):
+        _check_folder(run_dir, wanted)  # another process may have begun a run since
+        write_json(run_dir / "config.json", wanted)
+        return _train_run(
+            config,
+            problem,
+            run_dir,
+            checkpoint_every=checkpoint_every,
+            cache_dir=Path(cache_dir or run_dir / "cache"),
+            splits=splits,
+            on_epoch=on_epoch,
+            stop=stop,
+        )
+
+
+def _train_run(
+    config: RunConfig,
+    problem: Problem,
+    run_dir: Path,
+    *,
+    checkpoint_every: Callable[[EpochRecord], bool],
+    cache_dir: Path,
+    splits: Sequence[str],
+    on_epoch: Callable[[FitState, EpochRecord], None],
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    inputs = prepare_inputs(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        saved = checkpoints.latest_epoch()
-        if saved is not None:
-            state = checkpoints.restore(saved, state)
-        metrics = _MetricsFile(run_dir, last_epoch=saved or 0)
+        state = initial_state(config, problem)
+        restored = checkpoints.restore_latest(state)
+        state = state if restored is None else restored
+        metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
+        checkpoints.discard_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
             metrics.append(record)
@@ -197,10 +235,13 @@ def train_run(
             max_epochs=config.max_epochs,
             patience=config.patience,
             on_epoch=after_epoch,
+            stop=stop,
         )
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
+    if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
+        raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
     report = {
         "config": config.to_dict(),
         "dataset": problem.dataset.counts(),
@@ -229,6 +270,7 @@ def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, 
 
     Raises:
       RunError: not a run folder, no checkpoint in it, or the data has changed since.
+      CheckpointError: none of its checkpoints is usable.
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
@@ -244,17 +286,17 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
 
     Raises:
       RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
+      CheckpointError: none of its checkpoints is usable.
     """
     run_dir = Path(run_dir)
     saved = read_config(run_dir)
     config = RunConfig.from_dict(saved["config"])
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
-    with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        epoch = checkpoints.latest_epoch()
-        if epoch is None:
-            raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
-        state = checkpoints.restore(epoch, initial_state(config, problem))
+    with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
+        state = checkpoints.restore_latest(initial_state(config, problem))
+    if state is None:
+        raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
     inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
     return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
 
@@ -421,7 +463,7 @@ def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
     content = problem.content
     if content is not None:
         similarity = content.similarity
-        if isinstance(similarity, SimilarityOnTheFly):
+        if not isinstance(similarity, SimilarityTable):
             similarity = sharding.replicate(similarity, mesh)
         consistency = sharding.replicate(content.channel_consistency, mesh)
         content = dataclasses.replace(content, similarity=similarity, channel_consistency=consistency)
@@ -429,9 +471,18 @@ def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
     return dataclasses.replace(problem, train=sharding.replicate(problem.train, mesh), content=content, **held_out)
 
 
-def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
-    """Makes the folder a run of this configuration, or checks that it is one."""
-    wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
+@contextmanager
+def _only_user(run_dir: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the operating system frees with the process."""
+    try:
+        with FileLock(run_dir / _LOCK, blocking=False):
+            yield
+    except Timeout:
+        raise RunError(f"{run_dir}: another process is training in this folder; wait for it, or stop it") from None
+
+
+def _check_folder(run_dir: Path, wanted: dict[str, Any]) -> None:
+    """Refuses a folder that is in use by something else than a run of this configuration on this data."""
     if (run_dir / "config.json").is_file():
         saved = read_config(run_dir)
         different = [
@@ -446,9 +497,8 @@ def _claim_folder(run_dir: Path, config: RunConfig, problem: Problem) -> None:
                 f"{run_dir} holds a run of another configuration ({'; '.join(different)}); "
                 "choose another --run_dir, or give the same flags to resume it"
             )
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != _LOCK for path in run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another --run_dir")
-    write_json(run_dir / "config.json", wanted)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from isolator_jax.graph import Graph
 from isolator_jax.histories import Histories
 from isolator_jax.neighbours import NeighbourSearch
 from isolator_jax.partition import PartitionedGraph, partition
-from isolator_jax.similarity import Similarity, SimilarityOnTheFly, SimilarityTable, build_table
+from isolator_jax.similarity import Similarity, SimilarityFromFeatures, SimilarityOnTheFly, SimilarityTable, build_table
 from isolator_jax.training.epoch import EpochFunction, TrainState
 
 AXIS = "devices"
@@ -199,7 +199,7 @@ def top_k_lists_on(
 
     def of_block(user_embeddings, item_embeddings, histories, keys, similarity, consistency):
         own = _own_histories(histories, count)
-        if isinstance(similarity, SimilarityOnTheFly):
+        if isinstance(similarity, SimilarityOnTheFly | SimilarityFromFeatures):
             similarity = dataclasses.replace(similarity, histories=own)
         options = {"k": k, "user_chunk": user_chunk, "item_chunk": item_chunk}
         ids = jnp.arange(count, dtype=jnp.int32)

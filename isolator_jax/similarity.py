@@ -20,6 +20,9 @@ from isolator_jax.histories import Histories, fold_histories
 
 FUSIONS = ("mean", "per_modality")
 
+# Accelerators would otherwise round the factors of a matrix product.
+_EXACT = lax.Precision.HIGHEST
+
 
 def normalize_features(features: Array | np.ndarray) -> Array:
     """Rows scaled to unit L2 norm, e_i; an all-zero row stays zero.
@@ -87,7 +90,7 @@ def item_similarity(channel: Array) -> Array:
       [[1.  0.5]
        [0.5 1. ]]
     """
-    return jnp.matmul(channel, channel.T, precision=lax.Precision.HIGHEST)
+    return jnp.matmul(channel, channel.T, precision=_EXACT)
 
 
 @jax.jit
@@ -219,6 +222,10 @@ class SimilarityTable:
         """s_ui of users `[...]` and items `[...]` (broadcast): `[T, ...] float32`."""
         return self.table[:, users, items].astype(jnp.float32)
 
+    def lists(self, users: Array, items: Array) -> Array:
+        """s_ui of a few items of each user, `[B]` and `[B, K]`: `[T, B, K] float32`."""
+        return self.pairs(users[:, None], items)
+
     def rows(self, users: Array, start: Array, width: int) -> Array:
         """s_ui of users `[B]` and the items from `start` on: `[T, B, width] float32`."""
         channels = self.table.shape[0]
@@ -243,12 +250,11 @@ class SimilarityOnTheFly:
 
     def pairs(self, users: Array, items: Array) -> Array:
         """As `SimilarityTable.pairs`."""
-        users, items = jnp.broadcast_arrays(users, items)
+        return _pairs_as_lists(self, users, items)
 
-        def of_channel(item_sim: Array) -> Array:
-            return list_similarity(item_sim, self.histories, users.reshape(-1), items.reshape(-1, 1))
-
-        return lax.map(of_channel, self.item_sim).reshape(-1, *users.shape)
+    def lists(self, users: Array, items: Array) -> Array:
+        """As `SimilarityTable.lists`, each user's history walked once."""
+        return lax.map(lambda item_sim: list_similarity(item_sim, self.histories, users, items), self.item_sim)
 
     def rows(self, users: Array, start: Array, width: int) -> Array:
         """As `SimilarityTable.rows`."""
@@ -260,7 +266,50 @@ class SimilarityOnTheFly:
         return lax.map(of_channel, self.item_sim)
 
 
-Similarity = SimilarityTable | SimilarityOnTheFly
+@struct.dataclass
+class SimilarityFromFeatures:
+    """s_ui made from features and histories when it is asked for, where S itself is too large.
+
+    Attributes:
+      channels: T matrices `[I, F_t]` from `fuse_channels`.
+      histories: training histories.
+    """
+
+    channels: tuple[Array, ...]
+    histories: Histories
+
+    def pairs(self, users: Array, items: Array) -> Array:
+        """As `SimilarityTable.pairs`."""
+        return _pairs_as_lists(self, users, items)
+
+    def lists(self, users: Array, items: Array) -> Array:
+        """As `SimilarityTable.lists`."""
+
+        def of_channel(channel: Array) -> Array:
+            return jnp.einsum("bf,bkf->bk", self._profiles(channel, users), channel[items], precision=_EXACT)
+
+        return jnp.stack([of_channel(channel) for channel in self.channels])
+
+    def rows(self, users: Array, start: Array, width: int) -> Array:
+        """As `SimilarityTable.rows`."""
+
+        def of_channel(channel: Array) -> Array:
+            columns = lax.dynamic_slice_in_dim(channel, start, width)
+            return jnp.matmul(self._profiles(channel, users), columns.T, precision=_EXACT)
+
+        return jnp.stack([of_channel(channel) for channel in self.channels])
+
+    def _profiles(self, channel: Array, users: Array) -> Array:
+        # R_mean S = (R_mean X) X^T: the mean feature of a history stands for the history.
+        return history_similarity(channel, self.histories, users)
+
+
+Similarity = SimilarityTable | SimilarityOnTheFly | SimilarityFromFeatures
+
+
+def _pairs_as_lists(similarity: Similarity, users: Array, items: Array) -> Array:
+    users, items = jnp.broadcast_arrays(users, items)
+    return similarity.lists(users.reshape(-1), items.reshape(-1, 1)).reshape(-1, *users.shape)
 
 
 @functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
@@ -281,12 +330,15 @@ def build_similarity(
     table_dtype: jnp.dtype = jnp.float32,
     make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Similarity:
-    """Builds the similarity store: the table where it fits the budget, else on the fly.
+    """Builds the similarity store: the table where it fits the budget, else one that computes on the fly.
+
+    On the fly s_ui comes from S where S fits the budget, and from features where it does not. All
+    give the same numbers up to rounding.
 
     Args:
       channels: T matrices from `fuse_channels`.
       histories: training histories.
-      table_budget_bytes: largest table; 0 always computes on the fly.
+      table_budget_bytes: largest table or S.
       table_dtype: the table's storage type.
       make_table: `build_table`, or the same on several devices.
 
@@ -295,16 +347,27 @@ def build_similarity(
       >>> channels = fuse_channels([np.eye(3)])
       >>> type(build_similarity(channels, histories)).__name__
       'SimilarityTable'
-      >>> on_the_fly = build_similarity(channels, histories, table_budget_bytes=0)
-      >>> print(on_the_fly.pairs(jnp.array([0, 0]), jnp.array([1, 2])))
+      >>> small = build_similarity(channels, histories, table_budget_bytes=0)
+      >>> type(small).__name__
+      'SimilarityFromFeatures'
+      >>> print(small.pairs(jnp.array([0, 0]), jnp.array([1, 2])))
       [[0.5 0. ]]
     """
     cells = len(channels) * histories.num_users * channels[0].shape[0]
     if cells * jnp.dtype(table_dtype).itemsize > table_budget_bytes:
-        return SimilarityOnTheFly(jnp.stack([item_similarity(x) for x in channels]), histories)
+        return similarity_on_the_fly(channels, histories, table_budget_bytes)
     tables = [make_table(item_similarity(x), histories, jnp.dtype(table_dtype)) for x in channels]
     # A single channel is not copied by stacking.
     return SimilarityTable(tables[0][None] if len(tables) == 1 else jnp.stack(tables))
+
+
+def similarity_on_the_fly(
+    channels: Sequence[Array], histories: Histories, budget_bytes: int = 2 << 30
+) -> SimilarityOnTheFly | SimilarityFromFeatures:
+    """The store without a table: from S where S fits the budget, else from features."""
+    if len(channels) * channels[0].shape[0] ** 2 * 4 > budget_bytes:
+        return SimilarityFromFeatures(tuple(channels), histories)
+    return SimilarityOnTheFly(jnp.stack([item_similarity(x) for x in channels]), histories)
 
 
 def _map_users(function: Callable[[Array], Array], num_users: int, user_chunk: int) -> Array:

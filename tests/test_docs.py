@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import isolator_jax
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import RunConfig
 from isolator_jax.run import make_problem, train_run
@@ -68,3 +69,17 @@ def test_the_tutorial_ends_with_the_numbers_of_the_command(tmp_path, monkeypatch
     assert plain["recall@20"] < 0.9 * u["recall@20"] and plain["rho"] < 0.8 * u["rho"]
     assert 0 < 2 * plain["ucbias@20"] < u["ucbias@20"] and plain["ucbias@20"] < report["intervals"]["u"][0]
     assert report["metrics"]["d"] == plain
+
+
+def test_the_pages_and_the_reference_are_built_without_a_warning(tmp_path):
+    arguments = ["build", "--strict", "--config-file", ROOT / "mkdocs.yml", "--site-dir", tmp_path / "site"]
+    done = subprocess.run([sys.executable, "-m", "mkdocs", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "site" / "reference.html").read_text()
+    missing = [name for name in isolator_jax.__all__ if f'id="isolator_jax.{name}"' not in reference]
+    assert not missing
+
+
+def test_the_library_has_no_type_errors():
+    done = subprocess.run([sys.executable, "-m", "mypy"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout

@@ -21,7 +21,7 @@ from isolator_jax.run import (
     strategies_of,
     train_run,
 )
-from isolator_jax.training import TrainingDiverged
+from isolator_jax.training import CheckpointError, TrainingDiverged, TrainingInterrupted
 
 EVERY_EPOCH = {"checkpoint_every": lambda record: True}
 
@@ -192,3 +192,69 @@ def test_isolator_without_features_is_refused_with_the_remedy(data, tmp_path):
     assert set(report["test"]) == {"vanilla"}
     assert "ucbias@20" not in report["test"]["vanilla"]
     assert math.isfinite(report["test"]["vanilla"]["recall@20"])
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def damage(checkpoint, how):
+    """Damages the largest file of a checkpoint."""
+    path = max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    if how == "flipped":
+        flip_a_byte(path)
+    elif how == "cut short":
+        path.write_bytes(path.read_bytes()[:-7])
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut short", "missing"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(how, data, tmp_path):
+    whole = start(configure(data), tmp_path / "whole")
+    start(configure(data, max_epochs=4), tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "4", how)
+    with pytest.warns(UserWarning, match=r"checkpoints/4: damaged checkpoint"):
+        load_run(tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"checkpoints/4: damaged checkpoint"):
+        report = start(configure(data), tmp_path / "run")
+    assert report["test"] == whole["test"]
+    assert [record.epoch for record in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_without_a_usable_checkpoint_is_refused_and_left_as_it_is(data, tmp_path):
+    start(configure(data, max_epochs=3), tmp_path / "run")
+    for epoch in ("2", "3"):
+        damage(tmp_path / "run" / "checkpoints" / epoch, "flipped")
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="3, 2 are damaged"):
+        start(configure(data), tmp_path / "run")
+    assert len(read_metrics(tmp_path / "run")) == 3
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(data, tmp_path):
+    config = configure(data, max_epochs=2)
+
+    def try_as_well(state, record):
+        with pytest.raises(RunError, match="another process is training in this folder"):
+            start(config, tmp_path / "run")
+
+    start(config, tmp_path / "run", on_epoch=try_as_well)
+    assert [record.epoch for record in read_metrics(tmp_path / "run")] == [1, 2]
+
+
+def test_a_run_told_to_stop_is_saved_and_goes_on_as_if_never_stopped(data, tmp_path):
+    whole = start(configure(data), tmp_path / "whole")
+    epochs = []
+    with pytest.raises(TrainingInterrupted, match="saved after epoch 2"):
+        start(
+            configure(data),
+            tmp_path / "run",
+            checkpoint_every=lambda record: False,
+            on_epoch=lambda state, record: epochs.append(record.epoch),
+            stop=lambda: len(epochs) == 2,
+        )
+    report = start(configure(data), tmp_path / "run", on_epoch=lambda state, record: epochs.append(record.epoch))
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    assert report["test"] == whole["test"]

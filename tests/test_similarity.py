@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from isolator_jax.content import make_content
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
+    SimilarityFromFeatures,
     SimilarityOnTheFly,
     SimilarityTable,
     build_similarity,
@@ -29,6 +30,7 @@ U, I = 7, 11
 
 all_rows = jax.jit(history_similarity)
 rows_of = jax.jit(lambda store, users, start, width: store.rows(users, start, width), static_argnums=3)
+lists_of = jax.jit(lambda store, users, items: store.lists(users, items))
 pairs_of = jax.jit(lambda store, users, items: store.pairs(users, items))
 
 
@@ -67,19 +69,24 @@ def reference_consistency(similarity, sets):
     return np.array(values)
 
 
+def all_stores(channels, histories):
+    return (
+        build_similarity(channels, histories),
+        SimilarityOnTheFly(jnp.stack([item_similarity(x) for x in channels]), histories),
+        SimilarityFromFeatures(tuple(channels), histories),
+    )
+
+
 @pytest.mark.parametrize(
     ("fusion", "modalities"),
     [("mean", 1), ("mean", 2), ("mean", 3), ("per_modality", 1), ("per_modality", 2), ("per_modality", 3)],
 )
-def test_both_stores_equal_the_reference(fusion, modalities):
+def test_all_stores_equal_the_reference(fusion, modalities):
     features, sets, users, items = make_problem(modalities)
     histories = Histories.from_pairs(users, items, U)
     expected = np.stack([reference_history(s, sets) for s in reference_channels(features, fusion)])
 
-    table = build_similarity(fuse_channels(features, fusion), histories)
-    on_the_fly = build_similarity(fuse_channels(features, fusion), histories, table_budget_bytes=0)
-    assert isinstance(table, SimilarityTable) and isinstance(on_the_fly, SimilarityOnTheFly)
-    for store in (table, on_the_fly):
+    for store in all_stores(fuse_channels(features, fusion), histories):
         np.testing.assert_allclose(rows_of(store, np.arange(U), 0, I), expected, atol=1e-6)
         some = rows_of(store, np.array([5, 2]), 3, 4)
         np.testing.assert_allclose(some, expected[:, [5, 2], 3:7], atol=1e-6)
@@ -87,14 +94,16 @@ def test_both_stores_equal_the_reference(fusion, modalities):
         np.testing.assert_allclose(pairs_of(store, one_each, other), expected[:, one_each, other], atol=1e-6)
         grid = expected[:, one_each][:, :, other]
         np.testing.assert_allclose(pairs_of(store, one_each[:, None], other[None, :]), grid, atol=1e-6)
+        lists = np.stack([other, other[::-1], other])
+        expected_lists = expected[:, one_each[:, None], lists]
+        np.testing.assert_allclose(lists_of(store, one_each, lists), expected_lists, atol=1e-6)
 
 
 def test_stores_answer_outside_jit_and_for_one_pair():
     features, sets, users, items = make_problem(1)
     histories = Histories.from_pairs(users, items, U)
     expected = reference_history(reference_similarity(features[0]), sets)
-    for budget in (1 << 20, 0):
-        store = build_similarity(fuse_channels(features), histories, table_budget_bytes=budget)
+    for store in all_stores(fuse_channels(features), histories):
         np.testing.assert_allclose(store.rows(jnp.array([3]), 2, 3), expected[None, 3:4, 2:5], atol=1e-6)
         pair = store.pairs(jnp.int32(6), jnp.int32(1))
         assert pair.shape == (1,)
@@ -106,9 +115,18 @@ def test_the_table_is_stored_exactly_where_it_fits_the_budget():
     histories = Histories.from_pairs(users, items, U)
     for fusion, dtype, size in (("mean", jnp.float32, 4 * U * I), ("per_modality", jnp.float16, 2 * 2 * U * I)):
         channels = fuse_channels(features, fusion)
-        for budget, kind in ((size, SimilarityTable), (size - 1, SimilarityOnTheFly)):
+        for budget, kind in ((size, SimilarityTable), (size - 1, SimilarityFromFeatures)):
             store = build_similarity(channels, histories, table_budget_bytes=budget, table_dtype=dtype)
             assert isinstance(store, kind)
+
+
+def test_without_a_table_s_is_stored_exactly_where_it_fits_the_budget():
+    features, _, users, items = make_problem(2)
+    many_users = Histories.from_pairs(users, items, 10 * I)
+    for fusion, size in (("mean", 4 * I**2), ("per_modality", 2 * 4 * I**2)):
+        channels = fuse_channels(features, fusion)
+        for budget, kind in ((size, SimilarityOnTheFly), (size - 1, SimilarityFromFeatures)):
+            assert isinstance(build_similarity(channels, many_users, table_budget_bytes=budget), kind)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(jnp.float16, 2**-11), (jnp.bfloat16, 2**-8)])

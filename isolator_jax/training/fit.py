@@ -18,6 +18,10 @@ class TrainingDiverged(RuntimeError):
     """The loss or a parameter is no longer finite."""
 
 
+class TrainingInterrupted(Exception):
+    """Training was told to stop before its end; the run can be resumed."""
+
+
 @struct.dataclass
 class FitState:
     """What a checkpoint holds: enough to go on as if never interrupted.
@@ -57,8 +61,9 @@ def fit(
     max_epochs: int,
     patience: int,
     on_epoch: Callable[[FitState, EpochRecord], None],
+    stop: Callable[[], bool] = lambda: False,
 ) -> FitState:
-    """Trains until `max_epochs`, or until `patience` epochs brought no better validation.
+    """Trains until `max_epochs`, until `patience` epochs brought no better validation, or until told to stop.
 
     Args:
       state: where to start; its `train` part is donated.
@@ -67,6 +72,7 @@ def fit(
       max_epochs: total epochs, those before a resume included.
       patience: epochs without improvement after which training stops.
       on_epoch: called after each epoch, with the state (to be read, not kept) and record.
+      stop: asked before each epoch whether to end here.
 
     Returns:
       The final state.
@@ -75,7 +81,7 @@ def fit(
       TrainingDiverged: the loss or a parameter is not finite; `on_epoch` is not called
         for that epoch.
     """
-    while not finished(state, max_epochs=max_epochs, patience=patience):
+    while not finished(state, max_epochs=max_epochs, patience=patience) and not stop():
         started = time.perf_counter()
         train, loss, finite = train_epoch(state.train)
         epoch = int(train.epoch)

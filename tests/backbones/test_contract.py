@@ -125,7 +125,7 @@ def test_state_survives_saving_and_restoring_exactly(name, dataset, tmp_path):
     state = initial_state(config, problem)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, state)
-        restored = checkpoints.restore(3, initial_state(dataclasses.replace(config, seed=7), problem))
+        restored = checkpoints.restore_latest(initial_state(dataclasses.replace(config, seed=7), problem))
         assert checkpoints.latest_epoch() == 3
     chex.assert_trees_all_equal(restored, state)
     chex.assert_trees_all_equal_dtypes(restored, state)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,9 +14,12 @@ from isolator_jax.evaluation.bias import consistency_groups, nan_mean, rho, ucbi
 from isolator_jax.evaluation.ranking import METRICS, list_hits, recall, top_k_lists
 from isolator_jax.histories import Histories
 from isolator_jax.scoring import Strategy, vanilla
-from isolator_jax.similarity import item_similarity, list_similarity
+from isolator_jax.similarity import Similarity, similarity_on_the_fly
 
 UCBIAS_K = 20
+
+# Users whose mean history features are held at once.
+_RHO_CHUNK = 16384
 
 # What `top_k_lists` returns.
 Lists = dict[str, tuple[Array, Array]]
@@ -162,11 +166,19 @@ def evaluate_lists(
 def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Content) -> None:
     """Adds rho of each modality, and their mean (S is the mean of the S^m), to the metrics."""
     for modality, features in content.modalities.items():
-        similarity = item_similarity(features)
+        similarity = similarity_on_the_fly([features], histories)
         for result in results.values():
             lists = result.lists[:, :UCBIAS_K]
-            s = list_similarity(similarity, histories, jnp.asarray(result.users), jnp.maximum(lists, 0))
-            result.metrics[f"rho/{modality}"] = rho(np.asarray(s), lists)
+            s = [
+                _list_similarity(similarity, result.users[chunk], lists[chunk])
+                for chunk in (slice(start, start + _RHO_CHUNK) for start in range(0, max(len(lists), 1), _RHO_CHUNK))
+            ]
+            result.metrics[f"rho/{modality}"] = rho(np.concatenate(s), lists)
     for result in results.values():
         of_modalities = [result.metrics[f"rho/{modality}"] for modality in content.modalities]
         result.metrics["rho"] = float(np.mean(of_modalities))
+
+
+@jax.jit
+def _list_similarity(similarity: Similarity, users: Array, lists: Array) -> Array:
+    return similarity.lists(users, jnp.maximum(lists, 0))[0]
