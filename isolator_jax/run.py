@@ -32,7 +32,7 @@ from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lis
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import report_markdown
-from isolator_jax.similarity import SimilarityTable, build_table
+from isolator_jax.similarity import build_table
 from isolator_jax.training import (
     Checkpoints,
     EpochRecord,
@@ -459,12 +459,10 @@ def initial_state(config: RunConfig, problem: Problem) -> FitState:
 
 
 def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
-    """The problem with all but the similarity table, which lies by user, on every device."""
+    """The problem with all but the similarity, which lies by user or by item, on every device."""
     content = problem.content
     if content is not None:
-        similarity = content.similarity
-        if not isinstance(similarity, SimilarityTable):
-            similarity = sharding.replicate(similarity, mesh)
+        similarity = sharding.place_similarity(content.similarity, mesh)
         consistency = sharding.replicate(content.channel_consistency, mesh)
         content = dataclasses.replace(content, similarity=similarity, channel_consistency=consistency)
     held_out = {split: sharding.replicate(getattr(problem, split), mesh) for split in ("validation", "test")}

@@ -15,6 +15,8 @@ from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.evaluation import top_k_lists
+from isolator_jax.histories import Histories
 from isolator_jax.partition import partition
 from isolator_jax.run import (
     encode,
@@ -27,7 +29,9 @@ from isolator_jax.run import (
     train_function,
     train_run,
 )
-from isolator_jax.sharding import AXIS, make_mesh
+from isolator_jax.scoring import d_isolator, u_isolator
+from isolator_jax.sharding import AXIS, make_mesh, place_similarity, top_k_lists_on
+from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
 CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"image": 5, "text": 4}, seed=3)
@@ -43,9 +47,9 @@ def problem_on(devices, name, **options):
     return config, make_problem(config, DATASET, mesh_of(devices))
 
 
-def learn(devices, name, epochs=3):
+def learn(devices, name, epochs=3, **options):
     """Losses, validation and embeddings of a few epochs."""
-    config, problem = problem_on(devices, name)
+    config, problem = problem_on(devices, name, **options)
     inputs = prepare_inputs(config, problem)
     train = train_function(config, problem, inputs)
     state, losses = initial_state(config, problem).train, []
@@ -71,6 +75,12 @@ def test_training_does_not_depend_on_the_number_of_devices(name):
             assert error < 2e-5, f"{name} on {devices} devices: {part} differ by {error}"
 
 
+def test_training_with_similarity_from_features_does_not_depend_on_the_number_of_devices():
+    expected, found = (learn(devices, "mfbpr", similarity_budget_mb=0) for devices in (0, 8))
+    for part, values in expected.items():
+        np.testing.assert_allclose(found[part], values, atol=2e-5, err_msg=part)
+
+
 def lists_of(devices, name, **options):
     """Evaluations of an untrained model's test lists by strategy."""
     config, problem = problem_on(devices, name, **options)
@@ -87,6 +97,44 @@ def test_lists_and_metrics_do_not_depend_on_the_number_of_devices(budget, fusion
         np.testing.assert_array_equal(several[name].lists, evaluation.lists)
         for metric, expected in evaluation.metrics.items():
             assert several[name].metrics[metric] == pytest.approx(expected, abs=1e-6)
+
+
+STORES = {
+    "S": lambda channels, histories: similarity_on_the_fly(channels, histories),
+    "features": lambda channels, histories: similarity_on_the_fly(channels, histories, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("store", "fusion", "k"), [("S", "mean", 5), ("features", "mean", 1), ("features", "per_modality", 40)]
+)
+def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
+    """Equal scores (few values of f), users who have everything, and lists longer than a device's share."""
+    rng = np.random.default_rng(k)
+    users, items, ranked = 13, 21, jnp.asarray(rng.integers(13, size=11), jnp.int32)
+    pairs = np.concatenate([np.argwhere(rng.random((users, items)) < 0.2), np.argwhere(np.ones((1, items)))])
+    histories = Histories.from_pairs(*np.unique(pairs, axis=0).T, num_users=users)
+    features = [rng.integers(-1, 2, size=(items, width)).astype(np.float32) for width in (3, 2)]
+    channels = fuse_channels(features, fusion)
+    embeddings = (jnp.asarray(rng.integers(-1, 2, size=(n, 2)), jnp.float32) for n in (users, items))
+    consistency = fill_undefined(jnp.stack([content_consistency(x, histories) for x in channels]))
+    keys = {"d": d_isolator().key, "u": u_isolator(2.0, 5.0, 0.5).key}
+    arguments = (*embeddings, ranked, histories, keys)
+    single = top_k_lists(*arguments, STORES[store](channels, histories), consistency, k=k, user_chunk=4, item_chunk=6)
+    mesh = make_mesh(8)
+    similarity = place_similarity(STORES[store](channels, histories), mesh)
+    several = top_k_lists_on(mesh, *arguments, similarity, consistency, k=k, user_chunk=4, item_chunk=2)
+    np.testing.assert_array_equal(several["d"][0], single["d"][0])
+    np.testing.assert_array_equal(several["d"][1], single["d"][1])
+    # Rounding may swap items whose similarities are equal.
+    np.testing.assert_allclose(several["u"][1], single["u"][1], atol=1e-5)
+    assert (np.asarray(several["u"][0]) == -1).sum() == (np.asarray(single["u"][0]) == -1).sum()
+
+
+def test_similarity_made_on_the_fly_lies_by_item():
+    _, problem = problem_on(8, "vbpr", similarity_budget_mb=0)
+    (channel,) = problem.content.similarity.channels
+    assert {shard.data.shape for shard in channel.addressable_shards} == {(3, 9)}
 
 
 def test_each_device_holds_its_share_and_never_the_whole_similarity_table():
