@@ -147,7 +147,10 @@ def exchanged(compiled):
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
     config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8}, similarity_budget_mb=0)
     problem = make_problem(config, DATASET, make_mesh(8))
-    train, state = train_function(config, problem, prepare_inputs(config, problem)), initial_state(config, problem).train
+    train, state = (
+        train_function(config, problem, prepare_inputs(config, problem)),
+        initial_state(config, problem).train,
+    )
     largest = max(exchanged(jax.jit(train).lower(state).compile()))
     assert 0 < largest <= 16 * 2 * 8 < 31 * 2 * 8
 

@@ -15,9 +15,9 @@ import pytest
 from isolator_jax.run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-# Small enough for an epoch of milliseconds, long enough to be hit.
-EPOCHS = 60
-KILLS = 4
+KILLS = int(os.environ.get("KILLS", "4"))
+# Of milliseconds each, enough of them to be hit.
+EPOCHS = 15 * KILLS
 
 
 def start(folder, run_dir, *prefix):

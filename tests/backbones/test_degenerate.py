@@ -1,0 +1,80 @@
+"""Data at the edge of what has a meaning: it trains without a NaN, or is refused by name."""
+
+import jax
+import numpy as np
+import pytest
+
+from isolator_jax.backbones import BACKBONES
+from isolator_jax.config import RunConfig
+from isolator_jax.data import DataError, Dataset, Interactions
+from isolator_jax.run import (
+    encode,
+    evaluate_problem,
+    initial_state,
+    make_problem,
+    prepare_inputs,
+    strategies_of,
+    train_function,
+)
+
+
+def dataset_of(name, users, items, train, validation, test, features):
+    splits = (
+        Interactions.from_pairs(*np.array(pairs, np.int32).reshape(-1, 2).T) for pairs in (train, validation, test)
+    )
+    return Dataset(name, users, items, *splits, {key: np.array(x, np.float32) for key, x in features.items()})
+
+
+RNG = np.random.default_rng(0)
+# Items 1 and 2 are identical; user 2 has one item, user 3 none, and nobody has item 5.
+IDENTICAL = RNG.standard_normal((6, 3))
+IDENTICAL[2] = IDENTICAL[1]
+PAIRS = [(0, 0), (0, 1), (0, 3), (1, 0), (1, 4), (2, 2)]
+HELD_OUT = [(0, 4), (1, 1), (3, 0)]
+DATASETS = {
+    "identical items": dataset_of("d", 4, 6, PAIRS, HELD_OUT, HELD_OUT, {"image": IDENTICAL, "text": np.ones((6, 2))}),
+    "features all zero": dataset_of("d", 4, 6, PAIRS, HELD_OUT, HELD_OUT, {"image": np.zeros((6, 3))}),
+    "one user with one item of two": dataset_of("d", 1, 2, [(0, 0)], [(0, 1)], [(0, 1)], {"image": [[1.0], [2.0]]}),
+    "a user who has everything": dataset_of(
+        "d", 2, 3, [(0, 0), (0, 1), (0, 2), (1, 0)], [(1, 1)], [(1, 2)], {"image": np.eye(3)}
+    ),
+}
+
+
+def train(name, dataset, epochs=2):
+    config = RunConfig(backbone=name, hparams={"dim": 4, "learning_rate": 0.05}, batch_size=4)
+    problem = make_problem(config, dataset)
+    inputs, state = prepare_inputs(config, problem), initial_state(config, problem).train
+    step = train_function(config, problem, inputs)
+    with jax.debug_nans(True):  # not before: an undefined c_u is a NaN
+        for _ in range(epochs):
+            state, loss, finite = step(state)
+            assert bool(finite) and np.isfinite(loss)
+        return config, problem, encode(config, problem, inputs, state.params)
+
+
+# Which interactions are trained on is not a backbone's business.
+CASES = [
+    (name, case) for name in BACKBONES for case in DATASETS if name == "mfbpr" or case != "a user who has everything"
+]
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_it_trains_and_ranks_without_a_nan(name, case):
+    dataset = DATASETS[case]
+    config, problem, encoded = train(name, dataset)
+    seen = set(zip(dataset.train.users.tolist(), dataset.train.items.tolist(), strict=True))
+    results = evaluate_problem(problem, encoded, "test", strategies_of(config, True))
+    for result in results.values():
+        assert 0 <= result.metrics["recall@20"] <= 1 and 0 <= result.metrics["ndcg@20"] <= 1
+        assert np.isfinite(result.metrics["rho"])
+        for user, items in zip(result.users.tolist(), result.lists, strict=True):
+            listed = items[items >= 0].tolist()
+            # Every item the user has not trained on, once.
+            assert sorted(listed) == [item for item in range(dataset.num_items) if (user, item) not in seen]
+
+
+def test_where_every_user_has_every_item_training_is_refused():
+    one_item = dataset_of("single", 2, 1, [(0, 0), (1, 0)], [], [], {"image": [[1.0]]})
+    with pytest.raises(DataError, match="every training user has all 1 items"):
+        train("mfbpr", one_item)
