@@ -63,6 +63,13 @@ def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> st
 
 
 def plain_table(frame: pd.DataFrame, marks: Marks) -> str:
-    """A frame as it is, floats with four decimals."""
-    cells = [[f"{x:.4f}" if isinstance(x, float) else str(x) for x in row] for row in frame.itertuples(index=False)]
+    """A frame as it is, floats with four decimals, a dash where undefined."""
+
+    def cell(value: object) -> str:
+        if pd.isna(value):
+            return "-"
+        return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+    # Whole numbers stay whole beside undefined ones.
+    cells = [[cell(value) for value in row] for row in frame.convert_dtypes().itertuples(index=False)]
     return tabulate(cells, list(frame.columns), tablefmt=marks.format, disable_numparse=True)

@@ -130,3 +130,9 @@ def test_the_lowest_bias_is_the_best():
 def test_models_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         model(vanilla=VANILLA).dataset = "other"
+
+
+def test_a_plain_table_keeps_whole_numbers_whole_and_dashes_what_is_undefined():
+    frame = pd.DataFrame({"dim": [3, np.nan], "value": [0.5, np.nan]})
+    rows = paper_tables.plain_table(frame, paper_tables.MARKDOWN).splitlines()[2:]
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == [["3", "0.5000"], ["-", "-"]]
