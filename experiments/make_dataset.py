@@ -9,7 +9,7 @@ import dataclasses
 from absl import flags
 
 from experiments import cli
-from experiments.parsing import parse_widths
+from experiments.parsing import check_output, parse_widths
 from isolator_jax.config import ConfigError
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 
@@ -42,8 +42,9 @@ def main() -> None:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     dataset, truth = make_dataset(config)
-    folder = write_dataset(_OUTPUT_DIR.value, _NAME.value, dataset, truth, config)
+    folder = write_dataset(output, _NAME.value, dataset, truth, config)
     print(f"Written: {folder} ({', '.join(f'{count} {name}' for name, count in dataset.counts().items())})")
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from experiments import cli
 from experiments.ids import original_ids
 from experiments.parsing import check_output
+from experiments.progress import progress
 from isolator_jax.backbones import Encoded
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
@@ -68,7 +68,7 @@ def main(*run_dirs: str) -> None:
             config = RunConfig.from_dict(report["config"])
             _find_user(config, load_dataset(config), _USER.value)
     named = zip(folders, _names(folders), strict=True)
-    shown = tqdm(named, total=len(folders), unit="run", disable=None)
+    shown = progress(named, total=len(folders), desc="reading", unit="run")
     runs = [_view(folder, name, _USER.value) for folder, name in shown]
     write_text(_OUTPUT.value, report_page(runs))
     print(f"Written: {_OUTPUT.value}")

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from absl import flags
-from tqdm import tqdm
 
 from experiments import cli
 from experiments.parsing import check_output, parse_seeds
+from experiments.progress import progress
 from experiments.training import train_with_baseline
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
@@ -121,7 +121,9 @@ def load_models(dataset: str, backbone: str, modalities: tuple[str, ...] | None,
     without = {"vanilla": scoring.vanilla(), "u_without_training_strategy": scoring.u_isolator(*setting_of_plain)}
     description = f"{backbone} on {dataset}: evaluating"
     evaluations: dict[str, list[Evaluation]] = {name: [] for name in VARIANTS}
-    for of_seed, strategies in tqdm([*((e, ts) for e in encoded), *((e, without) for e in plain)], desc=description):
+    for of_seed, strategies in progress(
+        [*((e, ts) for e in encoded), *((e, without) for e in plain)], desc=description
+    ):
         for name, evaluation in evaluate_problem(problem, of_seed, "test", strategies).items():
             evaluations[name].append(evaluation)
     return Model(

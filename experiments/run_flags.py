@@ -1,14 +1,21 @@
 """The flags of a training run, and their conversion into a `RunConfig`."""
 
+from pathlib import Path
+from typing import Any
+
 from absl import flags
 
 from experiments.parsing import parse_hparams
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import TABLE_DTYPES, ConfigError, RunConfig
+from isolator_jax.run import RunError, read_config
 from isolator_jax.similarity import FUSIONS
 
 _FLAGS = flags.FLAGS
 
+flags.DEFINE_string(
+    "config", None, "Start from the configuration of a run, RUN_DIR/config.json; flags given beside it win."
+)
 flags.DEFINE_enum("backbone", "vbpr", list(BACKBONES), "Recommender to train.")
 flags.DEFINE_string(
     "hparams", "", "Hyper-parameters of the backbone, as name=value,name=value; those left out take their defaults."
@@ -37,14 +44,28 @@ flags.DEFINE_enum("similarity_dtype", "float32", TABLE_DTYPES, "Storage type of 
 
 
 def config_from_flags() -> RunConfig:
-    """The run's configuration.
+    """The run's configuration: of the flags, over that of `--config` if it is given.
 
     Raises:
       ConfigError: unknown, contradictory or impossible values.
+      RunError: the file of `--config` cannot be read or is none of a run.
     """
-    if not _FLAGS.training_strategy and _FLAGS["gamma"].present:
+    names = [name for name in RunConfig.__dataclass_fields__ if name not in ("hparams", "modalities")]
+    values: dict[str, Any] = {name: _FLAGS[name].value for name in names}
+    values["modalities"] = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
+    values["hparams"] = parse_hparams(_FLAGS.hparams)
+    if _FLAGS.config is not None:
+        saved = _read_saved(Path(_FLAGS.config))
+        if not _FLAGS["backbone"].present or values["backbone"] == saved["backbone"]:
+            values["hparams"] = saved["hparams"] | values["hparams"]
+        values |= {name: value for name, value in saved.items() if name != "hparams" and not _FLAGS[name].present}
+    if not values["training_strategy"] and _FLAGS["gamma"].present:
         raise ConfigError("--gamma belongs to the training strategy; leave it out with --notraining_strategy")
-    names = RunConfig.__dataclass_fields__
-    values = {name: _FLAGS[name].value for name in names if name not in ("hparams", "modalities")}
-    modalities = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
-    return RunConfig(**values, hparams=parse_hparams(_FLAGS.hparams), modalities=modalities)
+    return RunConfig(**values)
+
+
+def _read_saved(path: Path) -> dict[str, Any]:
+    if path.name != "config.json":
+        raise RunError(f"--config={path}: give the config.json of a run folder")
+    config = RunConfig.from_dict(read_config(path.parent)["config"])
+    return {name: getattr(config, name) for name in RunConfig.__dataclass_fields__}

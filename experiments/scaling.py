@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from tqdm import tqdm
+
+from experiments.progress import progress
 
 AXES = ("users", "items", "interactions", "dim")
 # The memory that the runtime takes by itself is left out: it would hide the growth.
@@ -34,7 +35,7 @@ def study(base: Sizes, measure: Callable[[Sizes], Mapping[str, float]], doubling
     points = [(None, base)]
     points += [(axis, {**base, axis: base[axis] << n}) for axis in AXES for n in range(1, doublings + 1)]
     rows = []
-    for axis, sizes in tqdm(points, desc="scaling", unit="size"):
+    for axis, sizes in progress(points, desc="scaling", unit="size"):
         result = measure(sizes)
         rows.append({"axis": axis, **sizes, **{name: read(result) for name, read in MEASURED.items()}})
     return rows

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from experiments import cli, run_flags
 from experiments.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
+from experiments.progress import progress
 from isolator_jax import search
 from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data.dataset import brief
@@ -123,8 +124,7 @@ def run_trials(
 ) -> tuple[list[pd.DataFrame], int]:
     """Runs what is missing of the trials; the rows of those that have any, and how many were run."""
     rows, trained = [], 0
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(total=len(trials), desc="trials", unit="trial", mininterval=interval) as bar, cli.stop_requests() as stop:
+    with progress(total=len(trials), desc="trials", unit="trial") as bar, cli.stop_requests() as stop:
         for trial, folder in zip(trials, folders, strict=True):
             found = _finished_rows(trial, folder, settings)
             if found is None and not (folder / "failure.json").exists():

@@ -6,18 +6,19 @@
 
 Without data flags it uses the embedded dataset. The model is trained with the training
 strategy, and once more with plain BPR (in RUN_DIR/vanilla) for the Vanilla row. The same
-command on an interrupted run folder resumes it.
+command on an interrupted run folder resumes it. --dry_run checks everything, trains a few steps
+that are thrown away, and tells the memory and time that the run would take.
 """
-
-from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, devices, run_flags
+from experiments import cli, devices, events, run_flags
+from experiments.estimate import estimate, estimate_table
+from experiments.parsing import check_output
 from experiments.training import train_with_baseline
 from isolator_jax.config import ConfigError
 from isolator_jax.reporting import metrics_table
-from isolator_jax.run import load_dataset, make_problem
+from isolator_jax.run import check_run_folder, load_dataset, make_problem
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(devices)
@@ -28,20 +29,33 @@ _VANILLA = flags.DEFINE_bool(
 _CHECKPOINT_SECONDS = flags.DEFINE_float(
     "checkpoint_seconds", 30.0, "Save a checkpoint when so many seconds have passed since the last; 0: each epoch.", 0.0
 )
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Also write TensorBoard's event files, to RUN_DIR/tensorboard.")
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check flags, data, folder and memory, estimate the time, and write nothing."
+)
 
 
 def main() -> None:
     config = run_flags.config_from_flags()
     if not config.training_strategy and flags.FLAGS["vanilla"].present:
         raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
-    run_dir = Path(_RUN_DIR.value)
-    problem = make_problem(config, load_dataset(config), devices.mesh_from_flags())
+    run_dir = check_output("run_dir", _RUN_DIR.value, folder=True)
+    if _TENSORBOARD.value:
+        events.check_installed()
+    dataset = load_dataset(config)
+    check_run_folder(run_dir, config, dataset)
+    problem = make_problem(config, dataset, devices.mesh_from_flags())
+    baseline = config.training_strategy and _VANILLA.value
+    if _DRY_RUN.value:
+        print(estimate_table(estimate(config, problem, trainings=2 if baseline else 1)))
+        return
     report = train_with_baseline(
         config,
         problem,
         run_dir,
-        baseline=config.training_strategy and _VANILLA.value,
+        baseline=baseline,
         checkpoint_seconds=_CHECKPOINT_SECONDS.value,
+        tensorboard=_TENSORBOARD.value,
     )
     print(f"\n{config.backbone} on {problem.dataset.name}, test, seed {config.seed}:\n")
     print(metrics_table(report["test"]))

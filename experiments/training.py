@@ -1,21 +1,27 @@
 """Training with a progress bar: with the training strategy, and the plain baseline beside it."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from experiments import cli
+from experiments.events import Events
+from experiments.progress import progress
 from isolator_jax.config import RunConfig
 from isolator_jax.run import Problem, train_run, write_report
 from isolator_jax.training import EpochRecord, FitState
 
 
 def train_with_baseline(
-    config: RunConfig, problem: Problem, run_dir: Path, *, baseline: bool, checkpoint_seconds: float
+    config: RunConfig,
+    problem: Problem,
+    run_dir: Path,
+    *,
+    baseline: bool,
+    checkpoint_seconds: float,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Trains a run; if asked for, also plain BPR in `run_dir/vanilla`, whose Vanilla joins the report.
 
@@ -25,6 +31,7 @@ def train_with_baseline(
       run_dir: the run folder.
       baseline: whether to train plain BPR too.
       checkpoint_seconds: time between checkpoints.
+      tensorboard: whether to write event files too, in the run folder's `tensorboard`.
 
     Returns:
       The report.
@@ -33,10 +40,11 @@ def train_with_baseline(
       TrainingInterrupted: SIGTERM or Ctrl-C came; what was trained is saved.
     """
     with cli.stop_requests() as stop:
-        report = _train(config, problem, run_dir, checkpoint_seconds, run_dir / "cache", stop)
+        options = {"cache_dir": run_dir / "cache", "stop": stop, "tensorboard": tensorboard}
+        report = _train(config, problem, run_dir, checkpoint_seconds, **options)
         if baseline:
             plain = dataclasses.replace(config, training_strategy=False)
-            of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, run_dir / "cache", stop)
+            of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, **options)
     if baseline:
         report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
         for split in ("validation", "test"):
@@ -50,22 +58,23 @@ def _train(
     problem: Problem,
     run_dir: Path,
     checkpoint_seconds: float,
+    *,
     cache_dir: Path,
     stop: Callable[[], bool],
+    tensorboard: bool,
 ) -> dict[str, Any]:
-    label = "ISOLATOR" if config.training_strategy else "plain BPR"
-    with tqdm(
-        total=config.max_epochs,
-        desc=f"{config.backbone} {label}",
-        unit="epoch",
-        # A log file gets a line every half minute instead of a moving bar.
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,
-    ) as bar:
+    label = f"{config.backbone} {'ISOLATOR' if config.training_strategy else 'plain BPR'}"
+    with (
+        progress(total=config.max_epochs, desc=label, unit="epoch") as bar,
+        closing(Events(run_dir / "tensorboard")) as events,
+    ):
 
         def show(state: FitState, record: EpochRecord) -> None:
             best = f"{float(state.best_value):.4f} at {int(state.best_epoch)}"
             bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
             bar.update(record.epoch - bar.n)
+            if tensorboard:
+                events.write(record)
 
         return train_run(
             config,

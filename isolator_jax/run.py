@@ -185,12 +185,11 @@ def train_run(
       TrainingInterrupted: `stop` said so; the state is saved.
     """
     run_dir = Path(run_dir)
-    wanted = {"config": config.to_dict(), "data_fingerprint": problem.dataset.fingerprint()}
-    _check_folder(run_dir, wanted)
+    check_run_folder(run_dir, config, problem.dataset)
     run_dir.mkdir(parents=True, exist_ok=True)
     with _only_user(run_dir):
-        _check_folder(run_dir, wanted)  # another process may have begun a run since
-        write_json(run_dir / "config.json", wanted)
+        # Again: another process may have begun a run since.
+        write_json(run_dir / "config.json", check_run_folder(run_dir, config, problem.dataset))
         return _train_run(
             config,
             problem,
@@ -479,8 +478,13 @@ def _only_user(run_dir: Path) -> Iterator[None]:
         raise RunError(f"{run_dir}: another process is training in this folder; wait for it, or stop it") from None
 
 
-def _check_folder(run_dir: Path, wanted: dict[str, Any]) -> None:
-    """Refuses a folder that is in use by something else than a run of this configuration on this data."""
+def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """What `config.json` of a run says, for a folder that is free or holds that run.
+
+    Raises:
+      RunError: the folder holds something else than a run of this configuration on this data.
+    """
+    wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
         saved = read_config(run_dir)
         different = [
@@ -497,6 +501,7 @@ def _check_folder(run_dir: Path, wanted: dict[str, Any]) -> None:
             )
     elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != _LOCK for path in run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another --run_dir")
+    return wanted
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -44,7 +44,61 @@ def folder(tmp_path_factory):
     assert trained.returncode == 0, trained.stderr
     for name in ("Vanilla", "D-ISOLATOR", "U-ISOLATOR", "UCBias@20"):
         assert name in trained.stdout
+    (folder / "log.txt").write_text(trained.stderr)
     return folder
+
+
+def test_progress_in_a_log_is_readable_lines_with_the_time_left(folder):
+    text = (folder / "log.txt").read_bytes().decode()
+    assert "\r" not in text and all(len(line) < 200 for line in text.splitlines())
+    for label in ("vbpr ISOLATOR", "vbpr plain BPR"):
+        of_label = [line for line in text.splitlines() if line.startswith(label)]
+        assert f"{label}: 0/4 [00:00<?" in of_label[0]
+        assert f"{label}: 4/4" in of_label[-1] and "R@20=0." in of_label[-1] and "<00:00" in of_label[-1]
+
+
+def test_a_run_is_repeated_from_its_configuration_and_flags_win_over_it(folder):
+    again, other = folder / "again", folder / "other"
+    config = f"--config={folder / 'run' / 'config.json'}"
+    done = command("train", config, f"--run_dir={again}", "--novanilla")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((run / "report.json").read_text()) for run in (folder / "run", again))
+    assert second["config"] == first["config"]
+    for strategy in ("training_strategy", "d", "u"):
+        assert second["test"][strategy] == first["test"][strategy]
+    flags = ["--seed=1", "--hparams=reg=0.5", "--max_epochs=1", "--novanilla"]
+    assert command("train", config, f"--run_dir={other}", *flags).returncode == 0
+    changed = json.loads((other / "config.json").read_text())["config"]
+    expected = first["config"] | {"seed": 1, "max_epochs": 1}
+    assert changed == expected | {"hparams": expected["hparams"] | {"reg": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("absent/config.json", "not a run folder"),
+        ("log.txt", "config.json of a run folder"),
+        ("bad/config.json", "bad"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused_by_name(folder, file, message):
+    (folder / "bad").mkdir(exist_ok=True)
+    (folder / "bad" / "config.json").write_text("{}")
+    done = command("train", f"--config={folder / file}", f"--run_dir={folder / 'unused'}")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "unused").exists()
+
+
+def test_a_dry_run_estimates_and_writes_nothing(folder):
+    before = sorted(folder.rglob("*"))
+    done = command("train", f"--config={folder / 'run' / 'config.json'}", f"--run_dir={folder / 'dry'}", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    for line in ("memory of training", "a step", "an epoch with validation", "2 x 4 epochs"):
+        assert line in done.stdout
+    assert sorted(folder.rglob("*")) == before
+    # What a run would refuse, it refuses.
+    done = command("train", f"--run_dir={folder / 'run'}", "--dry_run")
+    assert done.returncode == 1 and "holds a run of another configuration" in done.stderr
 
 
 def test_train_writes_the_report_of_the_contract(folder):

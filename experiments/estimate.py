@@ -1,0 +1,105 @@
+"""What a run will take, from its compiled epoch and a few of its steps."""
+
+import os
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tabulate import tabulate
+
+from experiments.rates import timed
+from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.run import Problem, initial_state, make_optimizer, prepare_inputs, run_backbone, validation_function
+from isolator_jax.training import epoch_shape, make_epoch
+
+# Enough to time, few enough to be quick on any data.
+_STEPS = 5
+_REPEATS = 3
+
+
+def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str, Any]:
+    """Measures a few steps and one validation, and reads the compiler's memory plan.
+
+    Args:
+      config, problem: the run.
+      trainings: how many are trained, one after the other.
+
+    Returns:
+      Seconds and bytes by name; `most_seconds` is that of all epochs of all trainings.
+
+    Raises:
+      ConfigError: training needs more memory than the device has.
+    """
+    started = time.perf_counter()
+    inputs = prepare_inputs(config, problem)
+    state = initial_state(config, problem)
+    prepare_seconds = time.perf_counter() - started
+    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state.best_params))
+    backbone, similarity = run_backbone(config, problem), problem.content and problem.content.similarity
+    epoch = jax.jit(make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size))
+    arguments = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
+
+    plan = epoch.lower(state.train, inputs, problem.train, *arguments).compile().memory_analysis()
+    # The state comes out where it went in; the best parameters are kept beside it.
+    needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + parameter_bytes
+    available = available_bytes()
+    if needed > available:
+        raise ConfigError(
+            f"training needs {_size(needed)} of memory and the device has {_size(available)}; lower --batch_size or "
+            "--similarity_budget_mb, take a smaller dim, or more --devices"
+        )
+
+    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    timed_steps = min(steps, _STEPS)
+    few = slice(0, timed_steps * rows)
+    data = problem.train.replace(users=problem.train.users[few], items=problem.train.items[few])
+    training = timed(lambda: jax.block_until_ready(epoch(state.train, inputs, data, *arguments)), _REPEATS)
+    validate = validation_function(config, problem, inputs)
+    validation = timed(lambda: jax.block_until_ready(validate(state.train.params)), 1)
+    step_seconds = training.median / timed_steps
+    epoch_seconds = steps * step_seconds + validation.median
+    return {
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "parameters": parameter_bytes // 4,
+        "needed_bytes": needed,
+        "available_bytes": available,
+        "prepare_seconds": prepare_seconds,
+        "steps": steps,
+        "step_seconds": step_seconds,
+        "validation_seconds": validation.median,
+        "epoch_seconds": epoch_seconds,
+        "most_seconds": trainings * config.max_epochs * epoch_seconds,
+        "trainings": trainings,
+        "max_epochs": config.max_epochs,
+        "patience": config.patience,
+    }
+
+
+def available_bytes() -> int:
+    """Memory of the first device; of the host where that is the CPU."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def estimate_table(estimated: dict[str, Any]) -> str:
+    """The estimate as a table to print."""
+    rows = [
+        ("device", estimated["device"]),
+        ("parameters", f"{estimated['parameters']:,}"),
+        ("memory of training", f"{_size(estimated['needed_bytes'])} of {_size(estimated['available_bytes'])}"),
+        ("preparation", f"{estimated['prepare_seconds']:.3g} s"),
+        ("a step", f"{estimated['step_seconds']:.3g} s, {estimated['steps']:,} an epoch"),
+        ("a validation", f"{estimated['validation_seconds']:.3g} s"),
+        ("an epoch with validation", f"{estimated['epoch_seconds']:.3g} s"),
+        (
+            "the whole run, at most",
+            f"{estimated['most_seconds'] / 3600:.3g} h: {estimated['trainings']} x {estimated['max_epochs']} epochs; "
+            f"a training ends {estimated['patience']} epochs after its best one",
+        ),
+    ]
+    return tabulate(rows, tablefmt="github", headers=("dry run, nothing written", ""))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB"

@@ -1,0 +1,38 @@
+"""TensorBoard event files of a run, by tensorboardX."""
+
+from pathlib import Path
+
+from isolator_jax.config import ConfigError
+from isolator_jax.training import EpochRecord
+
+try:
+    from tensorboardX import SummaryWriter
+except ModuleNotFoundError:
+    SummaryWriter = None
+
+
+def check_installed() -> None:
+    """Raises ConfigError where tensorboardX is missing."""
+    if SummaryWriter is None:
+        raise ConfigError("--tensorboard needs tensorboardX: pip install -e '.[tensorboard]'")
+
+
+class Events:
+    """Writes each epoch's loss, validation Recall@20 and seconds; opens no file before the first epoch."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def write(self, record: EpochRecord) -> None:
+        if self._writer is None:
+            # What an earlier process wrote from this epoch on, before it was killed, is not shown.
+            self._writer = SummaryWriter(str(self._folder), purge_step=record.epoch)
+        for name, value in record._asdict().items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, record.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
