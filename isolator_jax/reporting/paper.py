@@ -6,7 +6,7 @@ what is drawn or typeset, and what the CSV beside it holds.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,8 @@ MATRIX_FACTORISATION = ("mfbpr", "vbpr")
 
 ACCURACY = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 SHARES = (5, 10, 15, 20, 25)
-RECALL = "recall@20"
+RECALL, UCBIAS = "recall@20", "ucbias@20"
+SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,57 +185,77 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
     return pd.DataFrame(rows)
 
 
+class _Case(NamedTuple):
+    """One comparison of a claim: what should be the larger number, and the smaller; whether chance may explain it."""
+
+    name: str
+    larger: float
+    smaller: float
+    within_noise: bool = False
+
+
 def claims(models: Sequence[Model]) -> pd.DataFrame:
     """Which of the paper's claims hold on these models of one dataset, with the numbers.
+
+    A difference is within noise if the paired t-test over users gives a p of at least 0.05
+    (Recall@20), or the 95 % bootstrap interval over users contains zero (UCBias); values are
+    averaged over the seeds first. The tests of a claim are not adjusted for their number.
 
     Returns:
       Rows of `claim`, `holds` (how many of how many) and `numbers`.
     """
-    vanilla = {model.backbone: model.evaluations["vanilla"] for model in models}
-    mean = {
-        (model.backbone, strategy, metric): float(np.mean([e.metrics[metric] for e in evaluations]))
-        for model in models
-        for strategy, evaluations in model.evaluations.items()
-        for metric in (RECALL, "ucbias@20", "rho")
-    }
-    multimodal = [name for name in vanilla if name not in CONVENTIONAL]
+    by_name = {model.backbone: model for model in models}
+    multimodal = [name for name in by_name if name not in CONVENTIONAL]
     pairs = [("vbpr", "mfbpr"), *((name, "lightgcn") for name in multimodal if name != "vbpr")]
-    pairs = [pair for pair in pairs if set(pair) <= set(vanilla)]
+    pairs = [pair for pair in pairs if set(pair) <= set(by_name)]
 
-    def compare(claim: str, cases: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
-        """Each case: a name, what should be the larger number, and the smaller one."""
-        holding = sum(larger > smaller for _, larger, smaller in cases)
-        numbers = "; ".join(f"{name} {larger:.4f} > {smaller:.4f}" for name, larger, smaller in cases)
+    def mean(backbone: str, strategy: str, metric: str) -> float:
+        return float(np.mean([e.metrics[metric] for e in by_name[backbone].evaluations[strategy]]))
+
+    def compare(claim: str, cases: Sequence[_Case]) -> dict[str, Any]:
+        holding = sum(case.larger > case.smaller for case in cases)
+        numbers = "; ".join(
+            f"{case.name} {case.larger:.4f} against {case.smaller:.4f}{' (within noise)' if case.within_noise else ''}"
+            for case in cases
+        )
         return {"claim": claim, "holds": f"{holding} of {len(cases)}", "numbers": numbers}
 
-    def of_all(metric: str, larger: str, smaller: str) -> list[tuple[str, float, float]]:
-        return [(NAMES[b], mean[b, larger, metric], mean[b, smaller, metric]) for b in vanilla]
+    def case(name: str, metric: str, larger: tuple[str, str], smaller: tuple[str, str]) -> _Case:
+        """Backbone and strategy of both sides."""
+        noise = metric != "rho" and _within_noise(
+            metric, by_name[larger[0]], larger[1], by_name[smaller[0]], smaller[1]
+        )
+        return _Case(name, mean(*larger, metric), mean(*smaller, metric), noise)
 
-    def of_pairs(metric: str) -> list[tuple[str, float, float]]:
-        return [
-            (f"{NAMES[b]} over {NAMES[c]}", mean[b, "vanilla", metric], mean[c, "vanilla", metric]) for b, c in pairs
-        ]
+    def of_all(metric: str, larger: str, smaller: str) -> list[_Case]:
+        return [case(NAMES[b], metric, (b, larger), (b, smaller)) for b in by_name]
+
+    def of_pairs(metric: str) -> list[_Case]:
+        return [case(f"{NAMES[b]} over {NAMES[c]}", metric, (b, "vanilla"), (c, "vanilla")) for b, c in pairs]
+
+    def positive(backbone: str) -> _Case:
+        model = by_name[backbone]
+        noise = _bias_within_noise(model.per_user("vanilla"), model)
+        return _Case(NAMES[backbone], mean(backbone, "vanilla", UCBIAS), 0.0, noise)
 
     rows = [
         compare("Multi-modal models have higher rho than their conventional counterparts", of_pairs("rho")),
         compare("Multi-modal models have higher Recall@20 than their conventional counterparts", of_pairs(RECALL)),
-        compare("UCBias is positive", [(NAMES[b], mean[b, "vanilla", "ucbias@20"], 0.0) for b in vanilla]),
-        compare("UCBias is larger for multi-modal models", of_pairs("ucbias@20")),
-        compare("D-ISOLATOR has lower UCBias than Vanilla", of_all("ucbias@20", "vanilla", "d")),
-        compare("D-ISOLATOR has lower UCBias than U-ISOLATOR", of_all("ucbias@20", "u", "d")),
+        compare("UCBias is positive", [positive(backbone) for backbone in by_name]),
+        compare("UCBias is larger for multi-modal models", of_pairs(UCBIAS)),
+        compare("D-ISOLATOR has lower UCBias than Vanilla", of_all(UCBIAS, "vanilla", "d")),
+        compare("D-ISOLATOR has lower UCBias than U-ISOLATOR", of_all(UCBIAS, "u", "d")),
         compare("U-ISOLATOR has higher Recall@20 than Vanilla", of_all(RECALL, "u", "vanilla")),
         compare("U-ISOLATOR has higher Recall@20 than D-ISOLATOR", of_all(RECALL, "u", "d")),
-        compare("The training strategy alone raises UCBias", of_all("ucbias@20", "training_strategy", "vanilla")),
+        compare("The training strategy alone raises UCBias", of_all(UCBIAS, "training_strategy", "vanilla")),
         compare(
             "U-ISOLATOR without the training strategy has lower Recall@20",
             of_all(RECALL, "u", "u_without_training_strategy"),
         ),
     ]
-    if len(vanilla) > 2:
-        order = list(vanilla)
-        correlation = np.corrcoef(
-            [mean[b, "vanilla", "rho"] for b in order], [mean[b, "vanilla", RECALL] for b in order]
-        )[0, 1]
+    if len(by_name) > 2:
+        rhos, recalls = ([mean(b, "vanilla", metric) for b in by_name] for metric in ("rho", RECALL))
+        correlation = np.corrcoef(rhos, recalls)[0, 1]
         rows.append(
             {
                 "claim": "Recall@20 rises with rho over the models",
@@ -243,6 +264,20 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _within_noise(metric: str, first: tuple[Model, str], second: tuple[Model, str]) -> bool:
+    """Whether a difference of Recall@20 or UCBias may be chance, by the tests of `claims`."""
+    recalls = [model.per_user(strategy) for model, strategy in (first, second)]
+    if metric == RECALL:
+        return not paired_test(*recalls) < SIGNIFICANT
+    # UCBias is linear in the recalls: the difference of two is that of the users' differences.
+    return _bias_within_noise(recalls[0] - recalls[1], first[0])
+
+
+def _bias_within_noise(recall: np.ndarray, model: Model) -> bool:
+    low, high = bootstrap_ucbias(recall, model.users, consistency_groups(model.consistency))
+    return low <= 0 <= high
 
 
 def _ucbias_with_interval(recall: np.ndarray, users: np.ndarray, groups: Groups) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from isolator_jax.reporting.paper import SIGNIFICANT
 from isolator_jax.reporting.tables import STRATEGY_NAMES
 
 
@@ -22,8 +23,6 @@ class Marks(NamedTuple):
 
 MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*")
 LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$")
-
-SIGNIFICANT = 0.05
 
 
 def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> str:

@@ -90,6 +90,24 @@ def test_claims_say_how_many_models_they_hold_for():
     )
 
 
+def test_claims_say_which_differences_are_within_noise():
+    """Chance decides which users gain; or all users gain the same, or only the consistent ones."""
+    chance = VANILLA + 0.1 * np.random.default_rng(0).choice([-1.0, 1.0], VANILLA.size)
+    consistent = VANILLA + np.where(USERS > 20, 0.2, 0.0)
+    constant = VANILLA + 0.1
+    full = {name: VANILLA for name in ("training_strategy", "d", "u_without_training_strategy")}
+    models = [
+        model("mfbpr", vanilla=constant, u=chance, **full),
+        model("lightgcn", vanilla=constant, u=consistent, **full),
+    ]
+    frame = paper.claims(models).set_index("claim")["numbers"]
+    recall = frame["U-ISOLATOR has higher Recall@20 than D-ISOLATOR"].split("; ")
+    bias = frame["D-ISOLATOR has lower UCBias than U-ISOLATOR"].split("; ")
+    assert [number.endswith("(within noise)") for number in recall] == [True, False]
+    assert [number.endswith("(within noise)") for number in bias] == [True, False]
+    assert "within noise" in frame["D-ISOLATOR has lower UCBias than Vanilla"]
+
+
 @pytest.mark.parametrize(
     ("marks", "best", "second", "star"),
     [
