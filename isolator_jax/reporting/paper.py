@@ -222,9 +222,8 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
 
     def case(name: str, metric: str, larger: tuple[str, str], smaller: tuple[str, str]) -> _Case:
         """Backbone and strategy of both sides."""
-        noise = metric != "rho" and _within_noise(
-            metric, by_name[larger[0]], larger[1], by_name[smaller[0]], smaller[1]
-        )
+        sides = [(by_name[backbone], strategy) for backbone, strategy in (larger, smaller)]
+        noise = metric != "rho" and _within_noise(metric, *sides)
         return _Case(name, mean(*larger, metric), mean(*smaller, metric), noise)
 
     def of_all(metric: str, larger: str, smaller: str) -> list[_Case]:
