@@ -45,16 +45,21 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         try:
             main(*given)
         except TrainingInterrupted as error:
-            print(f"interrupted: {error}; the same command goes on from there", file=sys.stderr)
+            print(f"interrupted: {one_line(error)}; the same command goes on from there", file=sys.stderr)
             sys.exit(_INTERRUPTED)
         except TrainingDiverged as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(_DIVERGED)
         except (ConfigError, DataError, RunError, CheckpointError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(1)
 
     app.run(start)
+
+
+def one_line(error: Exception) -> str:
+    """A message on one line, whatever the paths it names are made of."""
+    return " ".join(str(error).splitlines())
 
 
 def _silence_saving_threads() -> None:

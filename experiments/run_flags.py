@@ -8,6 +8,7 @@ from absl import flags
 from experiments.parsing import parse_hparams
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.config import TABLE_DTYPES, ConfigError, RunConfig
+from isolator_jax.data.dataset import brief
 from isolator_jax.run import RunError, read_config
 from isolator_jax.similarity import FUSIONS
 
@@ -66,6 +67,6 @@ def config_from_flags() -> RunConfig:
 
 def _read_saved(path: Path) -> dict[str, Any]:
     if path.name != "config.json":
-        raise RunError(f"--config={path}: give the config.json of a run folder")
+        raise RunError(f"--config={brief(path)}: give the config.json of a run folder")
     config = RunConfig.from_dict(read_config(path.parent)["config"])
     return {name: getattr(config, name) for name in RunConfig.__dataclass_fields__}

@@ -96,6 +96,7 @@ def prepare(name):
 
 
 def call(module, arguments, takes_operands):
+    from experiments import cli
     from isolator_jax.config import ConfigError
     from isolator_jax.data import DataError
     from isolator_jax.run import RunError
@@ -116,7 +117,7 @@ def call(module, arguments, takes_operands):
     except app.UsageError as error:
         return "usage", str(error)
     except (ConfigError, DataError, RunError, OSError) as error:
-        return "error", str(error)
+        return "error", cli.one_line(error)
     except (Exception, SystemExit, Hang):
         return "crash", f"{arguments}\n{traceback.format_exc()}"
 
