@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from isolator_jax.reporting.figures import BLACK, BLUE, LOOKS, ORANGE, VERMILLION, Interval, styled, ucbias_bars
 from isolator_jax.reporting.paper import CONVENTIONAL, MATRIX_FACTORISATION, NAMES, RECALL
@@ -24,16 +26,32 @@ def recall_against_rho(frame: pd.DataFrame) -> Figure:
     for axes, similarity in zip(panels, similarities, strict=True):
         for row in frame[frame["similarity"] == similarity].to_dict("records"):
             colour, marker, label = _kind(row["backbone"])
-            axes.scatter(row["rho"], row[RECALL], 60, colour, marker=marker, edgecolors="white", label=label, zorder=3)
-            axes.annotate(
-                NAMES[row["backbone"]], (row["rho"], row[RECALL]), (5, 5), textcoords="offset points", fontsize=8
-            )
+            point = (row["rho"], row[RECALL])
+            axes.scatter(*point, 60, colour, marker=marker, edgecolors="white", label=label, zorder=3)
+            axes.annotate(NAMES[row["backbone"]], point, (5, 5), textcoords="offset points", fontsize=8)
         axes.set(xlabel=f"ρ, {similarity}")
         axes.margins(0.2)
     panels[0].set_ylabel("Recall@20")
     handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
+    figure.draw_without_rendering()  # places the panels
+    for axes in panels:
+        _separate([text for text in axes.texts if isinstance(text, Annotation)])
     return figure
+
+
+def _separate(labels: Sequence[Annotation]) -> None:
+    """Moves each label around its point, from the highest down, until it covers no point and no label before it."""
+    sides = ((7, -3, "left"), (5, 5, "left"), (5, -11, "left"), (-5, 5, "right"), (-5, -11, "right"), (-7, -3, "right"))
+    points = [label.axes.transData.transform(label.xy) for label in labels if label.axes is not None]
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
+    for label in sorted(labels, key=lambda label: -label.xy[1]):
+        for x, y, side in sides:
+            label.set(position=(x, y), horizontalalignment=side)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 @styled

@@ -1,15 +1,18 @@
 """What the figures draw is what they were given."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from isolator_jax.evaluation import consistency_groups
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.figures import LOOKS, Curve, Interval
+from isolator_jax.reporting.paper_figures import recall_against_rho
 from isolator_jax.reporting.tables import STRATEGY_NAMES
 
 NAN = float("nan")
@@ -111,3 +114,13 @@ def test_drawing_leaves_matplotlibs_settings_alone(figure):
     before = dict(matplotlib.rcParams)
     figures.to_svg(figures.accuracy_against_rho({"one": {"vanilla": (0.2, 0.05)}}), "first", "")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_labels_of_close_points_stay_legible():
+    rows = [("mfbpr", 0.10, 0.187), ("lightgcn", 0.115, 0.2206), ("grcn", 0.1415, 0.2153), ("mgcn", 0.146, 0.2244)]
+    rows += [("gume", 0.1513, 0.2219), ("slmrec", 0.12, 0.2298), ("vbpr", 0.196, 0.172)]
+    frame = pd.DataFrame(rows, columns=["backbone", "rho", "recall@20"]).assign(similarity="average")
+    (axes,) = recall_against_rho(frame).axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 7
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
