@@ -33,14 +33,15 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
     """
     started = time.perf_counter()
     inputs = prepare_inputs(config, problem)
-    state = initial_state(config, problem)
+    train = initial_state(config, problem).train
     prepare_seconds = time.perf_counter() - started
-    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state.best_params))
+    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
     backbone, similarity = run_backbone(config, problem), problem.content and problem.content.similarity
-    epoch = jax.jit(make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size))
+    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
+    epoch = jax.jit(epoch, donate_argnums=0)
     arguments = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
 
-    plan = epoch.lower(state.train, inputs, problem.train, *arguments).compile().memory_analysis()
+    plan = epoch.lower(train, inputs, problem.train, *arguments).compile().memory_analysis()
     # The state comes out where it went in; the best parameters are kept beside it.
     needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + parameter_bytes
     available = available_bytes()
@@ -54,13 +55,18 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
     timed_steps = min(steps, _STEPS)
     few = slice(0, timed_steps * rows)
     data = problem.train.replace(users=problem.train.users[few], items=problem.train.items[few])
-    training = timed(lambda: jax.block_until_ready(epoch(state.train, inputs, data, *arguments)), _REPEATS)
+
+    def train_few() -> None:
+        nonlocal train
+        train, *_ = jax.block_until_ready(epoch(train, inputs, data, *arguments))
+
+    training = timed(train_few, _REPEATS)
     validate = validation_function(config, problem, inputs)
-    validation = timed(lambda: jax.block_until_ready(validate(state.train.params)), 1)
+    validation = timed(lambda: jax.block_until_ready(validate(train.params)), 1)
     step_seconds = training.median / timed_steps
     epoch_seconds = steps * step_seconds + validation.median
     return {
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": f"{problem.mesh.size if problem.mesh else 1} x {jax.devices()[0].device_kind}",
         "parameters": parameter_bytes // 4,
         "needed_bytes": needed,
         "available_bytes": available,
