@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
@@ -43,7 +44,7 @@ def make_content(
     *,
     fusion: str = "mean",
     table_budget_bytes: int = 2 << 30,
-    table_dtype: jnp.dtype = jnp.float32,
+    table_dtype: DTypeLike = jnp.float32,
     make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Content:
     """Computes similarities and consistencies from the features of at least one modality.

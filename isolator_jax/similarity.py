@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from isolator_jax.histories import Histories, fold_histories
 
@@ -327,7 +328,7 @@ def build_similarity(
     histories: Histories,
     *,
     table_budget_bytes: int = 2 << 30,
-    table_dtype: jnp.dtype = jnp.float32,
+    table_dtype: DTypeLike = jnp.float32,
     make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Similarity:
     """Builds the similarity store: the table where it fits the budget, else one that computes on the fly.

@@ -108,7 +108,7 @@ def test_a_parameter_that_is_given_is_not_tuned_and_tiny_scores_are_warned_of(fo
     ("arguments", "message"),
     [
         (["--user_embeddings={folder}/users.npy"], "either --user_embeddings and --item_embeddings, or --scores"),
-        (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be a finite number"),
+        (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be at least 0"),
         (["--scores={folder}/nan.npy"], "nan.npy, row 7, column 5"),
     ],
 )
