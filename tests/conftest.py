@@ -8,7 +8,7 @@ from hypothesis import settings
 from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
 
 # The same examples each time, and no deadline: the first example of a test compiles.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 # New examples each time, thousands of them: pytest --hypothesis-profile=thorough tests/fuzz
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")

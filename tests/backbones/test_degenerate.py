@@ -53,9 +53,9 @@ def train(name, dataset, epochs=2):
         return config, problem, encode(config, problem, inputs, state.params)
 
 
-# Which interactions are trained on is not a backbone's business.
+# All backbones on the odd features; the rest on the simplest and the one with most parts.
 CASES = [
-    (name, case) for name in BACKBONES for case in DATASETS if name == "mfbpr" or case != "a user who has everything"
+    (name, case) for name in BACKBONES for case in DATASETS if case == "identical items" or name in ("mfbpr", "gume")
 ]
 
 

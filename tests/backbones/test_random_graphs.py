@@ -120,7 +120,7 @@ def wide(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("gamma", [None, 0.7])
 @pytest.mark.parametrize("name", ["mfbpr", "lightgcn", "vbpr"])
 def test_embeddings_loss_and_gradient_equal_the_reference(name, gamma, seed):
@@ -183,7 +183,7 @@ def reference_strategies(dataset, config, f):
     }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_reference(name, seed):
     """`jax.debug_nans` stops at the first NaN of any compiled step."""
@@ -219,7 +219,7 @@ def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_referen
         assert result.metrics["recall@3"] == pytest.approx(np.nanmean(recalls))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("name", ["grcn", "slmrec", "mgcn", "gume"])
 def test_a_node_order_is_no_information(name, seed):
     """Renumbering users and items renumbers the embeddings: nothing leaks between unconnected nodes."""
