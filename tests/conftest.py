@@ -1,7 +1,9 @@
 """Fixtures: shared data where it is present, and a small made dataset."""
 
+import os
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import settings
 
@@ -44,8 +46,12 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Commands that tests run in subprocesses compile the same program once, not once each."""
+    """Tests, their worker processes and the commands they run compile the same program once, not once each."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
         yield

@@ -115,18 +115,18 @@ def test_killed_at_any_moment_a_run_resumes_and_ends_as_if_never_killed(folder, 
     assert_equal(results(run_dir), uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends_the_command_which_then_goes_on(number, folder, uninterrupted, tmp_path):
+def test_a_signal_saves_and_ends_the_command_which_then_goes_on(folder, uninterrupted, tmp_path):
     run_dir = tmp_path / "run"
-    process = start(folder, run_dir)
-    wait_for(process, 15, run_dir)
-    process.send_signal(number)
-    code, stderr = finish(process)
-    assert code == 75
-    assert "Traceback" not in stderr and "the same command goes on from there" in stderr.splitlines()[-1]
-    # What was trained is saved: nothing is trained twice.
-    saved = max(int(path.name) for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit())
-    assert saved == lines(run_dir)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = start(folder, run_dir)
+        wait_for(process, 15, run_dir)
+        process.send_signal(number)
+        code, stderr = finish(process)
+        assert code == 75
+        assert "Traceback" not in stderr and "the same command goes on from there" in stderr.splitlines()[-1]
+        # What was trained is saved: nothing is trained twice.
+        saved = max(int(path.name) for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit())
+        assert saved == lines(run_dir)
     code, stderr = finish(start(folder, run_dir))
     assert code == 0, stderr
     assert_equal(results(run_dir), uninterrupted)
