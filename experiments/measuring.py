@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from experiments import rates
+from experiments.floor import Products, count_products, floor_seconds
 from experiments.rates import Timing, Work, timed
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.config import RunConfig
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
-from isolator_jax.graph import Graph, propagate
+from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.run import Problem, encode, initial_state, make_optimizer, make_problem
 from isolator_jax.similarity import build_similarity, fuse_channels
@@ -49,9 +50,11 @@ def measure(
     results["prepare_seconds"] = time.perf_counter() - started
 
     work: dict[str, Work | None] = {}
-    params = initial_state(config, problem).train.params
+    state = initial_state(config, problem).train
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    params = state.params
     if "training" in parts:
-        training, work["step"], params = measure_training(config, problem, inputs, repeats)
+        training, work["step"], products, params = measure_training(config, problem, inputs, repeats)
         results |= training
     if "ranking" in parts:
         results |= measure_ranking(config, problem, inputs, params, repeats, ranked_users)
@@ -62,10 +65,11 @@ def measure(
         results |= measure_sweep(config, problem, inputs, params, repeats)
     if "content" in parts:
         results |= measure_content(config, problem, repeats)
-    graph = inputs.get("graph")
-    if "propagation" in parts and graph is not None and graph.num_senders == graph.num_receivers:
-        dim = config.hyperparameters.dim
+    if "propagation" in parts:
+        train, dim = dataset.train, config.hyperparameters.dim
+        graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
         results |= measure_propagation(graph, dim, repeats)
+        terms = graph.weights.size * dim
         work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
         if config.backbone == "lightgcn" and "training" in parts:
             # Its own sparse products: L forward and L backward.
@@ -78,13 +82,20 @@ def measure(
     results["matmul_flops_per_second"] = ceilings.flops_per_second
     for name, counted in work.items():
         results |= rates.achieved(name, counted, results[f"{name}_seconds"], ceilings)
+    if {"training", "propagation"} <= set(parts):
+        sparse, dots = (results[f"{name}_seconds"] / terms for name in ("propagation", "edge_dots"))
+        results |= floor_seconds(products, state_bytes, ceilings, sparse, dots)
+        results["step_over_floor"] = results["step_seconds"] / results["floor_seconds"]
     return results
 
 
 def measure_training(
     config: RunConfig, problem: Problem, inputs: Any, repeats: int
-) -> tuple[dict[str, Any], Work | None, Any]:
-    """An epoch, the compiler's estimate of a step, and the parameters after it. A step is its share of the epoch."""
+) -> tuple[dict[str, Any], Work | None, Products, Any]:
+    """An epoch, a step's work by the compiler's estimate, its products, and the parameters after it.
+
+    A step is its share of the epoch.
+    """
     state = initial_state(config, problem).train
     gamma = jnp.float32(config.gamma) if config.training_strategy else None
     similarity = problem.content.similarity if config.training_strategy else None
@@ -97,7 +108,8 @@ def measure_training(
     steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
     # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
     one_batch = problem.train.replace(users=problem.train.users[:rows], items=problem.train.items[:rows])
-    work = rates.compiled_work(epoch.lower(state, inputs, one_batch, similarity, gamma).compile())
+    one_step = epoch.trace(state, inputs, one_batch, similarity, gamma)
+    work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
 
     def train() -> None:
         nonlocal state, loss
@@ -115,7 +127,7 @@ def measure_training(
         "epoch_train_seconds": timing.median,
         "epoch_train_spread": timing.spread,
     }
-    return results, work, state.params
+    return results, work, products, state.params
 
 
 def measure_ranking(
@@ -179,12 +191,14 @@ def measure_content(config: RunConfig, problem: Problem, repeats: int) -> dict[s
 
 
 def measure_propagation(graph: Graph, dim: int, repeats: int) -> dict[str, float]:
-    """One sparse product with a matrix `[N, D]`, averaged over six in a row."""
+    """One sparse product with a matrix `[N, D]`, averaged over six in a row, and the dot products of all edges."""
     count = 6
     x = jnp.ones((graph.num_senders, dim))
     products = jax.jit(lambda graph, x: jax.lax.fori_loop(0, count, lambda _, x: propagate(graph, x), x))
     timing = timed(lambda: jax.block_until_ready(products(graph, x)), 10 * repeats)
-    return {"propagation_seconds": timing.median / count, "propagation_spread": timing.spread / count}
+    results = {"propagation_seconds": timing.median / count, "propagation_spread": timing.spread / count}
+    dots = jax.jit(edge_dots)
+    return results | seconds_and_spread("edge_dots", timed(lambda: jax.block_until_ready(dots(graph, x, x)), repeats))
 
 
 def precision_error(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> float:

@@ -1,0 +1,78 @@
+"""The floor under a training step: the time of the work that no exact form of it can leave out."""
+
+import math
+from typing import NamedTuple
+
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from experiments.rates import Ceilings
+
+
+class Products(NamedTuple):
+    """The products of one call of a program.
+
+    Attributes:
+      dense_flops: floating-point operations of dense products.
+      sparse_terms: edges times width, summed over the sparse products.
+      dot_terms: edges times width, summed over the dot products of edges.
+    """
+
+    dense_flops: float = 0.0
+    sparse_terms: float = 0.0
+    dot_terms: float = 0.0
+
+
+def count_products(jaxpr: core.Jaxpr) -> Products:
+    """Counts the products that a traced program's results need, whatever platform it is for.
+
+    Args:
+      jaxpr: of the program, as `jax.make_jaxpr` gives it. The body of a while loop counts once.
+    """
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    counted = [_products_of(equation) for equation in needed.eqns]
+    return Products(*map(sum, zip(*counted, strict=True))) if counted else Products()
+
+
+def _products_of(equation: core.JaxprEqn) -> Products:
+    name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        return Products(dense_flops=2.0 * math.prod(out.shape) * math.prod(left[axis] for axis in contracted))
+    if name == "cond":
+        if params.get("branches_platforms"):
+            # An operation of `graph`, as each platform would do it: a product has rows, dots have one number an edge.
+            edges, width = equation.invars[1].aval.shape[0], equation.invars[-1].aval.shape[1]
+            terms = float(edges * width)
+            return Products(sparse_terms=terms) if out.ndim == 2 else Products(dot_terms=terms)
+        return Products(*map(max, zip(*(count_products(branch.jaxpr) for branch in params["branches"]), strict=True)))
+    times = params["length"] if name == "scan" else 1
+    inner = [count_products(part) for part in core.jaxprs_in_params(params)]
+    return Products(*(times * sum(values) for values in zip(*inner, strict=True))) if inner else Products()
+
+
+def floor_seconds(
+    products: Products,
+    state_bytes: int,
+    ceilings: Ceilings,
+    seconds_per_sparse_term: float,
+    seconds_per_dot_term: float,
+) -> dict[str, float]:
+    """Each kind of work at the rate this device was seen to reach on it alone, and their sum.
+
+    Args:
+      products: of a step.
+      state_bytes: parameters and their moments: each is read and written once.
+      ceilings: of dense products and of memory.
+      seconds_per_sparse_term, seconds_per_dot_term: of a sparse product and of dot products of edges.
+    """
+    parts = {
+        "dense": products.dense_flops / ceilings.flops_per_second,
+        "sparse": products.sparse_terms * seconds_per_sparse_term,
+        "dots": products.dot_terms * seconds_per_dot_term,
+        "state": 2 * state_bytes / ceilings.bytes_per_second,
+    }
+    return {f"floor_{name}_seconds": seconds for name, seconds in parts.items()} | {
+        "floor_seconds": sum(parts.values())
+    }
