@@ -11,6 +11,8 @@ run, not across machines or loads. Rates are shares of a copy and a matrix produ
 measured in the same run. Bytes and operations of a training step are the compiler's
 estimate, which on the CPU leaves out the sparse products; those of a propagation are
 counted, each gathered row once an edge: what stays in caches can lift a share above one.
+The floor of a step is the time of its products, at the rates measured in the same run, and
+of reading and writing its parameters and their moments once.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """The floor under a training step: the time of the work that no exact form of it can leave out."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jax.extend import core
@@ -30,8 +31,11 @@ def count_products(jaxpr: core.Jaxpr) -> Products:
       jaxpr: of the program, as `jax.make_jaxpr` gives it. The body of a while loop counts once.
     """
     needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    counted = [_products_of(equation) for equation in needed.eqns]
-    return Products(*map(sum, zip(*counted, strict=True))) if counted else Products()
+    return _total(_products_of(equation) for equation in needed.eqns)
+
+
+def _total(parts: Iterable[Products]) -> Products:
+    return Products(*map(sum, zip(Products(), *parts, strict=True)))
 
 
 def _products_of(equation: core.JaxprEqn) -> Products:
@@ -48,8 +52,8 @@ def _products_of(equation: core.JaxprEqn) -> Products:
             return Products(sparse_terms=terms) if out.ndim == 2 else Products(dot_terms=terms)
         return Products(*map(max, zip(*(count_products(branch.jaxpr) for branch in params["branches"]), strict=True)))
     times = params["length"] if name == "scan" else 1
-    inner = [count_products(part) for part in core.jaxprs_in_params(params)]
-    return Products(*(times * sum(values) for values in zip(*inner, strict=True))) if inner else Products()
+    inner = _total(count_products(part) for part in core.jaxprs_in_params(params))
+    return Products(*(times * count for count in inner))
 
 
 def floor_seconds(
@@ -66,6 +70,9 @@ def floor_seconds(
       state_bytes: parameters and their moments: each is read and written once.
       ceilings: of dense products and of memory.
       seconds_per_sparse_term, seconds_per_dot_term: of a sparse product and of dot products of edges.
+
+    Returns:
+      Seconds by name: of each kind, and `floor_seconds`, their sum.
     """
     parts = {
         "dense": products.dense_flops / ceilings.flops_per_second,

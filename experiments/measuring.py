@@ -50,9 +50,7 @@ def measure(
     results["prepare_seconds"] = time.perf_counter() - started
 
     work: dict[str, Work | None] = {}
-    state = initial_state(config, problem).train
-    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
-    params = state.params
+    params = initial_state(config, problem).train.params
     if "training" in parts:
         training, work["step"], products, params = measure_training(config, problem, inputs, repeats)
         results |= training
@@ -84,7 +82,7 @@ def measure(
         results |= rates.achieved(name, counted, results[f"{name}_seconds"], ceilings)
     if {"training", "propagation"} <= set(parts):
         sparse, dots = (results[f"{name}_seconds"] / terms for name in ("propagation", "edge_dots"))
-        results |= floor_seconds(products, state_bytes, ceilings, sparse, dots)
+        results |= floor_seconds(products, results["state_bytes"], ceilings, sparse, dots)
         results["step_over_floor"] = results["step_seconds"] / results["floor_seconds"]
     return results
 
@@ -123,6 +121,7 @@ def measure_training(
         "loss": float(loss),
         "steps": steps,
         "batch_rows": rows,
+        "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state))),
         "step_seconds": timing.median / steps,
         "epoch_train_seconds": timing.median,
         "epoch_train_spread": timing.spread,
