@@ -100,6 +100,15 @@ def test_gate_rises_below_zero_and_falls_above(pair, alpha, beta):
         assert gate(low, alpha, beta) >= gate(high, alpha, beta)
 
 
+def test_log_factor_of_one_channel_is_exact_over_the_whole_range_of_the_gate():
+    x = np.concatenate([-np.logspace(-6, 2, 4000), [0], np.logspace(-6, 2, 4000)]).astype(np.float32)
+    alpha, beta = np.float32(2), np.float32(5)
+    found = jax.vmap(scoring.log_gate_factor, (0, None, None, None))(x[:, None], alpha, beta, np.float32(1))
+    gated = reference_gate(x, 2, 5)
+    assert gated.min() < -0.999 and gated.max() == 1
+    np.testing.assert_allclose(found, np.log(reference_factor(gated[None], 1)), rtol=0, atol=4e-7)
+
+
 @pytest.mark.parametrize("name", SCORES)
 @given(f=FINITE, s=st.tuples(HALF, HALF), c=st.tuples(HALF, COSINE), alpha=POSITIVE, beta=POSITIVE, power=POWER)
 def test_values_and_gradients_are_finite_everywhere(name, f, s, c, alpha, beta, power):
