@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -45,10 +46,10 @@ def _products_of(equation: core.JaxprEqn) -> Products:
         left = equation.invars[0].aval.shape
         return Products(dense_flops=2.0 * math.prod(out.shape) * math.prod(left[axis] for axis in contracted))
     if name == "cond":
-        if params.get("branches_platforms"):
-            # An operation of `graph`, as each platform would do it: a product has rows, dots have one number an edge.
-            edges, width = equation.invars[1].aval.shape[0], equation.invars[-1].aval.shape[1]
-            terms = float(edges * width)
+        first = equation.invars[1].aval
+        if params.get("branches_platforms") and first.ndim == 1 and jnp.issubdtype(first.dtype, jnp.integer):
+            # An operation of `graph`, of edges and node values: a product has rows, dots have one number an edge.
+            terms = float(first.shape[0] * equation.invars[-1].aval.shape[1])
             return Products(sparse_terms=terms) if out.ndim == 2 else Products(dot_terms=terms)
         return Products(*map(max, zip(*(count_products(branch.jaxpr) for branch in params["branches"]), strict=True)))
     times = params["length"] if name == "scan" else 1

@@ -52,6 +52,8 @@ def test_products_of_a_step(small_dataset):
     vbpr = step_products(small_dataset, "vbpr", dim=16)
     assert vbpr == Products(dense_flops=2 * 2 * items * 20 * 16)
     assert step_products(small_dataset, "grcn").dot_terms > 0
+    # JAX's own choices by platform, as in the diagonal of the logits, are no operations of a graph.
+    assert step_products(small_dataset, "slmrec").dot_terms == 0
 
 
 def test_the_floor_is_the_sum_of_each_work_at_its_own_rate():
