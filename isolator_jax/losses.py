@@ -1,5 +1,7 @@
 """Losses and regularisers shared by the backbones. Means over the batch, gradients finite."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -31,14 +33,46 @@ def frobenius_penalty(*blocks: Array) -> Array:
     return sum((safe_norm(block) for block in blocks), jnp.float32(0)) / blocks[0].shape[0]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
     """InfoNCE with in-batch negatives: row b of `positives` is the positive of anchor b.
 
     -mean_b (a_b . p_b / t - logsumexp_j a_b . p_j / t). The positive counts in the
     denominator, duplicates are kept. `[B, D], [B, D] -> []`. For the cosine form pass
     rows through `l2_normalize`.
+
+    The B x B exponentials are kept for the gradient, and are all of it: their rows are
+    scaled, and the positives taken off, on the B x D side of its two products.
     """
-    return in_batch_softmax(anchors @ positives.T / temperature)
+    return _info_nce_forward(anchors, positives, temperature)[0]
+
+
+def _info_nce_forward(anchors: Array, positives: Array, temperature: float) -> tuple[Array, tuple[Array, ...]]:
+    largest, exponentials, totals = _row_exponentials(anchors @ positives.T, 1 / temperature)
+    matches = jnp.sum(anchors * positives, axis=1)
+    loss = jnp.mean((largest - matches) / temperature + jnp.log(totals))
+    return loss, (anchors, positives, exponentials, totals[:, None])
+
+
+def _info_nce_backward(temperature: float, saved: tuple[Array, ...], out: Array) -> tuple[Array, Array]:
+    anchors, positives, exponentials, totals = saved
+    scale = out / (temperature * anchors.shape[0])
+    of_anchors = (exponentials @ positives) / totals - positives
+    of_positives = exponentials.T @ (anchors / totals) - anchors
+    return scale * of_anchors, scale * of_positives
+
+
+info_nce.defvjp(_info_nce_forward, _info_nce_backward)
+
+
+def _row_exponentials(logits: Array, scale: float) -> tuple[Array, Array, Array]:
+    """Each row's maximum `[B]`, exp(scale * (logits - maximum)) `[B, B]`, and the sums of these `[B]`."""
+    # The barrier keeps what made the logits out of the loops over them, where it would be
+    # computed again for the maximum and for the exponentials.
+    logits = lax.optimization_barrier(logits)
+    largest = jnp.max(logits, axis=1)
+    exponentials = jnp.exp(scale * (logits - largest[:, None]))
+    return largest, exponentials, jnp.sum(exponentials, axis=1)
 
 
 @jax.custom_vjp
@@ -51,13 +85,8 @@ def in_batch_softmax(logits: Array) -> Array:
 
 
 def _softmax_forward(logits: Array) -> tuple[Array, tuple[Array, Array]]:
-    # The barrier keeps what made the logits out of the loops over them, where it would be
-    # computed again for the maximum, for the exponentials and for the gradient.
-    logits = lax.optimization_barrier(logits)
-    largest = jnp.max(logits, axis=1, keepdims=True)
-    exponentials = jnp.exp(logits - largest)
-    totals = jnp.sum(exponentials, axis=1)
-    return jnp.mean(largest[:, 0] + jnp.log(totals) - jnp.diagonal(logits)), (exponentials, totals)
+    largest, exponentials, totals = _row_exponentials(logits, 1.0)
+    return jnp.mean(largest + jnp.log(totals) - jnp.diagonal(logits)), (exponentials, totals)
 
 
 def _softmax_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array]:
