@@ -3,7 +3,7 @@
   python -m experiments.reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
-The runs are experiments.train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (Table 3: .../modalities-NAME/...),
+The runs are experiments.train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
 with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed.
 U-ISOLATOR's alpha, beta and iota are chosen on validation, by Recall@20 averaged over the seeds.
 
@@ -86,13 +86,17 @@ def main() -> None:
                     MAKERS[name](models, output / f"{name}-{dataset}")
         if "table3" in wanted:
             names = list(read_dataset(_DATA_DIR.value, dataset).features)
-            subsets = [*((name,) for name in names), *([tuple(names)] if len(names) > 1 else [])]
+            alone = [(name,) for name in names] if len(names) > 1 else []
+            subsets: list[tuple[str, ...] | None] = [*alone, None]
             models = [load_models(dataset, _TABLE3_BACKBONE.value, subset, seeds) for subset in subsets]
             _accuracy(models, output / f"table3-{dataset}", ("recall@20", "ndcg@20", "ucbias@20"), ["modalities"])
 
 
 def load_models(dataset: str, backbone: str, modalities: tuple[str, ...] | None, seeds: Sequence[int]) -> Model:
-    """One backbone's runs of all seeds, trained where they are missing, evaluated on the test split."""
+    """One backbone's runs of all seeds, trained where they are missing, evaluated on the test split.
+
+    `modalities` are those it is to use; None for all there are.
+    """
     base = RunConfig(
         backbone=backbone,
         data_dir=_DATA_DIR.value,
