@@ -13,7 +13,6 @@ Ranking uses logarithms of the scores: the order is the same, and scores far out
 range of exp do not collapse into ties at zero.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -107,7 +106,9 @@ def _log_sigmoid_of_gate(x: Array) -> Array:
     Scoring every user and item takes a quarter less time than with exp and log.
     """
     z = jnp.square(x / 2)
-    log_cosh = z * functools.reduce(lambda total, coefficient: total * z + coefficient, reversed(_LOG_COSH))
+    log_cosh = jnp.zeros_like(z)
+    for coefficient in reversed(_LOG_COSH):
+        log_cosh = (log_cosh + coefficient) * z
     return x / 2 - math.log(2) - log_cosh
 
 
