@@ -37,9 +37,9 @@ def frobenius_penalty(*blocks: Array) -> Array:
 def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
     """InfoNCE with in-batch negatives: row b of `positives` is the positive of anchor b.
 
-    -mean_b (a_b . p_b / t - logsumexp_j a_b . p_j / t). The positive counts in the
-    denominator, duplicates are kept. `[B, D], [B, D] -> []`. For the cosine form pass
-    rows through `l2_normalize`.
+    -mean_b (a_b . p_b / t - logsumexp_j a_b . p_j / t) (van den Oord et al., 2018), t above 0.
+    The positive counts in the denominator, duplicates are kept. `[B, D], [B, D] -> []`. For
+    the cosine form pass rows through `l2_normalize`.
 
     The B x B exponentials are kept for the gradient, and are all of it: their rows are
     scaled, and the positives taken off, on the B x D side of its two products.
