@@ -74,7 +74,7 @@ _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this f
 def main() -> None:
     if _JSON.value is not None:
         check_output("json", _JSON.value)
-    if _DIM.value is not None and "dim" in parse_hparams(flags.FLAGS.hparams):
+    if _DIM.value is not None and "dim" in parse_hparams("hparams", flags.FLAGS.hparams):
         raise ConfigError("--dim and --hparams=dim=N are the same; give one")
     if _SCALING.value and flags.FLAGS.dataset is not None:
         raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")

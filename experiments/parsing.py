@@ -11,16 +11,16 @@ from isolator_jax.data.dataset import brief
 DEFAULT_LIST_LENGTH = 20
 
 
-def parse_hparams(text: str) -> dict[str, str]:
+def parse_hparams(flag: str, text: str) -> dict[str, str]:
     """`"reg=0.01,dim=64"` as `{"reg": "0.01", "dim": "64"}`."""
     values: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ConfigError(f"--hparams must be name=value,name=value; found {brief(repr(part))}")
+            raise ConfigError(f"--{flag} must be name=value,name=value; found {brief(repr(part))}")
         if name in values:
-            raise ConfigError(f"--hparams names {brief(name)} twice")
+            raise ConfigError(f"--{flag} names {brief(name)} twice")
         values[name] = value.strip()
     return values
 
@@ -89,6 +89,19 @@ def parse_grid(flag: str, parts: Sequence[str]) -> dict[str, list[str]]:
             )
         grid[name] = values
     return grid
+
+
+def parse_tuned(flag: str, parts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`["vbpr:reg=0.5,gamma=1"]` as `{"vbpr": {"reg": "0.5", "gamma": "1"}}`: values of each backbone."""
+    tuned: dict[str, dict[str, str]] = {}
+    for part in parts:
+        backbone, _, values = part.partition(":")
+        if not values or backbone in tuned:
+            raise ConfigError(
+                f"--{flag} must be backbone:name=value,name=value, each backbone once; found {brief(repr(part))}"
+            )
+        tuned[backbone] = parse_hparams(flag, values)
+    return tuned
 
 
 def parse_numbers(flag: str, parts: Sequence[str]) -> list[float]:

@@ -4,8 +4,10 @@
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
 The runs are experiments.train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
-with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed.
-U-ISOLATOR's alpha, beta and iota are chosen on validation, by Recall@20 averaged over the seeds.
+with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed, and a
+run of another configuration is refused. Backbones have their default hyper-parameters, but for what
+`--tuned` sets, such as what experiments.sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
+validation, by Recall@20 averaged over the seeds.
 
 Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV of what they
 show. `claims` says which of the paper's claims hold on each dataset.
@@ -23,7 +25,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import cli
-from experiments.parsing import check_output, parse_seeds
+from experiments.parsing import check_output, parse_seeds, parse_tuned
 from experiments.progress import progress
 from experiments.training import train_with_baseline
 from isolator_jax import scoring
@@ -36,7 +38,15 @@ from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
-from isolator_jax.run import Problem, evaluate_problem, load_dataset, load_model, make_problem
+from isolator_jax.run import (
+    Problem,
+    check_run_folder,
+    evaluate_problem,
+    load_dataset,
+    load_model,
+    make_problem,
+    read_config,
+)
 
 try:
     from matplotlib.figure import Figure
@@ -54,8 +64,14 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the dataset
 _DATASETS = flags.DEFINE_list("datasets", None, "Datasets.", required=True)
 _BACKBONES = flags.DEFINE_list("backbones", list(BACKBONES), "Backbones, in the order shown.")
 _TABLE3_BACKBONE = flags.DEFINE_enum("table3_backbone", "vbpr", list(BACKBONES), "Backbone of Table 3.")
+_TUNED = flags.DEFINE_multi_string(
+    "tuned",
+    [],
+    "Hyper-parameters, or gamma, of one backbone in place of the common ones: backbone:name=value,name=value; "
+    "may be repeated.",
+)
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
-_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7).")
+_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7), but for what --tuned sets.")
 _MAX_EPOCHS = flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.", 1)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Folder of the runs.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tables and figures.")
@@ -73,6 +89,8 @@ def main() -> None:
     if unknown:
         raise ConfigError(f"--backbones has no {brief(', '.join(unknown))}; there are {', '.join(BACKBONES)}")
     seeds = parse_seeds("seeds", _SEEDS.value)
+    of_table3 = [_TABLE3_BACKBONE.value] if "table3" in wanted else []
+    configs = make_configs(list(dict.fromkeys(_BACKBONES.value + of_table3)))
     check_output("runs_dir", _RUNS_DIR.value, folder=True)
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     if "table1" in wanted:
@@ -80,7 +98,7 @@ def main() -> None:
         _write_table(output / "table1", pd.DataFrame(rows), paper_tables.plain_table)
     for dataset in _DATASETS.value:
         if set(wanted) - {"table1", "table3"}:
-            models = [load_models(dataset, backbone, None, seeds) for backbone in _BACKBONES.value]
+            models = [load_models(configs[backbone], dataset, None, seeds) for backbone in _BACKBONES.value]
             for name in wanted:
                 if name in MAKERS:
                     MAKERS[name](models, output / f"{name}-{dataset}")
@@ -88,32 +106,57 @@ def main() -> None:
             names = list(read_dataset(_DATA_DIR.value, dataset).features)
             alone = [(name,) for name in names] if len(names) > 1 else []
             subsets: list[tuple[str, ...] | None] = [*alone, None]
-            models = [load_models(dataset, _TABLE3_BACKBONE.value, subset, seeds) for subset in subsets]
+            models = [load_models(configs[_TABLE3_BACKBONE.value], dataset, subset, seeds) for subset in subsets]
             _accuracy(models, output / f"table3-{dataset}", ("recall@20", "ndcg@20", "ucbias@20"), ["modalities"])
 
 
-def load_models(dataset: str, backbone: str, modalities: tuple[str, ...] | None, seeds: Sequence[int]) -> Model:
+def make_configs(backbones: Sequence[str]) -> dict[str, RunConfig]:
+    """Each backbone's configuration, on the first dataset.
+
+    Raises:
+      ConfigError: an impossible value, or --tuned of a backbone that is not wanted.
+    """
+    tuned = parse_tuned("tuned", _TUNED.value)
+    if unwanted := tuned.keys() - set(backbones):
+        raise ConfigError(f"--tuned names {brief(', '.join(unwanted))}; the backbones are {', '.join(backbones)}")
+    configs = {}
+    for backbone in backbones:
+        hparams = tuned.get(backbone, {})
+        try:
+            gamma = float(hparams.pop("gamma", _GAMMA.value))
+        except ValueError:
+            raise ConfigError(f"--tuned: gamma of {backbone} must be a number") from None
+        configs[backbone] = RunConfig(
+            backbone=backbone,
+            hparams=hparams,
+            data_dir=_DATA_DIR.value,
+            dataset=_DATASETS.value[0],
+            gamma=gamma,
+            max_epochs=_MAX_EPOCHS.value,
+        )
+    return configs
+
+
+def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | None, seeds: Sequence[int]) -> Model:
     """One backbone's runs of all seeds, trained where they are missing, evaluated on the test split.
 
     `modalities` are those it is to use; None for all there are.
+
+    Raises:
+      RunError: a run in its place has another configuration.
     """
-    base = RunConfig(
-        backbone=backbone,
-        data_dir=_DATA_DIR.value,
-        dataset=dataset,
-        modalities=modalities,
-        gamma=_GAMMA.value,
-        max_epochs=_MAX_EPOCHS.value,
-    )
+    base = dataclasses.replace(config, dataset=dataset, modalities=modalities)
+    backbone = base.backbone
     problem = make_problem(base, load_dataset(base))
     if problem.content is None:
         raise ConfigError(f"dataset {dataset} has no features; only table1 can be made of it")
     parts = [dataset, backbone] + ([] if modalities is None else [f"modalities-{'+'.join(modalities)}"])
     folders = [Path(_RUNS_DIR.value, *parts, f"seed-{seed}") for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
-        if not _is_finished(folder):
-            config = dataclasses.replace(base, seed=seed)
-            train_with_baseline(config, problem, folder, baseline=True, checkpoint_seconds=30.0)
+        of_seed = dataclasses.replace(base, seed=seed)
+        plain_too = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
+        if not all(_is_finished(run_dir, config, problem) for run_dir, config in plain_too.items()):
+            train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
     setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)
@@ -160,8 +203,16 @@ def choose_setting(problem: Problem, encoded: Sequence[Encoded]) -> tuple[float,
     return list(itertools.product(*grid))[int(np.argmax(recall))]
 
 
-def _is_finished(folder: Path) -> bool:
-    return (folder / "report.json").is_file() and (folder / "vanilla" / "report.json").is_file()
+def _is_finished(run_dir: Path, config: RunConfig, problem: Problem) -> bool:
+    """Whether the run has ended, within as many epochs as it may take.
+
+    Raises:
+      RunError: the folder holds something else than a run of this configuration.
+    """
+    check_run_folder(run_dir, config, problem.dataset)
+    if not (run_dir / "report.json").is_file():
+        return False
+    return read_config(run_dir)["config"]["max_epochs"] == config.max_epochs
 
 
 def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Sequence[str]) -> None:
@@ -174,12 +225,13 @@ def _notes(models: Sequence[Model]) -> list[str]:
     lines = [
         "Best value of a column bold, second underlined. Star: better than the same model's Vanilla, paired t-test "
         "over users (values averaged over the seeds), Holm-adjusted p < 0.05; other differences are within noise.",
-        f"Dataset {models[0].dataset}, seeds {models[0].config['seeds']}, gamma {models[0].config['gamma']:g}; "
+        f"Dataset {models[0].dataset}, seeds {models[0].config['seeds']}; "
         "± is the standard deviation over the seeds. alpha, beta and iota were chosen on validation.",
     ]
     return lines + [
-        f"{paper.NAMES[model.backbone]} ({'+'.join(model.modalities)}): alpha {model.config['alpha']:g}, "
-        f"beta {model.config['beta']:g}, iota {model.config['iota']:g}; {model.config['hyper-parameters']}."
+        f"{paper.NAMES[model.backbone]} ({'+'.join(model.modalities)}): gamma {model.config['gamma']:g}, "
+        f"alpha {model.config['alpha']:g}, beta {model.config['beta']:g}, iota {model.config['iota']:g}; "
+        f"{model.config['hyper-parameters']}."
         for model in models
     ]
 

@@ -54,7 +54,7 @@ def config_from_flags() -> RunConfig:
     names = [name for name in RunConfig.__dataclass_fields__ if name not in ("hparams", "modalities")]
     values: dict[str, Any] = {name: _FLAGS[name].value for name in names}
     values["modalities"] = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
-    values["hparams"] = parse_hparams(_FLAGS.hparams)
+    values["hparams"] = parse_hparams("hparams", _FLAGS.hparams)
     if _FLAGS.config is not None:
         saved = _read_saved(Path(_FLAGS.config))
         if not _FLAGS["backbone"].present or values["backbone"] == saved["backbone"]:

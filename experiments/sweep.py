@@ -64,7 +64,7 @@ def main() -> None:
     base = run_flags.config_from_flags()
     check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     grid = parse_grid("grid", _GRID.value)
-    if both := grid.keys() & parse_hparams(flags.FLAGS.hparams).keys():
+    if both := grid.keys() & parse_hparams("hparams", flags.FLAGS.hparams).keys():
         raise ConfigError(f"--grid and --hparams both set {', '.join(sorted(both))}; name it in one")
     settings = Settings(
         parse_numbers("alphas", _ALPHAS.value),

@@ -11,8 +11,9 @@ from isolator_jax.backbones import Hyperparameters, get_backbone
 from isolator_jax.data.dataset import brief
 from isolator_jax.similarity import FUSIONS
 
-# What may change between a run and its resumption: nothing that training draws on.
-EXTENDABLE = ("max_epochs", "patience", "alpha", "beta", "iota")
+# What may change between a run and its resumption: nothing that training draws on. The data may
+# have moved; its content is compared.
+EXTENDABLE = ("data_dir", "max_epochs", "patience", "alpha", "beta", "iota")
 
 # Counts are 32-bit on the device.
 _LARGEST_COUNT = 2**31 - 1

@@ -497,7 +497,7 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
         if different:
             raise RunError(
                 f"{run_dir} holds a run of another configuration ({'; '.join(different)}); "
-                "choose another --run_dir, or give the same flags to resume it"
+                "choose another folder, or give the same flags to resume it"
             )
     elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != _LOCK for path in run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another --run_dir")

@@ -1,5 +1,7 @@
 """Artefacts of a small dataset, trained from nothing, and made again without training."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -52,12 +54,36 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     assert {file: file.stat().st_mtime_ns for file in (folder / "runs").rglob("config.json")} == configurations
 
 
+def test_tuned_values_train_and_label_the_runs(folder):
+    done = reproduce(folder, "table2", "--tuned=vbpr:reg=0.5,gamma=1", f"--runs_dir={folder / 'tuned'}")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(folder / "out" / "table2-made.csv")
+    assert set(table["gamma"]) == {1} and "reg=0.5" in table["hyper-parameters"][0]
+    assert "gamma 1," in (folder / "out" / "table2-made.md").read_text()
+    config = json.loads((folder / "tuned" / "made" / "vbpr" / "seed-0" / "config.json").read_text())["config"]
+    assert config["gamma"] == 1 and config["hparams"]["reg"] == 0.5
+
+    # Those runs are not taken for ones of other values.
+    done = reproduce(folder, "table2", "--tuned=vbpr:reg=0.5,gamma=0.1", f"--runs_dir={folder / 'tuned'}")
+    assert done.returncode == 1 and "gamma was 1.0, now 0.1" in done.stderr
+
+    # Finished under a lower limit, they go on.
+    done = reproduce(
+        folder, "table2", "--tuned=vbpr:reg=0.5,gamma=1", f"--runs_dir={folder / 'tuned'}", "--max_epochs=3"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (folder / "tuned" / "made" / "vbpr" / "seed-0" / "vanilla" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+
+
 @pytest.mark.parametrize(
     ("artefact", "arguments", "message"),
     [
         ("table9", [], "table9"),
         ("table2", ["--backbones=vbpr,nothing"], "nothing"),
         ("table2", ["--seeds="], "--seeds"),
+        ("table2", ["--tuned=mfbpr:reg=1"], "mfbpr"),
+        ("table2", ["--tuned=vbpr:gamma=much"], "gamma"),
     ],
 )
 def test_what_does_not_exist_is_refused(folder, artefact, arguments, message):
