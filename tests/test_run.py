@@ -72,11 +72,13 @@ def test_a_killed_run_resumes_and_ends_bit_identical(backbone, data, tmp_path):
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_finished_run_can_be_extended_and_equals_the_longer_run(data, tmp_path):
+def test_a_finished_run_can_be_extended_on_moved_data_and_equals_the_longer_run(data, tmp_path):
     longer = start(configure(data, max_epochs=6), tmp_path / "longer")
     start(configure(data, max_epochs=3), tmp_path / "extended")
-    extended = start(configure(data, max_epochs=6), tmp_path / "extended")
+    moved = shutil.copytree(data, tmp_path / "moved")
+    extended = start(configure(moved, max_epochs=6), tmp_path / "extended")
     assert extended["test"] == longer["test"]
+    assert load_run(tmp_path / "extended")[0].data_dir == str(moved)
 
 
 def test_the_report_is_what_is_on_disk_and_what_evaluation_reads_back(data, tmp_path):
