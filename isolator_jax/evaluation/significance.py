@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from isolator_jax.evaluation.bias import Groups
 
@@ -44,7 +44,7 @@ def bootstrap_ucbias(
     samples = [np.asarray(per_user[defined & group[users]], np.float64) for group in groups]
     if min(sample.size for sample in samples) < 2:
         return float("nan"), float("nan")
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         samples,
         lambda consistent, diverse, axis: consistent.mean(axis=axis) - diverse.mean(axis=axis),
         n_resamples=draws,
@@ -78,7 +78,7 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
         return float("nan")
     if not differences.any():
         return 1.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -65,10 +65,9 @@ def test_embeddings_have_the_contract_shapes(name, dataset):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("gamma", [None, 0.3])
-def test_loss_is_equal_with_and_without_jit_and_its_gradient_reaches_every_parameter(name, gamma, dataset):
+def test_loss_is_equal_with_and_without_jit_and_its_gradient_reaches_every_parameter(name, dataset):
     config, problem, backbone, inputs, params = setup(name, dataset)
-    loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), gamma)
+    loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), 0.3)
     with jax.disable_jit():
         plain = loss(params)
     value, gradients = jax.jit(jax.value_and_grad(loss))(params)

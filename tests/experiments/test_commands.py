@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -192,41 +191,3 @@ def test_benchmark_measures_what_the_contract_names(folder):
     results = json.loads(out.read_text())
     for name in ("step_seconds", "epoch_train_seconds", "validation_seconds", "compile_seconds", "peak_host_bytes"):
         assert results[name] > 0
-
-
-def test_a_run_killed_in_the_middle_resumes_and_ends_bit_identical(folder):
-    def arguments(run):
-        return [
-            "--backbone=lightgcn", "--novanilla", f"--data_dir={folder}", "--dataset=made", f"--run_dir={run}",
-            "--max_epochs=30", "--patience=30", "--checkpoint_seconds=0",
-        ]  # fmt: skip
-
-    whole = command("train", *arguments(folder / "whole"))
-    assert whole.returncode == 0, whole.stderr
-
-    metrics = folder / "killed" / "metrics.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *arguments(folder / "killed")],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while process.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") >= 5):
-            time.sleep(0.01)
-        assert process.poll() is None, "the run ended before it could be killed"
-    finally:
-        process.kill()
-        process.wait()
-
-    resumed = command("train", *arguments(folder / "killed"))
-    assert resumed.returncode == 0, resumed.stderr
-    reports = [json.loads((folder / run / "report.json").read_text()) for run in ("whole", "killed")]
-    for key in ("best_epoch", "epochs", "validation", "test"):
-        assert reports[0][key] == reports[1][key]
-    losses = [
-        [json.loads(line)["loss"] for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
-        for run in ("whole", "killed")
-    ]
-    assert losses[0] == losses[1] and len(losses[0]) == 30

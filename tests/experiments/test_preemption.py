@@ -15,7 +15,7 @@ import pytest
 from isolator_jax.run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.
 EPOCHS = 15 * KILLS
 
@@ -119,7 +119,7 @@ def test_a_signal_saves_and_ends_the_command_which_then_goes_on(folder, uninterr
     run_dir = tmp_path / "run"
     for number in (signal.SIGTERM, signal.SIGINT):
         process = start(folder, run_dir)
-        wait_for(process, 15, run_dir)
+        wait_for(process, 8, run_dir)
         process.send_signal(number)
         code, stderr = finish(process)
         assert code == 75
@@ -135,7 +135,7 @@ def test_a_signal_saves_and_ends_the_command_which_then_goes_on(folder, uninterr
 def test_a_full_disk_is_one_clear_error_and_what_was_saved_stays(folder, uninterrupted, tmp_path):
     run_dir = tmp_path / "run"
     process = start(folder, run_dir)
-    wait_for(process, 15, run_dir)
+    wait_for(process, 8, run_dir)
     process.terminate()
     finish(process)
     # In KiB. Files of checkpoints are larger than this, all others smaller.
