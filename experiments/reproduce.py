@@ -40,12 +40,11 @@ from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
 from isolator_jax.run import (
     Problem,
-    check_run_folder,
     evaluate_problem,
+    is_finished,
     load_dataset,
     load_model,
     make_problem,
-    read_config,
 )
 
 try:
@@ -154,8 +153,8 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     folders = [Path(_RUNS_DIR.value, *parts, f"seed-{seed}") for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         of_seed = dataclasses.replace(base, seed=seed)
-        plain_too = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
-        if not all(_is_finished(run_dir, config, problem) for run_dir, config in plain_too.items()):
+        both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
+        if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
             train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
@@ -201,18 +200,6 @@ def choose_setting(problem: Problem, encoded: Sequence[Encoded]) -> tuple[float,
         axis=0,
     )
     return list(itertools.product(*grid))[int(np.argmax(recall))]
-
-
-def _is_finished(run_dir: Path, config: RunConfig, problem: Problem) -> bool:
-    """Whether the run has ended, within as many epochs as it may take.
-
-    Raises:
-      RunError: the folder holds something else than a run of this configuration.
-    """
-    check_run_folder(run_dir, config, problem.dataset)
-    if not (run_dir / "report.json").is_file():
-        return False
-    return read_config(run_dir)["config"]["max_epochs"] == config.max_epochs
 
 
 def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Sequence[str]) -> None:

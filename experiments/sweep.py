@@ -31,7 +31,7 @@ from isolator_jax.data.dataset import brief
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.run import Problem, RunError, load_dataset, load_model, make_problem, read_config, train_run
+from isolator_jax.run import Problem, RunError, is_finished, load_dataset, load_model, make_problem, train_run
 from isolator_jax.training import CheckpointError, EpochRecord, FitState
 
 flags.adopt_module_key_flags(run_flags)
@@ -126,7 +126,7 @@ def run_trials(
     rows, trained = [], 0
     with progress(total=len(trials), desc="trials", unit="trial") as bar, cli.stop_requests() as stop:
         for trial, folder in zip(trials, folders, strict=True):
-            found = _finished_rows(trial, folder, settings)
+            found = _finished_rows(trial, folder, problem, settings)
             if found is None and not (folder / "failure.json").exists():
                 found = _run_trial(trial, folder, problem, settings, cache_dir, bar, stop)
                 trained += 1
@@ -135,13 +135,11 @@ def run_trials(
     return rows, trained
 
 
-def _finished_rows(trial: RunConfig, folder: Path, settings: Settings) -> pd.DataFrame | None:
+def _finished_rows(trial: RunConfig, folder: Path, problem: Problem, settings: Settings) -> pd.DataFrame | None:
     """The rows of a finished trial; None where it has none for these settings yet."""
     path = folder / "validation.parquet"
-    if not path.exists():
+    if not is_finished(folder, trial, problem.dataset) or not path.exists():
         return None
-    if read_config(folder)["config"] != trial.to_dict():
-        raise RunError(f"{folder} is a trial of another configuration; choose another --output_dir")
     try:
         rows = pd.read_parquet(path)
     except Exception as error:  # of many types, from pyarrow
@@ -168,6 +166,8 @@ def _run_trial(
             f"{folder.name}: epoch {record.epoch}, R@20 {record.validation:.4f}", refresh=sys.stderr.isatty()
         )
 
+    path = folder / "validation.parquet"
+    path.unlink(missing_ok=True)  # of other settings, or of fewer epochs
     try:
         report = train_run(
             trial,
@@ -181,7 +181,7 @@ def _run_trial(
         )
         encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
         rows = search.trial_rows(trial, report, problem, encoded, settings)
-        write_atomically(folder / "validation.parquet", lambda draft: rows.to_parquet(draft, index=False))
+        write_atomically(path, lambda draft: rows.to_parquet(draft, index=False))
         return rows
     except (RunError, CheckpointError):
         raise

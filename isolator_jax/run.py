@@ -504,6 +504,21 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     return wanted
 
 
+def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
+    """Whether a folder holds this run, ended and reported, within the epochs that it may take.
+
+    Raises:
+      RunError: the folder holds something else than a run of this configuration on this data,
+        or its report is not what was written.
+    """
+    check_run_folder(run_dir, config, dataset)
+    if not (run_dir / "report.json").is_file():
+        return False
+    # Not config.json: that is already the longer run's where it was interrupted.
+    reported = RunConfig.from_dict(read_report(run_dir)["config"])
+    return (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
+
+
 def read_config(run_dir: Path) -> dict[str, Any]:
     """A run folder's `config.json`: `config` and `data_fingerprint`.
 

@@ -13,6 +13,7 @@ from isolator_jax.data import DataError, SyntheticConfig, make_dataset, write_da
 from isolator_jax.run import (
     RunError,
     evaluate_problem,
+    is_finished,
     load_dataset,
     load_run,
     make_problem,
@@ -73,11 +74,19 @@ def test_a_killed_run_resumes_and_ends_bit_identical(data, tmp_path):
 
 def test_a_finished_run_can_be_extended_on_moved_data_and_equals_the_longer_run(data, tmp_path):
     longer = start(configure(data, max_epochs=6), tmp_path / "longer")
-    start(configure(data, max_epochs=3), tmp_path / "extended")
+    run, short, long = tmp_path / "extended", configure(data, max_epochs=3), configure(data, max_epochs=6)
+    dataset = load_dataset(short)
+    assert not is_finished(run, short, dataset)
+    start(short, run)
+    assert is_finished(run, short, dataset) and not is_finished(run, long, dataset)
+    with pytest.raises(TrainingInterrupted):
+        start(long, run, stop=lambda: True)
+    assert not is_finished(run, long, dataset)
     moved = shutil.copytree(data, tmp_path / "moved")
-    extended = start(configure(moved, max_epochs=6), tmp_path / "extended")
+    extended = start(configure(moved, max_epochs=6), run)
+    assert is_finished(run, long, dataset)
     assert extended["test"] == longer["test"]
-    assert load_run(tmp_path / "extended")[0].data_dir == str(moved)
+    assert load_run(run)[0].data_dir == str(moved)
 
 
 def test_the_report_is_what_is_on_disk_and_what_evaluation_reads_back(data, tmp_path):
