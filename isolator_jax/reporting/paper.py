@@ -186,11 +186,11 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
 
 
 class _Case(NamedTuple):
-    """One comparison of a claim: what should be the larger number, and the smaller; whether chance may explain it."""
+    """One comparison of a claim: its subject's number, and the other's; whether chance may explain the difference."""
 
     name: str
-    larger: float
-    smaller: float
+    subject: float
+    other: float
     within_noise: bool = False
 
 
@@ -202,7 +202,7 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
     averaged over the seeds first. The tests of a claim are not adjusted for their number.
 
     Returns:
-      Rows of `claim`, `holds` (how many of how many) and `numbers`.
+      Rows of `claim`, `holds` (how many of how many) and `numbers` (the claim's subject first).
     """
     by_name = {model.backbone: model for model in models}
     multimodal = [name for name in by_name if name not in CONVENTIONAL]
@@ -212,22 +212,22 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
     def mean(backbone: str, strategy: str, metric: str) -> float:
         return float(np.mean([e.metrics[metric] for e in by_name[backbone].evaluations[strategy]]))
 
-    def compare(claim: str, cases: Sequence[_Case]) -> dict[str, Any]:
-        holding = sum(case.larger > case.smaller for case in cases)
+    def compare(claim: str, cases: Sequence[_Case], *, lower: bool = False) -> dict[str, Any]:
+        holding = sum(case.subject < case.other if lower else case.subject > case.other for case in cases)
         numbers = "; ".join(
-            f"{case.name} {case.larger:.4f} against {case.smaller:.4f}{' (within noise)' if case.within_noise else ''}"
+            f"{case.name} {case.subject:.4f} against {case.other:.4f}{' (within noise)' if case.within_noise else ''}"
             for case in cases
         )
         return {"claim": claim, "holds": f"{holding} of {len(cases)}", "numbers": numbers}
 
-    def case(name: str, metric: str, larger: tuple[str, str], smaller: tuple[str, str]) -> _Case:
+    def case(name: str, metric: str, subject: tuple[str, str], other: tuple[str, str]) -> _Case:
         """Backbone and strategy of both sides."""
-        sides = [(by_name[backbone], strategy) for backbone, strategy in (larger, smaller)]
+        sides = [(by_name[backbone], strategy) for backbone, strategy in (subject, other)]
         noise = metric != "rho" and _within_noise(metric, *sides)
-        return _Case(name, mean(*larger, metric), mean(*smaller, metric), noise)
+        return _Case(name, mean(*subject, metric), mean(*other, metric), noise)
 
-    def of_all(metric: str, larger: str, smaller: str) -> list[_Case]:
-        return [case(NAMES[b], metric, (b, larger), (b, smaller)) for b in by_name]
+    def of_all(metric: str, subject: str, other: str) -> list[_Case]:
+        return [case(NAMES[b], metric, (b, subject), (b, other)) for b in by_name]
 
     def of_pairs(metric: str) -> list[_Case]:
         return [case(f"{NAMES[b]} over {NAMES[c]}", metric, (b, "vanilla"), (c, "vanilla")) for b, c in pairs]
@@ -242,14 +242,15 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
         compare("Multi-modal models have higher Recall@20 than their conventional counterparts", of_pairs(RECALL)),
         compare("UCBias is positive", [positive(backbone) for backbone in by_name]),
         compare("UCBias is larger for multi-modal models", of_pairs(UCBIAS)),
-        compare("D-ISOLATOR has lower UCBias than Vanilla", of_all(UCBIAS, "vanilla", "d")),
-        compare("D-ISOLATOR has lower UCBias than U-ISOLATOR", of_all(UCBIAS, "u", "d")),
+        compare("D-ISOLATOR has lower UCBias than Vanilla", of_all(UCBIAS, "d", "vanilla"), lower=True),
+        compare("D-ISOLATOR has lower UCBias than U-ISOLATOR", of_all(UCBIAS, "d", "u"), lower=True),
         compare("U-ISOLATOR has higher Recall@20 than Vanilla", of_all(RECALL, "u", "vanilla")),
         compare("U-ISOLATOR has higher Recall@20 than D-ISOLATOR", of_all(RECALL, "u", "d")),
         compare("The training strategy alone raises UCBias", of_all(UCBIAS, "training_strategy", "vanilla")),
         compare(
             "U-ISOLATOR without the training strategy has lower Recall@20",
-            of_all(RECALL, "u", "u_without_training_strategy"),
+            of_all(RECALL, "u_without_training_strategy", "u"),
+            lower=True,
         ),
     ]
     if len(by_name) > 2:
