@@ -211,7 +211,8 @@ def _notes(models: Sequence[Model]) -> list[str]:
     """What a table's numbers carry: dataset, seeds, configuration, and what the marks mean."""
     lines = [
         "Best value of a column bold, second underlined. Star: better than the same model's Vanilla, paired t-test "
-        "over users (values averaged over the seeds), Holm-adjusted p < 0.05; other differences are within noise.",
+        "over users (values averaged over the seeds; none for UCBias), Holm-adjusted p < 0.05. Dagger: the same over "
+        "seeds, where there are several. A difference without a mark may be chance.",
         f"Dataset {models[0].dataset}, seeds {models[0].config['seeds']}; "
         "± is the standard deviation over the seeds. alpha, beta and iota were chosen on validation.",
     ]

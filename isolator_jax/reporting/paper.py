@@ -58,6 +58,10 @@ class Model:
         """A metric of each ranked user, averaged over the seeds. `[N]`, NaN without held-out items."""
         return np.mean([evaluation.per_user[metric] for evaluation in self.evaluations[strategy]], axis=0)
 
+    def per_seed(self, strategy: str, metric: str) -> np.ndarray:
+        """A metric of each seed. `[seeds]`"""
+        return np.array([evaluation.metrics[metric] for evaluation in self.evaluations[strategy]])
+
     @property
     def users(self) -> np.ndarray:
         """Ids of the ranked users, `[N]`."""
@@ -75,21 +79,25 @@ class Model:
 def means(models: Sequence[Model], strategies: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Mean and standard deviation over the seeds, and the significance against Vanilla.
 
-    `p` is the p-value of the paired t-test over users (values averaged over the seeds) against
-    the same model's Vanilla, adjusted by Holm's method for all tests of the table; only metrics
-    that are means over users have one.
+    `p over users` is the p-value of the paired t-test over users (values averaged over the seeds)
+    against the same model's Vanilla, for metrics that are means over users; `p over seeds` that of
+    the paired t-test over seeds, where there are several. Each is adjusted by Holm's method for all
+    tests of its kind in the table.
 
     Returns:
-      Rows of the models' labels, `strategy`, `metric`, `mean`, `deviation` and `p`.
+      Rows of the models' labels, `strategy`, `metric`, `mean`, `deviation`, `p over users` and
+      `p over seeds`.
     """
     rows = []
     for model in models:
         for strategy in strategies:
             for metric in metrics:
-                values = [evaluation.metrics[metric] for evaluation in model.evaluations[strategy]]
-                p = np.nan
-                if strategy != "vanilla" and metric in model.evaluations[strategy][0].per_user:
-                    p = paired_test(model.per_user(strategy, metric), model.per_user("vanilla", metric))
+                values = model.per_seed(strategy, metric)
+                over_users = over_seeds = np.nan
+                if strategy != "vanilla":
+                    over_seeds = paired_test(values, model.per_seed("vanilla", metric))
+                    if metric in model.evaluations[strategy][0].per_user:
+                        over_users = paired_test(model.per_user(strategy, metric), model.per_user("vanilla", metric))
                 deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
                 rows.append(
                     {
@@ -98,11 +106,12 @@ def means(models: Sequence[Model], strategies: Sequence[str], metrics: Sequence[
                         "metric": metric,
                         "mean": np.mean(values),
                         "deviation": deviation,
-                        "p": p,
+                        "p over users": over_users,
+                        "p over seeds": over_seeds,
                     }
                 )
     frame = pd.DataFrame(rows)
-    return frame.assign(p=holm(frame["p"]))
+    return frame.assign(**{name: holm(frame[name]) for name in ("p over users", "p over seeds")})
 
 
 def bias(models: Sequence[Model], strategies: Sequence[str], percents: Sequence[int] = (20,)) -> pd.DataFrame:
@@ -210,7 +219,7 @@ def claims(models: Sequence[Model]) -> pd.DataFrame:
     pairs = [pair for pair in pairs if set(pair) <= set(by_name)]
 
     def mean(backbone: str, strategy: str, metric: str) -> float:
-        return float(np.mean([e.metrics[metric] for e in by_name[backbone].evaluations[strategy]]))
+        return float(by_name[backbone].per_seed(strategy, metric).mean())
 
     def compare(claim: str, cases: Sequence[_Case], *, lower: bool = False) -> dict[str, Any]:
         holding = sum(case.subject < case.other if lower else case.subject > case.other for case in cases)

@@ -1,4 +1,4 @@
-"""The paper's tables in Markdown and LaTeX: best value bold, second underlined, significance starred."""
+"""The paper's tables in Markdown and LaTeX: best value bold, second underlined, significance marked."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,38 +7,39 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from isolator_jax.reporting.paper import SIGNIFICANT
+from isolator_jax.reporting.paper import NAMES, SIGNIFICANT
 from isolator_jax.reporting.tables import STRATEGY_NAMES
 
 
 class Marks(NamedTuple):
-    """How a format marks the best and the second value of a column, and deviations."""
+    """How a format marks the best and the second value of a column, deviations and significance."""
 
     format: str
     best: str
     second: str
     deviation: str
-    star: str
+    over_users: str
+    over_seeds: str
 
 
-MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*")
-LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$")
+MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*", "†")
+LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$", "$^\\dagger$")
 
 
 def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> str:
     """Rows by metrics, from the means of `paper.means`.
 
-    A star: better than the same model's Vanilla, adjusted p below 0.05.
+    Star and dagger: better than the same model's Vanilla, adjusted p over users and over seeds below 0.05.
 
     Args:
-      frame: `mean`, `deviation`, `p`, `metric`, `strategy` and the columns named by `rows`.
+      frame: as `paper.means` gives it.
       rows: columns that tell the table's rows apart; the strategy comes last.
       marks: `MARKDOWN` or `LATEX`.
     """
     keys = [*rows, "strategy"]
-    mean, deviation, p = (
+    mean, deviation, over_users, over_seeds = (
         frame.pivot_table(index=keys, columns="metric", values=value, sort=False, dropna=False)
-        for value in ("mean", "deviation", "p")
+        for value in ("mean", "deviation", "p over users", "p over seeds")
     )
     mean = mean.dropna(how="all")
     cells = pd.DataFrame(index=mean.index, columns=mean.columns, dtype=object)
@@ -53,10 +54,13 @@ def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> st
             if not np.isnan(spread):
                 text = marks.deviation.format(text, f"{spread:.4f}")
             vanilla = (*key[:-1], "vanilla")
-            better = vanilla in mean.index and mean.at[key, metric] > mean.at[vanilla, metric]
-            chance = p[metric].get(key, np.nan) if metric in p else np.nan
-            cells.at[key, metric] = text + (marks.star if better and chance < SIGNIFICANT else "")
-    labels = [[*key[:-1], STRATEGY_NAMES[key[-1]]] for key in cells.index]
+            gain = mean.at[key, metric] - mean[metric].get(vanilla, np.nan)
+            better = gain < 0 if lower_is_better else gain > 0
+            for p, mark in ((over_users, marks.over_users), (over_seeds, marks.over_seeds)):
+                chance = p[metric].get(key, np.nan) if metric in p else np.nan
+                text += mark if better and chance < SIGNIFICANT else ""
+            cells.at[key, metric] = text
+    labels = [[*(NAMES.get(name, name) for name in key[:-1]), STRATEGY_NAMES[key[-1]]] for key in cells.index]
     body = [[*label, *values] for label, values in zip(labels, cells.to_numpy(), strict=True)]
     return tabulate(body, [*rows, "", *cells.columns], tablefmt=marks.format, disable_numparse=True)
 

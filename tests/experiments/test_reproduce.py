@@ -40,7 +40,9 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     table = pd.read_csv(out / "table2-made.csv")
     assert set(table["gamma"]) == {1} and "reg=0.5" in table["hyper-parameters"][0]
     assert set(table["seeds"]) == {0} and set(table["strategy"]) == {"vanilla", "d", "u"}
-    assert {"gamma", "alpha", "beta", "iota", "hyper-parameters", "deviation", "p"} <= set(table.columns)
+    assert {"gamma", "alpha", "beta", "iota", "hyper-parameters", "deviation", "p over users", "p over seeds"} <= set(
+        table.columns
+    )
     assert set(pd.read_csv(out / "table3-made.csv")["modalities"]) == {"image", "text", "image+text"}
     assert set(pd.read_csv(out / "fig2-made.csv")["percent"]) == {5, 10, 15, 20, 25}
     assert len(set(pd.read_csv(out / "fig6-made.csv")["strategy"])) == 5

@@ -50,8 +50,32 @@ def test_means_carry_seeds_deviation_and_adjusted_tests_over_users():
     assert frame.at["d", "deviation"] == pytest.approx(np.std([0, 0.1], ddof=1))
     p = stats.ttest_rel(U, VANILLA).pvalue
     # Two tests: the smaller p-value counts twice.
-    assert frame.at["d", "p"] == pytest.approx(max(p, 2 * frame.at["u", "p"] / 2))
-    assert frame.at["u", "p"] < 1e-10 and np.isnan(frame.at["vanilla", "p"])
+    adjusted = frame["p over users"]
+    assert adjusted["d"] == pytest.approx(max(p, 2 * adjusted["u"] / 2))
+    assert adjusted["u"] < 1e-10 and np.isnan(adjusted["vanilla"])
+
+
+def test_significance_over_seeds_pairs_the_seeds():
+    """Of two strategies one gains in all three seeds, by much the same; of a single seed nothing can be told."""
+    gains = {"vanilla": [0.0, 0.0, 0.0], "d": [0.1, 0.11, 0.12], "u": [0.3, -0.2, 0.2]}
+    levels = [0.2, 0.4, 0.6]  # seeds differ by more than strategies
+
+    def means(seeds):
+        evaluations = {
+            name: [evaluation(VANILLA + levels[seed] + values[seed]) for seed in range(seeds)]
+            for name, values in gains.items()
+        }
+        return paper.means(
+            [dataclasses.replace(model(), evaluations=evaluations)], list(gains), ["recall@20", "ucbias@20"]
+        ).set_index(["metric", "strategy"])
+
+    p = means(3)["p over seeds"]
+    values = stats.ttest_1samp(gains["d"], 0).pvalue, stats.ttest_1samp(gains["u"], 0).pvalue
+    # Four tests, the two of UCBias without any difference.
+    assert p["recall@20", "d"] == pytest.approx(4 * values[0]) and p["recall@20", "d"] < 0.05
+    assert p["recall@20", "u"] == 1 and 3 * values[1] > 1
+    assert p["ucbias@20"].tolist()[1:] == [1, 1]
+    assert means(1)["p over seeds"].isna().all()
 
 
 def test_bias_for_several_shares_is_the_difference_of_the_groups():
@@ -117,40 +141,48 @@ def test_claims_say_which_differences_are_within_noise():
 
 
 @pytest.mark.parametrize(
-    ("marks", "best", "second", "star"),
+    ("marks", "best", "second", "star", "dagger"),
     [
-        (paper_tables.MARKDOWN, "**0.3000 ± 0.0100**", "<u>0.2000 ± 0.0100</u>", "\\*"),
-        (paper_tables.LATEX, "\\textbf{0.3000} $\\pm$ 0.0100", "\\underline{0.2000} $\\pm$ 0.0100", "$^*$"),
+        (paper_tables.MARKDOWN, "**0.3000** ± 0.0100", "<u>0.2000</u> ± 0.0100", "\\*", "†"),
+        (
+            paper_tables.LATEX,
+            "\\textbf{0.3000} $\\pm$ 0.0100",
+            "\\underline{0.2000} $\\pm$ 0.0100",
+            "$^*$",
+            "$^\\dagger$",
+        ),
     ],
 )
-def test_tables_mark_best_second_and_significantly_better(marks, best, second, star):
+def test_tables_mark_best_second_and_significantly_better(marks, best, second, star, dagger):
     rows = [
-        ("vbpr", "vanilla", 0.1, np.nan),
-        ("vbpr", "d", 0.2, 0.2),  # better by chance
-        ("vbpr", "u", 0.3, 0.01),
-        ("mgcn", "vanilla", 0.15, np.nan),
-        ("mgcn", "u", 0.05, 0.01),  # significantly worse
+        ("vbpr", "vanilla", 0.1, np.nan, np.nan),
+        ("vbpr", "d", 0.2, 0.2, 0.01),  # better by chance of the users
+        ("vbpr", "u", 0.3, 0.01, 0.2),  # better by chance of the seeds
+        ("mgcn", "vanilla", 0.15, np.nan, np.nan),
+        ("mgcn", "d", 0.16, 0.01, 0.01),
+        ("mgcn", "u", 0.05, 0.01, 0.01),  # significantly worse
     ]
-    frame = pd.DataFrame(rows, columns=["backbone", "strategy", "mean", "p"]).assign(metric="recall@20", deviation=0.01)
-    text = paper_tables.accuracy_table(frame, ["backbone"], marks)
+    frame = pd.DataFrame(rows, columns=["backbone", "strategy", "mean", "p over users", "p over seeds"])
+    text = paper_tables.accuracy_table(frame.assign(metric="recall@20", deviation=0.01), ["backbone"], marks)
     lines = {
-        ("vbpr" in line, key): line
+        (name, key): line
         for line in text.splitlines()
+        for name in ("VBPR", "MGCN")
         for key in ("Vanilla", "D-ISO", "U-ISO")
-        if key in line
+        if name in line and key in line
     }
-    assert star in lines[True, "U-ISO"] and text.count(star) == 1
-    assert all(part in lines[True, "U-ISO"] for part in best.replace("**", "").split(" ± "))
-    assert best.split(" ")[0].strip("*") in lines[True, "U-ISO"]
-    assert second.split(" ")[0] in lines[True, "D-ISO"]
+    assert best + star in lines["VBPR", "U-ISO"]
+    assert second + dagger in lines["VBPR", "D-ISO"]
+    assert "0.0100" + star + dagger in lines["MGCN", "D-ISO"]
+    assert text.count(star) == text.count(dagger) == 2
 
 
 def test_the_lowest_bias_is_the_best():
     frame = pd.DataFrame(
-        {"backbone": "vbpr", "strategy": ["vanilla", "d"], "mean": [0.2, 0.1], "p": np.nan, "metric": "ucbias@20"}
-    ).assign(deviation=np.nan)
+        {"backbone": "vbpr", "strategy": ["vanilla", "d", "u"], "mean": [0.2, 0.1, 0.3], "metric": "ucbias@20"}
+    ).assign(**{"deviation": np.nan, "p over users": np.nan, "p over seeds": [np.nan, 0.01, 0.01]})
     text = paper_tables.accuracy_table(frame, ["backbone"], paper_tables.MARKDOWN)
-    assert "**0.1000**" in text and "<u>0.2000</u>" in text
+    assert "**0.1000**†" in text and "<u>0.2000</u>" in text and text.count("†") == 1
 
 
 def test_models_are_immutable():
