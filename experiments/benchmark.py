@@ -28,14 +28,17 @@ import jax
 from absl import flags
 from tabulate import tabulate
 
-from experiments import cli, run_flags, scaling
-from experiments.measuring import PARTS, measure
-from experiments.parsing import check_output, parse_hparams, parse_widths
-from experiments.random_data import random_dataset, with_random_features
-from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
+from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.files import write_json
-from isolator_jax.run import RunError, load_dataset
+from isolator_jax.runs import load_dataset
+from isolator_jax.runs.config import RunConfig
+
+from .common import cli, run_flags
+from .common.parsing import check_output, parse_hparams, parse_widths
+from .measure import scaling
+from .measure.measuring import PARTS, measure
+from .measure.random_data import random_dataset, with_random_features
 
 _SCALING_BASE = {"users": 4000, "items": 2000, "interactions": 40000, "dim": 64}
 

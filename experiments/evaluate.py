@@ -7,11 +7,12 @@ import dataclasses
 
 from absl import flags
 
-from experiments import cli, devices
-from experiments.parsing import check_list_length, check_output, parse_list_lengths
 from isolator_jax.files import write_json
 from isolator_jax.reporting import metrics_table
-from isolator_jax.run import evaluate_problem, load_run, strategies_of
+from isolator_jax.runs import evaluate_problem, load_run, strategies_of
+
+from .common import cli, devices
+from .common.parsing import check_list_length, check_output, parse_list_lengths
 
 flags.adopt_module_key_flags(devices)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)

@@ -8,10 +8,11 @@ import dataclasses
 
 from absl import flags
 
-from experiments import cli
-from experiments.parsing import check_output, parse_widths
-from isolator_jax.config import ConfigError
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.errors import ConfigError
+
+from .common import cli
+from .common.parsing import check_output, parse_widths
 
 _DEFAULTS = SyntheticConfig()
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make the dataset's folder in.", required=True)

@@ -20,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch, Score, get_backbone
-from isolator_jax.config import ConfigError
 from isolator_jax.content import Content, make_content
-from isolator_jax.data import DataError, read_dataset
-from isolator_jax.data.dataset import brief
+from isolator_jax.data import read_dataset
+from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.training import make_score
+
+from .common import cli
 
 _BACKBONE = flags.DEFINE_enum("backbone", None, list(BACKBONES), "Backbone to check.", required=True)
 _GOLDEN = flags.DEFINE_string("golden", None, "Golden .npz file.", required=True)

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments import cli
-from experiments.ids import original_ids
-from experiments.parsing import check_list_length, check_output
-from isolator_jax.config import ConfigError
-from isolator_jax.data.dataset import brief
+from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
-from isolator_jax.run import load_run, strategies_of
+from isolator_jax.runs import load_run, strategies_of
+
+from .common import cli
+from .common.ids import original_ids
+from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)

@@ -16,20 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
-from experiments.ids import original_ids
-from experiments.parsing import check_output
-from experiments.progress import progress
 from isolator_jax.backbones import Encoded
-from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import Dataset
-from isolator_jax.data.dataset import brief
+from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
-from isolator_jax.run import (
+from isolator_jax.runs import (
     Problem,
-    RunError,
     evaluate_problem,
     load_dataset,
     load_model,
@@ -38,6 +32,12 @@ from isolator_jax.run import (
     read_report,
     strategies_of,
 )
+from isolator_jax.runs.config import RunConfig
+
+from .common import cli
+from .common.ids import original_ids
+from .common.parsing import check_output
+from .common.progress import progress
 
 try:
     from isolator_jax.reporting.figures import LOOKS, Curve, Interval

@@ -24,28 +24,22 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments import cli
-from experiments.parsing import check_output, parse_seeds, parse_tuned
-from experiments.progress import progress
-from experiments.training import train_with_baseline
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
-from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import read_dataset
-from isolator_jax.data.dataset import brief
 from isolator_jax.data.statistics import dataset_statistics
+from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
-from isolator_jax.run import (
-    Problem,
-    evaluate_problem,
-    is_finished,
-    load_dataset,
-    load_model,
-    make_problem,
-)
+from isolator_jax.runs import Problem, evaluate_problem, is_finished, load_dataset, load_model, make_problem
+from isolator_jax.runs.config import RunConfig
+
+from .common import cli
+from .common.parsing import check_output, parse_seeds, parse_tuned
+from .common.progress import progress
+from .common.training import train_with_baseline
 
 try:
     from matplotlib.figure import Figure

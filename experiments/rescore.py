@@ -25,22 +25,24 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments import cli
-from experiments.parsing import check_list_length, check_output
 from isolator_jax.backbones import Encoded
-from isolator_jax.config import LARGEST_PARAMETER, ConfigError
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
+from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
+from isolator_jax.evaluation.evaluate import UCBIAS_K
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
-from isolator_jax.evaluation.strategies import UCBIAS_K
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
-from isolator_jax.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
+from isolator_jax.runs.config import LARGEST_PARAMETER
 from isolator_jax.similarity import FUSIONS
+
+from .common import cli
+from .common.parsing import check_list_length, check_output
 
 _FEATURES = flags.DEFINE_list("features", None, "Item features, an .npy for each modality.", required=True)
 _HISTORIES = flags.DEFINE_string("histories", None, "Training interactions.", required=True)

@@ -6,13 +6,14 @@ python -m experiments.statistics            # the embedded dataset
 
 from absl import flags
 
-from experiments import cli
-from experiments.parsing import check_output
-from isolator_jax.config import ConfigError
 from isolator_jax.data import make_dataset, read_dataset
 from isolator_jax.data.statistics import dataset_statistics
+from isolator_jax.errors import ConfigError
 from isolator_jax.files import write_json
 from isolator_jax.reporting import statistics_table
+
+from .common import cli
+from .common.parsing import check_output
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.")
 _DATASETS = flags.DEFINE_list("datasets", None, "Datasets to read. Default: the embedded dataset.")

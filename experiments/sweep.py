@@ -22,17 +22,18 @@ import pandas as pd
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli, run_flags
-from experiments.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
-from experiments.progress import progress
-from isolator_jax import search
-from isolator_jax.config import ConfigError, RunConfig
-from isolator_jax.data.dataset import brief
+from isolator_jax.errors import CheckpointError, ConfigError, RunError, brief
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.run import Problem, RunError, is_finished, load_dataset, load_model, make_problem, train_run
-from isolator_jax.training import CheckpointError, EpochRecord, FitState
+from isolator_jax.runs import Problem, is_finished, load_dataset, load_model, make_problem, train_run
+from isolator_jax.runs import sweep as search
+from isolator_jax.runs.config import RunConfig
+from isolator_jax.training import EpochRecord, FitState
+
+from .common import cli, run_flags
+from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
+from .common.progress import progress
 
 flags.adopt_module_key_flags(run_flags)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the search's trials and results.", required=True)

@@ -12,13 +12,14 @@ that are thrown away, and tells the memory and time that the run would take.
 
 from absl import flags
 
-from experiments import cli, devices, events, run_flags
-from experiments.estimate import estimate, estimate_table
-from experiments.parsing import check_output
-from experiments.training import train_with_baseline
-from isolator_jax.config import ConfigError
+from isolator_jax.errors import ConfigError
 from isolator_jax.reporting import metrics_table
-from isolator_jax.run import check_run_folder, load_dataset, make_problem
+from isolator_jax.runs import check_run_folder, load_dataset, make_problem
+
+from .common import cli, devices, events, run_flags
+from .common.estimate import estimate, estimate_table
+from .common.parsing import check_output
+from .common.training import train_with_baseline
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(devices)

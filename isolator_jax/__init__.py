@@ -15,9 +15,9 @@ from isolator_jax.evaluation import (
     top_k_lists_from_scores,
     ucbias,
 )
+from isolator_jax.evaluation.rescoring import UParameters, rescore, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.histories import Histories
-from isolator_jax.rescoring import UParameters, rescore, tune
 from isolator_jax.scoring import (
     content_factor,
     content_gate,

@@ -12,8 +12,8 @@ import pytest
 
 import isolator_jax
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import RunConfig
-from isolator_jax.run import make_problem, train_run
+from isolator_jax.runs import make_problem, train_run
+from isolator_jax.runs.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isolator_jax.data.dataset import DataError, brief
+from isolator_jax.errors import DataError, brief
 
 _CHECK_BYTES = 64 << 20
 

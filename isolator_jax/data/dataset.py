@@ -11,22 +11,6 @@ from isolator_jax.histories import Histories
 SPLITS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
-    """Input data that cannot be used; the message names the place and the remedy."""
-
-
-def brief(value: object, length: int = 160) -> str:
-    """Foreign text for a message: on one line, printable, cut where it is long.
-
-    Examples:
-      >>> brief("bad\\nvalue"), brief("9" * 400, length=8)
-      ('bad value', '99999...')
-    """
-    text = " ".join(str(value)[: 4 * length].split())
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
 @dataclasses.dataclass(frozen=True)
 class Interactions:
     """Unique user-item pairs of one split.

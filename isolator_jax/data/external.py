@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.data.arrays import read_features
-from isolator_jax.data.dataset import SPLITS, DataError, Dataset, Interactions
+from isolator_jax.data.dataset import SPLITS, Dataset, Interactions
 from isolator_jax.data.interactions import read_interactions
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
+from isolator_jax.errors import DataError
 
 
 def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_users: int, num_items: int) -> Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from isolator_jax.data.dataset import DataError, brief
+from isolator_jax.errors import DataError, brief
 
 COLUMNS = ("userID", "itemID", "x_label")
 FORMATS = (".inter", ".csv", ".parquet", ".npz")

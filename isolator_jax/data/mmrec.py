@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.data.arrays import read_features
-from isolator_jax.data.dataset import SPLITS, DataError, Dataset, Interactions, brief
+from isolator_jax.data.dataset import SPLITS, Dataset, Interactions
 from isolator_jax.data.interactions import COLUMNS, checked_pairs, integers, read_text_table, refuse, text_source
+from isolator_jax.errors import DataError, brief
 
 FEATURE_SUFFIX = "_feat.npy"
 

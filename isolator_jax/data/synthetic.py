@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from isolator_jax.data.dataset import DataError, Dataset, Interactions, brief
+from isolator_jax.data.dataset import Dataset, Interactions
+from isolator_jax.errors import DataError, brief
 
 _MOST_CELLS = 100_000_000
 

@@ -1,10 +1,10 @@
 """Evaluation: ranking, accuracy metrics, bias metrics. Tests of significance are in `significance`."""
 
 from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.evaluate import Evaluation, evaluate, evaluate_lists, mean_recall, users_to_validate
+from isolator_jax.evaluation.grid import Settings, evaluate_settings
 from isolator_jax.evaluation.ranking import list_hits, top_k_lists, top_k_lists_from_scores
 from isolator_jax.evaluation.scores import Model
-from isolator_jax.evaluation.settings import Settings, evaluate_settings
-from isolator_jax.evaluation.strategies import Evaluation, evaluate, evaluate_lists, mean_recall, users_to_validate
 
 __all__ = [
     "Evaluation",

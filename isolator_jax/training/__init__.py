@@ -1,6 +1,6 @@
 """Training: the compiled epoch, the fit loop and its checkpoints."""
 
-from isolator_jax.training.checkpoint import CheckpointError, Checkpoints
+from isolator_jax.training.checkpoint import Checkpoints
 from isolator_jax.training.epoch import (
     TrainData,
     TrainState,
@@ -10,17 +10,14 @@ from isolator_jax.training.epoch import (
     make_score,
     make_train_data,
 )
-from isolator_jax.training.fit import EpochRecord, FitState, TrainingDiverged, TrainingInterrupted, finished, fit
+from isolator_jax.training.fit import EpochRecord, FitState, finished, fit
 
 __all__ = [
-    "CheckpointError",
     "Checkpoints",
     "EpochRecord",
     "FitState",
     "TrainData",
     "TrainState",
-    "TrainingDiverged",
-    "TrainingInterrupted",
     "epoch_shape",
     "finished",
     "fit",

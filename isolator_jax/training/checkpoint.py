@@ -9,11 +9,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from isolator_jax.errors import CheckpointError
 from isolator_jax.files import write_json
-
-
-class CheckpointError(RuntimeError):
-    """No checkpoint can be used; the message says which and what to do."""
 
 
 class Checkpoints:

@@ -13,7 +13,8 @@ from jax import Array, lax
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Backbone, Batch, Hyperparameters, Score
-from isolator_jax.data import DataError, Dataset
+from isolator_jax.data import Dataset
+from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
 

@@ -11,15 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from isolator_jax.errors import TrainingDiverged
 from isolator_jax.training.epoch import TrainState
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss or a parameter is no longer finite."""
-
-
-class TrainingInterrupted(Exception):
-    """Training was told to stop before its end; the run can be resumed."""
 
 
 @struct.dataclass

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from isolator_jax.backbones import BACKBONES, Batch, get_backbone
-from isolator_jax.config import RunConfig
 from isolator_jax.data import Interactions
-from isolator_jax.run import initial_state, make_problem, train_function
+from isolator_jax.runs import initial_state, make_problem, train_function
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import Checkpoints, make_score
 
 NAMES = sorted(BACKBONES)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import RunConfig
-from isolator_jax.data import DataError, Dataset, Interactions
-from isolator_jax.run import (
+from isolator_jax.data import Dataset, Interactions
+from isolator_jax.errors import DataError
+from isolator_jax.runs import (
     encode,
     evaluate_problem,
     initial_state,
@@ -16,6 +16,7 @@ from isolator_jax.run import (
     strategies_of,
     train_function,
 )
+from isolator_jax.runs.config import RunConfig
 
 
 def dataset_of(name, users, items, train, validation, test, features):

@@ -13,9 +13,8 @@ import pytest
 
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch
-from isolator_jax.config import RunConfig
 from isolator_jax.data import Dataset, Interactions
-from isolator_jax.run import (
+from isolator_jax.runs import (
     encode,
     evaluate_problem,
     initial_state,
@@ -24,6 +23,7 @@ from isolator_jax.run import (
     strategies_of,
     train_function,
 )
+from isolator_jax.runs.config import RunConfig
 
 REG, LAYERS = 0.3, 3
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from isolator_jax.data import DataError
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
+from isolator_jax.errors import DataError
 
 PAIRS = [(0, 1), (0, 2), (2, 0), (1, 3)]
 USERS, ITEMS = 3, 4

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isolator_jax.data import DataError, read_dataset
+from isolator_jax.data import read_dataset
 from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.errors import DataError
 
 HEADER = "userID\titemID\tx_label\n"
 GOOD = HEADER + "0\t0\t0\n0\t1\t1\n1\t2\t2\n1\t0\t0\n"

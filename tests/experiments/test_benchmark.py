@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import rates, scaling
-from experiments.random_data import random_dataset, with_random_features
-from isolator_jax.config import ConfigError
+from experiments.measure import rates, scaling
+from experiments.measure.random_data import random_dataset, with_random_features
+from isolator_jax.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.floor import Products, count_products, floor_seconds
-from experiments.rates import Ceilings
+from experiments.measure.floor import Products, count_products, floor_seconds
+from experiments.measure.rates import Ceilings
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import RunConfig
 from isolator_jax.graph import edge_dots, propagate, user_item_block
-from isolator_jax.run import initial_state, make_optimizer, make_problem, prepare_inputs
+from isolator_jax.runs import initial_state, make_optimizer, make_problem, prepare_inputs
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import make_epoch
 
 GRAPH = user_item_block(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 0]), np.ones(4), 3, 2)

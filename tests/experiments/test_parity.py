@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.parity import LAYOUTS, TOLERANCE, compare
-from isolator_jax.config import ConfigError
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.errors import ConfigError
 
 FILES = {"vbpr": "VBPR", "grcn": "GRCN", "slmrec": "SLMRec", "mgcn": "MGCN", "gume": "GUME"}
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolator_jax.config import RunConfig
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
-from isolator_jax.run import evaluate_problem, load_dataset, load_run, make_problem, strategies_of, train_run
+from isolator_jax.runs import evaluate_problem, load_dataset, load_run, make_problem, strategies_of, train_run
+from isolator_jax.runs.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -290,6 +290,6 @@ def test_the_package_imports_without_the_libraries_of_the_page():
     code = """
 import sys
 sys.modules.update(dict.fromkeys(["matplotlib", "jinja2"]))  # importing either now fails
-import isolator_jax, isolator_jax.run, isolator_jax.reporting
+import isolator_jax, isolator_jax.runs, isolator_jax.reporting
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments import estimate as estimates
-from experiments.events import Events
-from experiments.training import train_with_baseline
-from isolator_jax.config import ConfigError, RunConfig
+from experiments.common import estimate as estimates
+from experiments.common.events import Events
+from experiments.common.training import train_with_baseline
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
-from isolator_jax.run import load_dataset, make_problem, read_metrics
+from isolator_jax.errors import ConfigError
+from isolator_jax.runs import load_dataset, make_problem, read_metrics
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord
 
 ROOT = Path(__file__).resolve().parents[2]

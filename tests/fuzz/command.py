@@ -75,7 +75,7 @@ WORK = {
 
 
 def prepare(name):
-    from isolator_jax import run
+    from isolator_jax import runs as run
 
     run.make_dataset = functools.cache(run.make_dataset)
     run.make_content = remember(
@@ -96,10 +96,8 @@ def prepare(name):
 
 
 def call(module, arguments, takes_operands):
-    from experiments import cli
-    from isolator_jax.config import ConfigError
-    from isolator_jax.data import DataError
-    from isolator_jax.run import RunError
+    from experiments.common import cli
+    from isolator_jax.errors import ConfigError, DataError, RunError
 
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from test_interactions import bytes_of, mutations
 
-from isolator_jax.cache import read_lists
-from isolator_jax.data import DataError
 from isolator_jax.data.arrays import read_embeddings, read_features, read_scores
+from isolator_jax.errors import DataError
 from isolator_jax.neighbours import Neighbours
+from isolator_jax.runs.cache import read_lists
 
 ITEMS = 4
 FLOATS = [np.float16, np.float32, np.float64]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolator_jax.config import RunConfig
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.data.synthetic import write_dataset
-from isolator_jax.run import load_dataset, make_problem, train_run
+from isolator_jax.runs import load_dataset, make_problem, train_run
+from isolator_jax.runs.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

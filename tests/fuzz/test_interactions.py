@@ -13,9 +13,10 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolator_jax.data import DataError, read_dataset
+from isolator_jax.data import read_dataset
 from isolator_jax.data.interactions import read_interactions
 from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dropped .* duplicate")
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from test_interactions import mutations
 
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import ConfigError, RunConfig, make_hyperparameters
-from isolator_jax.run import RunError, read_config, read_metrics, read_report, write_report
+from isolator_jax.errors import ConfigError, RunError
+from isolator_jax.runs import read_config, read_metrics, read_report, write_report
+from isolator_jax.runs.config import RunConfig, make_hyperparameters
 
 CONFIG = RunConfig(backbone="gume", modalities=("image", "text")).to_dict()
 SAVED = {"config": CONFIG, "data_fingerprint": "0" * 32}

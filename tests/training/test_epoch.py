@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from isolator_jax import scoring
-from isolator_jax.config import RunConfig
-from isolator_jax.data import DataError, Interactions
-from isolator_jax.run import initial_state, make_problem, train_function
+from isolator_jax.data import Interactions
+from isolator_jax.errors import DataError
+from isolator_jax.runs import initial_state, make_problem, train_function
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import epoch_shape, make_score, make_train_data
 
 

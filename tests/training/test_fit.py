@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isolator_jax.training import FitState, TrainingDiverged, TrainState, fit
+from isolator_jax.errors import TrainingDiverged
+from isolator_jax.training import FitState, TrainState, fit
 
 
 def run(values, *, max_epochs=100, patience=3, diverge_at=None, records=None):

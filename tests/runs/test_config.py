@@ -2,7 +2,8 @@
 
 import pytest
 
-from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.errors import ConfigError
+from isolator_jax.runs.config import RunConfig
 
 
 def test_hyperparameters_are_resolved_and_survive_a_round_trip():

@@ -10,11 +10,11 @@ from jax import export
 
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded, get_backbone
-from isolator_jax.config import RunConfig
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
-from isolator_jax.run import initial_state, make_optimizer, make_problem
+from isolator_jax.runs import initial_state, make_optimizer, make_problem
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
 from isolator_jax.training import make_epoch
 

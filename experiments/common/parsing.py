@@ -5,8 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from isolator_jax.config import ConfigError
-from isolator_jax.data.dataset import brief
+from isolator_jax.errors import ConfigError, brief
 
 DEFAULT_LIST_LENGTH = 20
 

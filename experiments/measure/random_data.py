@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from isolator_jax.config import ConfigError
 from isolator_jax.data import Dataset, Interactions
+from isolator_jax.errors import ConfigError
 
 _POPULARITY_EXPONENT = 0.6
 _HELD_OUT_SHARE = 0.1

@@ -5,12 +5,13 @@ from typing import Any
 
 from absl import flags
 
-from experiments.parsing import parse_hparams
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import TABLE_DTYPES, ConfigError, RunConfig
-from isolator_jax.data.dataset import brief
-from isolator_jax.run import RunError, read_config
+from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.runs import read_config
+from isolator_jax.runs.config import TABLE_DTYPES, RunConfig
 from isolator_jax.similarity import FUSIONS
+
+from .parsing import parse_hparams
 
 _FLAGS = flags.FLAGS
 

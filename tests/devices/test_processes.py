@@ -9,7 +9,7 @@ def test_two_processes_train_and_rank_as_one():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    running = [start("tests/two_processes.py", rank, port, devices=2) for rank in (0, 1)]
+    running = [start("tests/devices/two_processes.py", rank, port, devices=2) for rank in (0, 1)]
     try:
         for rank, process in enumerate(running):
             code, output = finish(process)

@@ -1,6 +1,6 @@
 """Tests that need a mesh of several devices; `test_sharding.py` runs them in a process that has eight.
 
-By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/eight_devices.py
+By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/devices/eight_devices.py
 """
 
 import re
@@ -13,12 +13,13 @@ from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.config import ConfigError, RunConfig
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.devices.graph import partition
+from isolator_jax.devices.placement import AXIS, make_mesh, place_similarity, top_k_lists_on
+from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.histories import Histories
-from isolator_jax.partition import partition
-from isolator_jax.run import (
+from isolator_jax.runs import (
     encode,
     evaluate_problem,
     initial_state,
@@ -29,8 +30,8 @@ from isolator_jax.run import (
     train_function,
     train_run,
 )
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.scoring import d_isolator, u_isolator
-from isolator_jax.sharding import AXIS, make_mesh, place_similarity, top_k_lists_on
 from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.

@@ -5,7 +5,7 @@ The mesh has one axis. On it
   tables      (users', items' and nodes' embeddings, features, their optimiser state) lie by
               row, padded with zeros to a multiple of the devices;
   similarity  lies by user where it is a stored table, by item where it is made on the fly;
-  graphs      lie by receiver (`isolator_jax.partition`);
+  graphs      lie by receiver (`isolator_jax.devices.graph`);
   batches     are split by row;
   the rest    (dense layers, histories, item sets) is on every device.
 
@@ -26,14 +26,14 @@ from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
 from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, Score
-from isolator_jax.config import ConfigError
 from isolator_jax.data import Dataset
+from isolator_jax.devices.graph import PartitionedGraph, partition
+from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.evaluation.ranking import NO_ITEM, Lists
 from isolator_jax.graph import Graph
 from isolator_jax.histories import Histories
 from isolator_jax.neighbours import NeighbourSearch
-from isolator_jax.partition import PartitionedGraph, partition
 from isolator_jax.similarity import Similarity, SimilarityFromFeatures, SimilarityOnTheFly, SimilarityTable, build_table
 from isolator_jax.training.epoch import EpochFunction, TrainState
 

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from tabulate import tabulate
 
-from experiments.rates import timed
-from isolator_jax.config import ConfigError, RunConfig
-from isolator_jax.run import Problem, initial_state, make_optimizer, prepare_inputs, run_backbone, validation_function
+from isolator_jax.errors import ConfigError
+from isolator_jax.runs import Problem, initial_state, make_optimizer, prepare_inputs, run_backbone, validation_function
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import epoch_shape, make_epoch
+
+from ..measure.rates import timed
 
 # Enough to time, few enough to be quick on any data.
 _STEPS = 5

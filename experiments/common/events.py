@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isolator_jax.config import ConfigError
+from isolator_jax.errors import ConfigError
 from isolator_jax.training import EpochRecord
 
 try:

@@ -6,12 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from experiments import cli
-from experiments.events import Events
-from experiments.progress import progress
-from isolator_jax.config import RunConfig
-from isolator_jax.run import Problem, train_run, write_report
+from isolator_jax.runs import Problem, train_run, write_report
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
+
+from . import cli
+from .events import Events
+from .progress import progress
 
 
 def train_with_baseline(

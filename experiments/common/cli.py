@@ -16,10 +16,8 @@ from types import TracebackType
 
 from absl import app, logging
 
-from isolator_jax.config import ConfigError
-from isolator_jax.data import DataError
-from isolator_jax.run import RunError
-from isolator_jax.training import CheckpointError, EpochRecord, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import CheckpointError, ConfigError, DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.training import EpochRecord
 
 _DIVERGED, _INTERRUPTED = 3, 75
 

@@ -7,8 +7,9 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from isolator_jax.errors import ConfigError
 from isolator_jax.backbones import Hyperparameters, get_backbone
-from isolator_jax.data.dataset import brief
+from isolator_jax.errors import brief
 from isolator_jax.similarity import FUSIONS
 
 # What may change between a run and its resumption: nothing that training draws on. The data may
@@ -22,10 +23,6 @@ _LARGEST_COUNT = 2**31 - 1
 LARGEST_PARAMETER = 1e30
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the value and what is allowed."""
 
 
 @dataclasses.dataclass(frozen=True)

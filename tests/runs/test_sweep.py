@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolator_jax import search
-from isolator_jax.config import ConfigError, RunConfig
+from isolator_jax.runs import sweep as search
+from isolator_jax.errors import ConfigError
+from isolator_jax.runs.config import RunConfig
 from isolator_jax.evaluation import Settings
 
 BASE = RunConfig(backbone="vbpr", hparams={"dim": 8})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from isolator_jax.config import RunConfig
 from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.runs.config import RunConfig
 
 
 def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ GROUPS = ("training", "not training")
 @pytest.fixture(scope="module")
 def processes():
     """All at once: each mostly compiles, on one core."""
-    chosen = ("-m", "pytest", "-p", "no:cacheprovider", "--durations=20", "tests/eight_devices.py", "-k")
+    chosen = ("-m", "pytest", "-p", "no:cacheprovider", "--durations=20", "tests/devices/eight_devices.py", "-k")
     running = {group: start(*chosen, group) for group in GROUPS}
     yield running
     for process in running.values():

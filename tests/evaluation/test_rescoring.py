@@ -7,7 +7,7 @@ from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.evaluation import Settings, evaluate
-from isolator_jax.rescoring import QUANTILES, Rescored, UParameters, rescore, summarize_scores, tune
+from isolator_jax.evaluation.rescoring import QUANTILES, Rescored, UParameters, rescore, summarize_scores, tune
 
 PARAMETERS = UParameters(alpha=2.0, beta=5.0, iota=1.0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isolator_jax import cache
+from isolator_jax.runs import cache
 from isolator_jax.neighbours import nearest_neighbours
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from experiments.rates import Ceilings
+from .rates import Ceilings
 
 
 class Products(NamedTuple):

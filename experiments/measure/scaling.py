@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from experiments.progress import progress
+from ..common.progress import progress
 
 AXES = ("users", "items", "interactions", "dim")
 # The memory that the runtime takes by itself is left out: it would hide the growth.

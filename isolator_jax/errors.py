@@ -1,0 +1,37 @@
+"""Every exception type of the library, and how foreign text is shown in a message. It imports nothing."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the value and what is allowed."""
+
+
+class DataError(ValueError):
+    """Input data that cannot be used; the message names the place and the remedy."""
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used as asked; the message says what to do."""
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint can be used; the message says which and what to do."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or a parameter is no longer finite."""
+
+
+class TrainingInterrupted(Exception):
+    """Training was told to stop before its end; the run can be resumed."""
+
+
+def brief(value: object, length: int = 160) -> str:
+    """Foreign text for a message: on one line, printable, cut where it is long.
+
+    Examples:
+      >>> brief("bad\\nvalue"), brief("9" * 400, length=8)
+      ('bad value', '99999...')
+    """
+    text = " ".join(str(value)[: 4 * length].split())
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,199 @@
+"""A training run on disk: prepare, train with checkpoints, evaluate, read back."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from filelock import FileLock, Timeout
+from jax.sharding import Mesh
+from isolator_jax import scoring
+from isolator_jax.devices import placement as sharding
+from isolator_jax.backbones import Backbone, Encoded, get_backbone
+from isolator_jax.runs.cache import cached_nearest_neighbours
+from isolator_jax.runs.config import EXTENDABLE, RunConfig
+from isolator_jax.errors import ConfigError
+from isolator_jax.content import Content, make_content
+from isolator_jax.errors import DataError
+from isolator_jax.data import Dataset, make_dataset, read_dataset
+from isolator_jax.data.dataset import SPLITS
+from isolator_jax.errors import brief
+from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lists, users_to_validate
+from isolator_jax.files import write_json, write_text
+from isolator_jax.histories import Histories
+from isolator_jax.reporting import report_markdown
+from isolator_jax.similarity import build_table
+from isolator_jax.training import Checkpoints, EpochRecord, FitState, TrainData, epoch_shape, finished, fit, init_state, make_epoch, make_train_data
+from isolator_jax.errors import TrainingInterrupted
+from isolator_jax.errors import RunError
+from isolator_jax.runs.problem import Problem, load_dataset, make_problem, evaluate_problem
+from isolator_jax.runs.learner import run_backbone, prepare_inputs, encode, train_function, validation_function, make_optimizer, initial_state
+from isolator_jax.runs.folder import write_report, read_report, read_metrics, check_run_folder, is_finished, read_config, _only_user, _MetricsFile
+
+
+def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
+    """The inference strategies a run's model is evaluated under.
+
+    A model trained with the training strategy: `training_strategy`, `d` and `u`. A plain
+    model: `vanilla`, and `u`, which is then the paper's "U w/o TS". Without content, only
+    `vanilla`.
+    """
+    strategies = {"vanilla": scoring.vanilla()}
+    if config.training_strategy:
+        strategies = {
+            "training_strategy": scoring.training_strategy(config.gamma),
+            "d": scoring.d_isolator(),
+        }
+    if with_content:
+        strategies["u"] = scoring.u_isolator(config.alpha, config.beta, config.iota)
+    return strategies
+
+
+def train_run(
+    config: RunConfig,
+    problem: Problem,
+    run_dir: str | Path,
+    *,
+    checkpoint_every: Callable[[EpochRecord], bool],
+    cache_dir: str | Path | None = None,
+    splits: Sequence[str] = ("validation", "test"),
+    on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Trains, or resumes and finishes, the run of a folder, and writes its report.
+
+    Args:
+      config: the run's configuration.
+      problem: its data, from `make_problem`.
+      run_dir: the run folder; made if missing.
+      checkpoint_every: whether to save a checkpoint after an epoch; the final state is
+        always saved. When checkpoints are made does not change the result.
+      cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+      splits: which splits the report evaluates the best epoch on.
+      on_epoch: called after each epoch.
+      stop: asked before each epoch whether to save and end here.
+
+    Returns:
+      The report, as in `report.json`.
+
+    Raises:
+      RunError: the folder holds another run or something else, or another process is using it.
+      CheckpointError: the run has checkpoints, and none is usable.
+      TrainingDiverged: a loss or parameter is not finite; the last checkpoint stays.
+      TrainingInterrupted: `stop` said so; the state is saved.
+    """
+    run_dir = Path(run_dir)
+    check_run_folder(run_dir, config, problem.dataset)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _only_user(run_dir):
+        # Again: another process may have begun a run since.
+        write_json(run_dir / "config.json", check_run_folder(run_dir, config, problem.dataset))
+        return _train_run(
+            config,
+            problem,
+            run_dir,
+            checkpoint_every=checkpoint_every,
+            cache_dir=Path(cache_dir or run_dir / "cache"),
+            splits=splits,
+            on_epoch=on_epoch,
+            stop=stop,
+        )
+
+
+def _train_run(
+    config: RunConfig,
+    problem: Problem,
+    run_dir: Path,
+    *,
+    checkpoint_every: Callable[[EpochRecord], bool],
+    cache_dir: Path,
+    splits: Sequence[str],
+    on_epoch: Callable[[FitState, EpochRecord], None],
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    inputs = prepare_inputs(config, problem, cache_dir)
+    with Checkpoints(run_dir / "checkpoints") as checkpoints:
+        state = initial_state(config, problem)
+        restored = checkpoints.restore_latest(state)
+        state = state if restored is None else restored
+        metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
+        checkpoints.discard_after(int(state.train.epoch))
+
+        def after_epoch(state: FitState, record: EpochRecord) -> None:
+            metrics.append(record)
+            if checkpoint_every(record):
+                checkpoints.save(record.epoch, state)
+            on_epoch(state, record)
+
+        state = fit(
+            state,
+            train_function(config, problem, inputs),
+            validation_function(config, problem, inputs),
+            max_epochs=config.max_epochs,
+            patience=config.patience,
+            on_epoch=after_epoch,
+            stop=stop,
+        )
+        epoch = int(state.train.epoch)
+        if checkpoints.latest_epoch() != epoch:
+            checkpoints.save(epoch, state)
+    if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
+        raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
+    report = {
+        "config": config.to_dict(),
+        "dataset": problem.dataset.counts(),
+        "best_epoch": int(state.best_epoch),
+        "epochs": epoch,
+        "seconds_per_epoch": metrics.seconds_per_epoch(),
+    }
+    encoded = encode(config, problem, inputs, state.best_params)
+    for split in splits:
+        results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
+        report[split] = {name: result.metrics for name, result in results.items()}
+    write_report(run_dir, report)
+    return report
+
+
+def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, Problem, Encoded, int]:
+    """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
+
+    The number of devices it was trained on does not matter.
+
+    Raises:
+      RunError: not a run folder, no checkpoint in it, or the data has changed since.
+      CheckpointError: none of its checkpoints is usable.
+      DataError: the data is no longer readable.
+    """
+    config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
+    problem = make_problem(config, load_dataset(config), mesh)
+    return config, problem, *load_model(run_dir, problem)
+
+
+def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path | None = None) -> tuple[Encoded, int]:
+    """Reads a run's model back on a problem that is already made: embeddings of its best epoch, and that epoch.
+
+    Args:
+      cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+
+    Raises:
+      RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
+      CheckpointError: none of its checkpoints is usable.
+    """
+    run_dir = Path(run_dir)
+    saved = read_config(run_dir)
+    config = RunConfig.from_dict(saved["config"])
+    if problem.dataset.fingerprint() != saved["data_fingerprint"]:
+        raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
+    with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
+        state = checkpoints.restore_latest(initial_state(config, problem))
+    if state is None:
+        raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
+    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
+    return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
