@@ -3,7 +3,7 @@
 from absl import flags
 from jax.sharding import Mesh
 
-from isolator_jax.devices.placement import make_mesh
+from isolator_jax.devices.mesh import make_mesh
 
 _DEVICES = flags.DEFINE_integer(
     "devices",

@@ -7,9 +7,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from isolator_jax.errors import ConfigError
 from isolator_jax.backbones import Hyperparameters, get_backbone
-from isolator_jax.errors import brief
+from isolator_jax.errors import ConfigError, brief
 from isolator_jax.similarity import FUSIONS
 
 # What may change between a run and its resumption: nothing that training draws on. The data may

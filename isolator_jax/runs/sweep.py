@@ -15,10 +15,10 @@ import pandas as pd
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
-from isolator_jax.runs.config import RunConfig
 from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
+from isolator_jax.runs.config import RunConfig
 
 CHOSEN_BY = "recall@20"
 

@@ -1,41 +1,20 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
-import dataclasses
-import functools
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from filelock import FileLock, Timeout
+
 from jax.sharding import Mesh
+
 from isolator_jax import scoring
-from isolator_jax.devices import placement as sharding
-from isolator_jax.backbones import Backbone, Encoded, get_backbone
-from isolator_jax.runs.cache import cached_nearest_neighbours
-from isolator_jax.runs.config import EXTENDABLE, RunConfig
-from isolator_jax.errors import ConfigError
-from isolator_jax.content import Content, make_content
-from isolator_jax.errors import DataError
-from isolator_jax.data import Dataset, make_dataset, read_dataset
-from isolator_jax.data.dataset import SPLITS
-from isolator_jax.errors import brief
-from isolator_jax.evaluation import Evaluation, evaluate, mean_recall, top_k_lists, users_to_validate
-from isolator_jax.files import write_json, write_text
-from isolator_jax.histories import Histories
-from isolator_jax.reporting import report_markdown
-from isolator_jax.similarity import build_table
-from isolator_jax.training import Checkpoints, EpochRecord, FitState, TrainData, epoch_shape, finished, fit, init_state, make_epoch, make_train_data
-from isolator_jax.errors import TrainingInterrupted
-from isolator_jax.errors import RunError
-from isolator_jax.runs.problem import Problem, load_dataset, make_problem, evaluate_problem
-from isolator_jax.runs.learner import run_backbone, prepare_inputs, encode, train_function, validation_function, make_optimizer, initial_state
-from isolator_jax.runs.folder import write_report, read_report, read_metrics, check_run_folder, is_finished, read_config, _only_user, _MetricsFile
+from isolator_jax.backbones import Encoded
+from isolator_jax.errors import RunError, TrainingInterrupted
+from isolator_jax.files import write_json
+from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.folder import _MetricsFile, _only_user, check_run_folder, read_config, write_report
+from isolator_jax.runs.learner import encode, initial_state, prepare_inputs, train_function, validation_function
+from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
+from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
 
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:

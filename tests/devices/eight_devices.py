@@ -15,7 +15,8 @@ from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
-from isolator_jax.devices.placement import AXIS, make_mesh, place_similarity, top_k_lists_on
+from isolator_jax.devices.mesh import AXIS, make_mesh
+from isolator_jax.devices.ranking import place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.histories import Histories

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from isolator_jax.runs import cache
 from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.runs import cache
 
 
 @pytest.fixture

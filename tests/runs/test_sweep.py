@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolator_jax.runs import sweep as search
 from isolator_jax.errors import ConfigError
-from isolator_jax.runs.config import RunConfig
 from isolator_jax.evaluation import Settings
+from isolator_jax.runs import sweep as search
+from isolator_jax.runs.config import RunConfig
 
 BASE = RunConfig(backbone="vbpr", hparams={"dim": 8})
 GRID = {"reg": ["0.1", "0.01"], "learning_rate": ["0.001", "0.01", "0.1"]}

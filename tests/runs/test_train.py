@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from isolator_jax import runs as run_module
-from isolator_jax.runs.config import RunConfig
-from isolator_jax.errors import DataError
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
-from isolator_jax.errors import RunError
-from isolator_jax.runs import evaluate_problem, is_finished, load_dataset, load_run, make_problem, read_metrics, read_report, strategies_of, train_run
-from isolator_jax.errors import CheckpointError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import CheckpointError, DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.runs import (
+    evaluate_problem,
+    is_finished,
+    load_dataset,
+    load_run,
+    make_problem,
+    read_metrics,
+    read_report,
+    strategies_of,
+    train_run,
+)
+from isolator_jax.runs.config import RunConfig
 
 EVERY_EPOCH = {"checkpoint_every": lambda record: True}
 
