@@ -1,6 +1,14 @@
 """Runs on disk: configuration, problem, learner, folder, training, search."""
 
-from isolator_jax.runs.folder import check_run_folder, is_finished, read_config, read_metrics, read_report, write_report
+from isolator_jax.runs.folder import (
+    check_run_folder,
+    is_finished,
+    locked,
+    read_config,
+    read_metrics,
+    read_report,
+    write_report,
+)
 from isolator_jax.runs.learner import (
     encode,
     initial_state,
@@ -23,6 +31,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "load_run",
+    "locked",
     "make_optimizer",
     "make_problem",
     "prepare_inputs",

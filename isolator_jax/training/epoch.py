@@ -19,6 +19,10 @@ from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
 
 
+# Named, so that JAX_DEFAULT_PRNG_IMPL changes no run, nor how one that was interrupted goes on.
+PRNG = "threefry2x32"
+
+
 @struct.dataclass
 class TrainState:
     """Everything an epoch changes.
@@ -102,7 +106,7 @@ def init_state(
     seed: int,
 ) -> TrainState:
     """The state before the first epoch."""
-    key = jax.random.key(seed)
+    key = jax.random.key(seed, impl=PRNG)
     params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
     return TrainState(
         params=params,
@@ -142,7 +146,7 @@ def make_epoch(
     ) -> tuple[TrainState, Array, Array]:
         score = make_score(similarity, gamma)
         epoch = state.epoch + 1
-        epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key), epoch)
+        epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key, impl=PRNG), epoch)
         steps, rows = epoch_shape(data.users.shape[0], batch_size)
         order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), data.users.shape[0])
         order = jnp.concatenate([order, order[: steps * rows - order.size]])
