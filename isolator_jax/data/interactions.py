@@ -207,9 +207,7 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     Raises:
       DataError: with the row.
     """
-    too_large = lambda row: (
-        f"{source.name(column)} {brief(values[row])} is too large; renumber the ids densely from 0"
-    )
+    too_large = lambda row: f"{source.name(column)} {brief(values[row])} is too large; renumber the ids densely from 0"
     if values.dtype.kind in "iu":
         refuse(source, values < 0, lambda row: f"{source.name(column)} {values[row]} is below 0; ids are from 0 on")
         refuse(source, values > _MAX_ID, too_large)

@@ -13,7 +13,14 @@ from isolator_jax.data import Dataset
 from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.folder import _MetricsFile, check_run_folder, divergence_message, locked, read_config, write_report
+from isolator_jax.runs.folder import (
+    _MetricsFile,
+    check_run_folder,
+    divergence_message,
+    locked,
+    read_config,
+    write_report,
+)
 from isolator_jax.runs.learner import encode, initial_state, prepare_inputs, train_function, validation_function
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit

@@ -141,7 +141,9 @@ class Checkpoints:
         # Of no size themselves, such arrays ask for the values on the host.
         like = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), state)
         found = self._manager.restore(epoch, args=ocp.args.StandardRestore(like))
-        if not jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), found, state)):
+        if not jax.tree.all(
+            jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), found, state)
+        ):
             raise ValueError("read back, it holds other values")
 
 
@@ -155,7 +157,8 @@ def check_path(folder: str | Path) -> None:
     found = [character for character in _UNUSABLE if character in path]
     if found:
         raise RunError(
-            f"{brief(path)}: checkpoints cannot be kept below a path with {' '.join(found)} in it; choose another folder"
+            f"{brief(path)}: checkpoints cannot be kept below a path with {' '.join(found)} in it; "
+            "choose another folder"
         )
     if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
         raise RunError(f"{brief(path)}: checkpoints need a path of UTF-8 text; choose another folder")

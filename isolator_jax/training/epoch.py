@@ -18,7 +18,6 @@ from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
 
-
 # Named, so that JAX_DEFAULT_PRNG_IMPL changes no run, nor how one that was interrupted goes on.
 PRNG = "threefry2x32"
 

@@ -237,7 +237,10 @@ def test_entries_of_a_matrix_that_say_no_interaction_are_refused_or_warned_of(tm
 
 
 def test_held_out_users_without_training_items_are_counted(tmp_path, features):
-    train, test = write_pairs(tmp_path / "train.csv", [(0, 1)]), write_pairs(tmp_path / "test.csv", [(0, 0), *PAIRS[2:]])
+    train, test = (
+        write_pairs(tmp_path / "train.csv", [(0, 1)]),
+        write_pairs(tmp_path / "test.csv", [(0, 0), *PAIRS[2:]]),
+    )
     with pytest.warns(UserWarning, match=r"test\.csv: 2 of 3 test users have no training .* their 2 test interactions"):
         dataset = read(features, train=train, test=test)
     assert dataset.without_training("test") == {"users": 2, "of": 3, "interactions": 2}
