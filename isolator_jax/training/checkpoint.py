@@ -102,8 +102,8 @@ class Checkpoints:
             folder = self._folder / str(epoch)
             sound = False
             try:
-                written = _read_digests(self._folder).get(str(epoch))
-                sound = written is not None and written == _digest(folder)
+                written, found = _read_digests(self._folder).get(str(epoch)), _digest(folder)
+                sound = written == found
                 if written is not None and not sound:
                     raise ValueError("its files have changed since they were written")
                 return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
@@ -155,12 +155,13 @@ def check_path(folder: str | Path) -> None:
     """
     path = str(Path(folder).resolve())
     found = [character for character in _UNUSABLE if character in path]
+    found += [":/"] if ":/" in f"{path}/" else []  # a name before it is taken for a scheme
     if found:
         raise RunError(
             f"{brief(path)}: checkpoints cannot be kept below a path with {' '.join(found)} in it; "
             "choose another folder"
         )
-    if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
+    if any("\ud800" <= character <= "\udfff" for character in path):
         raise RunError(f"{brief(path)}: checkpoints need a path of UTF-8 text; choose another folder")
 
 
