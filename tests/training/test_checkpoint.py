@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from isolator_jax.errors import CheckpointError, RunError
