@@ -3,6 +3,7 @@
 By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/devices/eight_devices.py
 """
 
+import dataclasses
 import re
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
-from isolator_jax.backbones import BACKBONES
+from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
@@ -64,6 +65,40 @@ def test_training_with_similarity_from_features_does_not_depend_on_the_number_of
     expected, found = (learn(devices, "mfbpr", similarity_budget_mb=0) for devices in (1, 8))
     for part, values in expected.items():
         np.testing.assert_allclose(found[part], values, atol=2e-5, err_msg=part)
+
+
+def test_inputs_without_a_row_for_users_or_items_arrive_as_they_are(monkeypatch):
+    """22 items are padded to 24, the number of users: sizes say nothing, `tables` does."""
+    users, items = 24, 22
+    dataset, _ = make_dataset(dataclasses.replace(CONFIG, users=users, items=items))
+    shapes = []
+
+    def prepare(dataset, hyperparameters, *, find_neighbours):
+        return {
+            "scale": jnp.float32(0.5),
+            "of_users": jnp.ones((users, 1)),
+            "of_items": jnp.ones((items, 1)),
+            "weights": jnp.ones((users, users)),
+        }
+
+    def encode(params, inputs, hyperparameters, key=None):
+        shapes.append({name: x.shape for name, x in inputs.items()})
+        scaled = inputs["weights"] @ params["user"] * inputs["of_users"] * inputs["scale"]
+        return Encoded(scaled, params["item"] * inputs["of_items"])
+
+    odd = dataclasses.replace(
+        BACKBONES["mfbpr"], prepare=prepare, encode=encode, tables=("user", "item", "of_users", "of_items")
+    )
+    monkeypatch.setitem(BACKBONES, "odd", odd)
+    config = RunConfig(backbone="odd", batch_size=65, hparams={"dim": 8})
+    found = []
+    for devices in (1, 8):
+        learner = make_learner(config, make_problem(config, dataset, make_placement(devices)))
+        state, loss, _ = learner.train_epoch(learner.initial_state(0).train)
+        found.append((float(loss), np.asarray(learner.encode(state.params).users)))
+    assert all(seen == {"scale": (), "of_users": (24, 1), "of_items": (22, 1), "weights": (24, 24)} for seen in shapes)
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-5)
 
 
 def lists_of(devices, name, **options):
