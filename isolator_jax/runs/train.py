@@ -1,5 +1,6 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from isolator_jax.runs.folder import (
     divergence_message,
     locked,
     read_config,
+    vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import make_learner
@@ -93,6 +95,36 @@ def train_run(
             on_epoch=on_epoch,
             stop=stop,
         )
+
+
+def train_with_vanilla(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, train: Callable[..., dict[str, Any]] = train_run
+) -> dict[str, Any]:
+    """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
+
+    Args:
+      config: the run's configuration, with the training strategy.
+      problem: its data.
+      run_dir: the run folder.
+      train: `train_run`, or what calls it with more options.
+
+    Returns:
+      The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
+
+    Raises:
+      What `train_run` raises.
+    """
+    run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
+    check_run_folder(run_dir, config, problem.dataset)
+    # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
+    with locked(run_dir):
+        report = train(config, problem, run_dir, cache_dir=run_dir / "cache", lock=False)
+        of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
+        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+        for split in ("validation", "test"):
+            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+        write_report(run_dir, report)
+    return report
 
 
 def _train_run(

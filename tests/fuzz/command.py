@@ -60,7 +60,7 @@ def small_only(make_dataset):
 
 # Where a command's long work begins.
 WORK = {
-    "train": ["train_with_baseline"],
+    "train": ["train_and_show"],
     "evaluate": ["evaluate_problem"],
     "recommend": ["top_k_lists"],
     "sweep": ["run_trials"],
