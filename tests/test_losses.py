@@ -112,7 +112,7 @@ def test_contrasts_differentiate_in_both_modes_and_in_every_argument(loss, plain
         )
     for actual, expected in zip(jax.grad(loss, places)(*arguments), jax.grad(plain, places)(*arguments), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
-    second, expected = (jax.grad(lambda x: jnp.sum(jax.grad(f)(x, *arguments[1:]) ** 2)) for f in (loss, plain))
+    second, expected = (jax.grad(lambda x, f=f: jnp.sum(jax.grad(f)(x, *arguments[1:]) ** 2)) for f in (loss, plain))
     np.testing.assert_allclose(second(arguments[0]), expected(arguments[0]), rtol=1e-4, atol=1e-6)
     batches = [np.stack([x, 2 * x]) for x in arguments]
     np.testing.assert_allclose(jax.vmap(loss)(*batches), jax.vmap(plain)(*batches), rtol=1e-5)
