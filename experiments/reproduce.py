@@ -40,7 +40,7 @@ from isolator_jax.runs.config import RunConfig
 from .common import cli
 from .common.parsing import check_output, parse_seeds, parse_tuned
 from .common.progress import progress
-from .common.training import train_with_baseline
+from .common.training import train_and_show
 
 try:
     from matplotlib.figure import Figure
@@ -67,8 +67,10 @@ _TUNED = flags.DEFINE_multi_string(
     "may be repeated.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
-_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7), but for what --tuned sets.")
-_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.", 1)
+_GAMMA = flags.DEFINE_float(
+    "gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7), but for what --tuned sets."
+)
+_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", RunConfig.max_epochs, "Train at most so many epochs.", 1)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Folder of the runs.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tables and figures.")
 
@@ -154,7 +156,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
         of_seed = dataclasses.replace(base, seed=seed)
         both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
-            train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
+            train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
     setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)

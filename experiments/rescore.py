@@ -39,7 +39,7 @@ from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
-from isolator_jax.runs.config import LARGEST_PARAMETER
+from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 from isolator_jax.similarity import FUSIONS
 
 from .common import cli
@@ -61,7 +61,7 @@ _FUSION = flags.DEFINE_enum(
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the lists and the report.", required=True)
 
-_DEFAULTS = UParameters(alpha=2.0, beta=5.0, iota=0.1)
+_DEFAULTS = UParameters(RunConfig.alpha, RunConfig.beta, RunConfig.iota)
 
 # More neighbours than this made equal by ELU', and U's order is no longer that of its equation.
 _TOLERATED_TIES = 0.01

@@ -17,6 +17,14 @@ def host_bytes() -> int:
     return int(min(physical, _address_space_left(), *_group_limits()))
 
 
+def resident_bytes() -> int:
+    """What this process holds now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
 def _address_space_left() -> float:
     """The limit of the address space, less the part that this process has reserved without using it."""
     try:

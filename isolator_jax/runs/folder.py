@@ -32,6 +32,11 @@ _UNUSUAL_FEATURE = 1e4
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
+def vanilla_folder(run_dir: str | Path) -> Path:
+    """Where a run keeps the plain BPR that its Vanilla row is of: a run folder in its own."""
+    return Path(run_dir) / "vanilla"
+
+
 def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
     """Writes `report.json` and `report.md`."""
     write_json(Path(run_dir) / "report.json", report)

@@ -1,15 +1,15 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
+from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
@@ -19,9 +19,10 @@ from isolator_jax.runs.folder import (
     divergence_message,
     locked,
     read_config,
+    vanilla_folder,
     write_report,
 )
-from isolator_jax.runs.learner import encode, initial_state, prepare_inputs, train_function, validation_function
+from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
@@ -96,6 +97,36 @@ def train_run(
         )
 
 
+def train_with_vanilla(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, train: Callable[..., dict[str, Any]] = train_run
+) -> dict[str, Any]:
+    """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
+
+    Args:
+      config: the run's configuration, with the training strategy.
+      problem: its data.
+      run_dir: the run folder.
+      train: `train_run`, or what calls it with more options.
+
+    Returns:
+      The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
+
+    Raises:
+      What `train_run` raises.
+    """
+    run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
+    check_run_folder(run_dir, config, problem.dataset)
+    # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
+    with locked(run_dir):
+        report = train(config, problem, run_dir, cache_dir=run_dir / "cache", lock=False)
+        of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
+        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+        for split in ("validation", "test"):
+            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+        write_report(run_dir, report)
+    return report
+
+
 def _train_run(
     config: RunConfig,
     problem: Problem,
@@ -107,9 +138,9 @@ def _train_run(
     on_epoch: Callable[[FitState, EpochRecord], None],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    inputs = prepare_inputs(config, problem, cache_dir)
+    learner = make_learner(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        state = initial_state(config, problem)
+        state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
         metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
@@ -124,8 +155,8 @@ def _train_run(
         try:
             state = fit(
                 state,
-                train_function(config, problem, inputs),
-                validation_function(config, problem, inputs),
+                learner.train_epoch,
+                learner.validate,
                 max_epochs=config.max_epochs,
                 patience=config.patience,
                 on_epoch=after_epoch,
@@ -147,7 +178,7 @@ def _train_run(
         "checkpoint": saved,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
-    encoded = encode(config, problem, inputs, state.best_params)
+    encoded = learner.encode(state.best_params)
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
@@ -155,7 +186,7 @@ def _train_run(
     return report
 
 
-def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, Problem, Encoded, int]:
+def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
     The number of devices it was trained on does not matter.
@@ -166,7 +197,7 @@ def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, 
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
-    problem = make_problem(config, _dataset_of_run(run_dir, config), mesh)
+    problem = make_problem(config, _dataset_of_run(run_dir, config), placement)
     return config, problem, *load_model(run_dir, problem)
 
 
@@ -194,9 +225,9 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
     config = RunConfig.from_dict(saved["config"])
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
+    learner = make_learner(config, problem, cache_dir or run_dir / "cache")
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore_latest(initial_state(config, problem))
+        state = checkpoints.restore_latest(learner.initial_state(config.seed))
     if state is None:
         raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
-    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
-    return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
+    return learner.encode(state.best_params), int(state.best_epoch)
