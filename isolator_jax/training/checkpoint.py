@@ -185,9 +185,11 @@ def _read_digests(folder: Path) -> dict[str, str]:
     Raises:
       OSError: the file is there and cannot be read.
     """
+    if not (folder / _DIGESTS).is_file():
+        return {}
     try:
         found = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     entries = found.items() if isinstance(found, dict) else ()
     return {epoch: digest for epoch, digest in entries if isinstance(digest, str)}
@@ -198,6 +200,7 @@ def _digest(folder: Path) -> str:
 
     Raises:
       OSError: a file or folder cannot be read.
+      ValueError: there is a link or a device among them.
     """
     total = hashlib.sha256()
     for path in sorted(_files(folder)):
@@ -207,10 +210,15 @@ def _digest(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """A folder's files; nothing in it may lead out of it, or have no end as a device has."""
+
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, _, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        for path in (Path(parent, name) for name in (*folders, *names)):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path.relative_to(folder)} is a link or no file")
         yield from (Path(parent, name) for name in names)
 
 

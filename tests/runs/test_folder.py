@@ -13,7 +13,16 @@ from filelock import FileLock
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import draft_beside
-from isolator_jax.runs import check_run_folder, is_finished, locked, make_problem, read_metrics, read_report, train_run
+from isolator_jax.runs import (
+    check_run_folder,
+    is_finished,
+    locked,
+    make_problem,
+    read_metrics,
+    read_report,
+    train_run,
+    train_with_vanilla,
+)
 from isolator_jax.runs import folder as folders
 from isolator_jax.runs.config import RunConfig
 
@@ -137,21 +146,16 @@ def test_the_lock_keeps_every_other_command_out_also_in_this_process(problem, tm
         pass
 
 
-def test_the_lock_is_held_while_the_plain_baseline_trains(problem, tmp_path, monkeypatch):
-    from experiments.common import training
-
-    real, asked = training.train_run, []
+def test_the_lock_is_held_while_the_plain_run_beside_it_trains(problem, tmp_path):
+    asked = []
 
     def and_meanwhile(configuration, *arguments, **options):
         with pytest.raises(RunError, match="another command"), locked(tmp_path):
             pass
         asked.append(configuration.training_strategy)
-        return real(configuration, *arguments, **options)
+        return train_run(configuration, *arguments, checkpoint_every=lambda record: True, **options)
 
-    monkeypatch.setattr(training, "train_run", and_meanwhile)
-    training.train_with_baseline(
-        config(training_strategy=True, max_epochs=1), problem, tmp_path, baseline=True, checkpoint_seconds=0.0
-    )
+    train_with_vanilla(config(training_strategy=True, max_epochs=1), problem, tmp_path, train=and_meanwhile)
     assert asked == [True, False] and list(read_report(tmp_path)["test"])[0] == "vanilla"
 
 

@@ -115,3 +115,16 @@ def test_a_checkpoint_of_larger_arrays_is_read_only_as_far_as_they_are_wanted(tm
         checkpoints.save(1, {**STATE, "table": jnp.ones((5000, 2))})
         found = checkpoints.restore_latest(STATE)
     assert found["table"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("digests", [True, False])
+@pytest.mark.parametrize(
+    "lead_out", [lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("/etc"), os.mkfifo]
+)
+def test_a_checkpoint_that_leads_out_of_its_folder_is_not_read(folder, lead_out, digests):
+    lead_out(folder / "2" / "default" / "d" / "more")
+    if not digests:
+        (folder / "digests.json").unlink()
+        os.mkfifo(folder / "digests.json")  # nor does this hang
+    with pytest.warns(UserWarning, match="checkpoints/2: damaged checkpoint, not used .*d/more is a link or no file"):
+        assert restore(folder) == 1
