@@ -165,7 +165,7 @@ def exchanged(compiled):
 
 
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
-    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8}, similarity_budget_mb=0)
+    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8})
     learner = make_learner(config, make_problem(config, DATASET, make_placement(8)))
     state = learner.initial_state(0).train
     largest = max(exchanged(learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()))
