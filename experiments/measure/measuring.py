@@ -11,11 +11,12 @@ from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
+from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Problem, encode, initial_state, make_optimizer, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
 from isolator_jax.training import epoch_shape, make_epoch
 
 from . import rates
