@@ -16,12 +16,7 @@ from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-<<<<<<< HEAD
-from isolator_jax.similarity import build_similarity, fuse_channels
-=======
 from isolator_jax.similarity import build_similarity
-from isolator_jax.training import epoch_shape, make_epoch
->>>>>>> work-p
 
 from . import rates
 from .floor import Products, count_products, floor_seconds

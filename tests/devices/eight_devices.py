@@ -13,12 +13,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
-<<<<<<< HEAD
 from isolator_jax.backbones import BACKBONES, Encoded
-=======
-from isolator_jax.backbones import BACKBONES
 from isolator_jax.consistency import content_consistency, fill_undefined
->>>>>>> work-p
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh

@@ -13,17 +13,10 @@ from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
-<<<<<<< HEAD
+from isolator_jax.features import fuse_channels
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
-=======
-from isolator_jax.features import fuse_channels
-from isolator_jax.runs import initial_state, make_optimizer, make_problem
-from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, list_similarity
-from isolator_jax.training import make_epoch
->>>>>>> work-p
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
 WITHOUT_GRAPH = {"mfbpr", "vbpr"}
