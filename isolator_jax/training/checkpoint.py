@@ -136,7 +136,7 @@ class Checkpoints:
 
     def _read_back(self, epoch: int, state: Any) -> None:
         """Raises where a checkpoint that was just written does not hold the state."""
-        if not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+        if not all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
             return  # other processes hold the rest
         # Of no size themselves, such arrays ask for the values on the host.
         like = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), state)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -205,3 +206,13 @@ def test_epochs_allowed_are_those_of_the_fit_loop(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for patience, allowed in ((1, 3), (2, 4), (3, 5), (4, 50)):
         assert folders._epochs_allowed(tmp_path, config(max_epochs=50, patience=patience)) == allowed
+
+
+def test_the_random_numbers_of_a_run_are_not_those_of_the_environment(problem, finished, tmp_path):
+    with jax.default_prng_impl("rbg"):
+        train(problem, tmp_path / "run")
+    ours, theirs = (
+        [(record.epoch, record.loss, record.validation) for record in read_metrics(folder)]
+        for folder in (tmp_path / "run", finished)
+    )
+    assert ours == theirs
