@@ -7,7 +7,6 @@ or i_id_mapping.csv (two columns: the original id, and userID or itemID), users 
 are read and written in their original ids.
 """
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import flags
@@ -50,14 +49,7 @@ def main() -> None:
     item_ids = original_ids(config, "itemID", problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
     items, keys = top_k_lists(
-        encoded.users,
-        encoded.items,
-        jnp.asarray(users),
-        problem.train.histories,
-        {"list": strategy.key},
-        None if problem.content is None else problem.content.similarity,
-        None if problem.content is None else problem.content.channel_consistency,
-        k=_K.value,
+        encoded, users, problem.train.histories, {"list": strategy}, problem.content, k=_K.value
     )["list"]
     items, scores = np.asarray(items), np.asarray(strategy.score(keys))
     filled = items >= 0

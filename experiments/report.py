@@ -157,7 +157,9 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
 def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
     """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
-    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
+    metrics = evaluate_settings(
+        encoded, None, problem.train.histories, grid, problem.content, truth=problem.validation
+    )
     return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 

@@ -1,6 +1,6 @@
 """All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
 
-import dataclasses
+from flax import struct
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from isolator_jax.similarity import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Content:
     """Content similarity of one dataset under one fusion.
 

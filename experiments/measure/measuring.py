@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
@@ -16,6 +15,7 @@ from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Problem, encode, initial_state, make_optimizer, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.strategies import u_isolator, vanilla
 from isolator_jax.training import epoch_shape, make_epoch
 
 from . import rates
@@ -134,22 +134,22 @@ def measure_ranking(
     config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
-    f = {"f": scoring.vanilla().key}
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
+    f = {"f": vanilla()}
     backbone, content, histories = get_backbone(config.backbone), problem.content, problem.train.histories
     users = users_to_validate(histories, problem.validation)
     if ranked_users is not None:
         users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
 
     def lists(encoded: Encoded, *arguments: Any) -> Any:
-        return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
+        return top_k_lists(encoded, *arguments, k=20)
 
     @jax.jit
     def validate(params: Any, inputs: Any, *arguments: Any) -> Any:
         return lists(backbone.encode(params, inputs, config.hyperparameters), *arguments)
 
-    def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
-        arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
+    def ranking(function: Callable[..., Any], first: tuple, strategies: dict) -> Callable[[], None]:
+        arguments = (*first, users, histories, strategies, content)
         return lambda: jax.block_until_ready(function(*arguments))
 
     model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
@@ -164,10 +164,10 @@ def measure_ranking(
 def measure_sweep(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
     """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
     encoded, histories, truth = encode(config, problem, inputs, params), problem.train.histories, problem.validation
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
     # Both end on the host.
-    settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
-    single = timed(lambda: evaluate(encoded, histories, truth, u, problem.content), repeats)
+    settings = timed(lambda: evaluate_settings(encoded, None, histories, Settings(), problem.content, truth=truth), repeats)
+    single = timed(lambda: evaluate(encoded, None, histories, u, problem.content, truth=truth), repeats)
     results = seconds_and_spread("sweep", settings) | seconds_and_spread("evaluation", single)
     return results | {"sweep_over_evaluation": settings.median / single.median}
 

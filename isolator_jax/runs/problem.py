@@ -18,6 +18,7 @@ from isolator_jax.evaluation import Evaluation, evaluate, top_k_lists
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_table
+from isolator_jax.strategies import Strategy
 from isolator_jax.training import (
     TrainData,
     make_train_data,
@@ -112,7 +113,9 @@ def evaluate_problem(
 ) -> dict[str, Evaluation]:
     """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
     truth = {"validation": problem.validation, "test": problem.test}[split]
-    return evaluate(encoded, problem.train.histories, truth, strategies, problem.content, rank=problem.rank, **options)
+    return evaluate(
+        encoded, None, problem.train.histories, strategies, problem.content, truth=truth, rank=problem.rank, **options
+    )
 
 
 def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
