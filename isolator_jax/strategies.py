@@ -14,7 +14,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from isolator_jax import checks
-from isolator_jax.scoring import elu_prime, log_training_score, log_u_score, raw_score
+from isolator_jax._fast import log_training_score, log_u_score, raw_score
+from isolator_jax.scoring import elu_prime
 
 
 @struct.dataclass

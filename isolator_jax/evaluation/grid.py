@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from isolator_jax import checks, scoring
+from isolator_jax import checks
+from isolator_jax._fast import log_elu_prime, log_gate_factor
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.bias import consistency_groups, ucbias
@@ -267,10 +268,10 @@ def _ranks_of_chunk(
     x = jnp.take_along_axis(x, places[None], axis=2)
 
     def log_factor(x: Array, alpha: Array, beta: Array) -> Array:
-        return scoring.log_gate_factor(x, alpha, beta, jnp.float32(1))
+        return log_gate_factor(x, alpha, beta, jnp.float32(1))
 
     over_items = jax.vmap(jax.vmap(log_factor, (1, None, None)), (1, None, None))
-    base, own_base = scoring.log_elu_prime(f), scoring.log_elu_prime(own_f)
+    base, own_base = log_elu_prime(f), log_elu_prime(own_f)
 
     def ranks_of(alpha: Array, beta: Array) -> tuple[Array, Array]:
         factor, own_factor = over_items(x, alpha, beta), over_items(own_x, alpha, beta)

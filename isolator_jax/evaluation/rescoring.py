@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from isolator_jax import checks, scoring
+from isolator_jax import checks
+from isolator_jax._fast import log_elu_prime
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.evaluate import evaluate
@@ -149,7 +150,7 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     f = rescored.scores["vanilla"]
     values = f[filled]
     # As float32 computes it for ranking.
-    log_elu = np.where(filled, np.asarray(scoring.log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
+    log_elu = np.where(filled, np.asarray(log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
     different = (f[:, :-1] != f[:, 1:]) & filled[:, 1:]
     tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
     rows = log_elu[filled.any(axis=1)]
