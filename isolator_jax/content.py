@@ -1,10 +1,10 @@
 """All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
 
-from flax import struct
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import Array
 from jax.typing import DTypeLike
 

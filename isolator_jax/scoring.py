@@ -12,7 +12,6 @@ before the power, as the authors' release does. Arguments are converted by the r
 `checks`, and scores are float32. Ranking uses the logarithms in `_fast`.
 """
 
-
 import jax
 import jax.numpy as jnp
 from jax import Array

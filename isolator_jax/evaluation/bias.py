@@ -87,5 +87,3 @@ def rho(list_similarity: np.ndarray, lists: np.ndarray) -> float:
     counts = filled.sum(axis=1)
     sums = np.where(filled, list_similarity, 0.0).sum(axis=1, dtype=np.float64)
     return float(np.mean(sums[counts > 0] / counts[counts > 0])) if counts.any() else float("nan")
-
-

@@ -124,9 +124,7 @@ def evaluate(
     users = entry.trained_users(histories) if users is None else np.asarray(entry.users_of(users, num_users))
     entry.each_once(users)
     longest = _longest(ks, content)
-    lists = rank(
-        model, users, histories, strategies, content, k=longest, user_chunk=user_chunk, item_chunk=item_chunk
-    )
+    lists = rank(model, users, histories, strategies, content, k=longest, user_chunk=user_chunk, item_chunk=item_chunk)
     items_only = {name: np.asarray(lists[name][0]) for name in strategies}
     return _measured(items_only, users, histories, truth, content, ks, metrics, num_items)
 
