@@ -227,7 +227,7 @@ def test_operations_on_a_partitioned_graph_and_their_derivatives_equal_those_on_
     edges, senders, receivers = shape
     rng = np.random.default_rng(edges)
     rows, columns = np.divmod(rng.choice(senders * receivers, edges, replace=False), senders)
-    whole = graphs.make_graph(columns, rows, rng.standard_normal(edges), senders, receivers)
+    whole = graphs.user_item_block(rows, columns, rng.standard_normal(edges), receivers, senders)
     parts = partition(whole, make_mesh(devices))
     used = np.flatnonzero(np.asarray(parts.used))
     assert used.size == edges
