@@ -99,7 +99,7 @@ def ranked(users=(0, 1), histories=HISTORIES, strategies=BOTH, content=CONTENT, 
     return top_k_lists(MODEL, users, histories, strategies, content, **{"k": 3, **options})
 
 
-def measured(lists=LISTS, users=np.arange(U), histories=HISTORIES, truth=TRUTH, content=None, ks=(3,), **options):
+def measured(lists=LISTS, users=range(U), histories=HISTORIES, truth=TRUTH, content=None, ks=(3,), **options):
     return evaluate_lists({"m": lists}, users, histories, truth, content, ks=ks, **options)
 
 
