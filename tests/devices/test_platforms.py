@@ -15,6 +15,7 @@ from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
 from isolator_jax.features import fuse_channels
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.similarity import build_similarity, list_similarity
 from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
