@@ -103,7 +103,8 @@ def main() -> None:
 
 def _given_parameters() -> dict[str, float]:
     """alpha, beta and iota as far as the flags give them."""
-    given = {name: flags.FLAGS[name].value for name in UParameters._fields if flags.FLAGS[name].value is not None}
+    values = {name: flags.FLAGS[name].value for name in UParameters._fields}
+    given = {name: float(value) for name, value in values.items() if value is not None}
     for name, value in given.items():
         if not 0 <= value <= LARGEST_PARAMETER:
             raise ConfigError(f"--{name} must be at least 0 and at most {LARGEST_PARAMETER:g}, got {value}")
@@ -111,13 +112,12 @@ def _given_parameters() -> dict[str, float]:
 
 
 def _read_model() -> Model:
-    embeddings = (_USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value)
-    if (_SCORES.value is None) == (embeddings == (None, None)) or (embeddings.count(None) == 1):
-        raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
-    if _SCORES.value is not None:
-        return read_scores(Path(_SCORES.value))
-    users, items = read_embeddings(*map(Path, embeddings))
-    return Encoded(jnp.asarray(users), jnp.asarray(items))
+    users, items, scores = _USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value, _SCORES.value
+    if scores is not None and users is None and items is None:
+        return read_scores(Path(scores))
+    if scores is None and users is not None and items is not None:
+        return Encoded(*map(jnp.asarray, read_embeddings(Path(users), Path(items))))
+    raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
 
 
 def _read_data(num_users: int, num_items: int) -> Dataset:
