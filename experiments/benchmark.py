@@ -125,7 +125,7 @@ def _scaling_study() -> dict[str, Any]:
         def measure_apart(sizes: scaling.Sizes) -> dict[str, Any]:
             out = Path(folder) / "results.json"
             arguments = [*sys.argv[1:], "--noscaling", f"--json={out}", *(f"--{n}={size}" for n, size in sizes.items())]
-            command = [sys.executable, "-m", "experiments.benchmark", *arguments]
+            command = [sys.executable, "-m", f"{__package__}.benchmark", *arguments]
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             if done.returncode != 0:
                 raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")
