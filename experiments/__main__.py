@@ -5,9 +5,10 @@ import difflib
 import importlib.util
 import runpy
 import sys
+import textwrap
 from pathlib import Path
 
-import isolator_jax
+from isolator_jax._version import __version__
 
 # Every command, grouped as --help shows them.
 COMMANDS = {
@@ -30,10 +31,17 @@ def summary(command: str) -> str:
 
 def usage() -> str:
     """What `isolator --help` prints: a line for each command."""
-    lines = ["isolator COMMAND [--flag=value ...]", "isolator COMMAND --help    a command's flags", "isolator --version"]
-    width = max(map(len, _NAMES))
+    lines = [
+        "isolator COMMAND [--flag=value ...]",
+        "isolator COMMAND --help    a command's flags",
+        "isolator --version",
+    ]
+    indent = max(map(len, _NAMES)) + 4
     for group, names in COMMANDS.items():
-        lines += ["", f"{group}:", *(f"  {name:{width}}  {summary(name)}" for name in names)]
+        lines += ["", f"{group}:"]
+        for name in names:
+            start = f"  {name}".ljust(indent)
+            lines.append(textwrap.fill(summary(name), 80, initial_indent=start, subsequent_indent=" " * indent))
     return "\n".join(lines)
 
 
@@ -44,7 +52,7 @@ def main() -> None:
         print(usage())
         return
     if command == "--version":
-        print(f"isolator {isolator_jax.__version__}")
+        print(f"isolator {__version__}")
         return
     if command not in _NAMES:
         near = difflib.get_close_matches(command, _NAMES, n=1)
