@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PRIMITIVES = ("scoring", "_fast", "similarity", "histories", "losses", "graph", "neighbours", "content")
+PRIMITIVES = ("scoring", "_fast", "_sparse", "similarity", "histories", "losses", "graph", "neighbours", "content")
 # From the ground up: a unit imports from its own layer and those before it.
 LAYERS = (
-    ("errors", "files", "_version"),
+    ("errors", "files", "memory", "_version"),
     ("checks",),
     (*PRIMITIVES, "strategies"),
     ("data", "backbones"),
@@ -24,10 +24,12 @@ LAYERS = (
 HEIGHT = {unit: height for height, layer in enumerate(LAYERS) for unit in layer}
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
 ALLOWED: dict[str, str] = {}  # a module, or module:function, that is longer: the reason, which BUILD_NOTES.md gives too
+# Files, and file:function, that still break a rule; nothing stays here.
 PENDING = {
     "isolator_jax/similarity.py",
     "isolator_jax/reporting/paper.py:claims",
-}  # files and file:function that still break a rule; nothing stays here
+    "isolator_jax/runs/folder.py",
+}
 
 FILES = sorted(path for folder in ("isolator_jax", "experiments") for path in (ROOT / folder).rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in FILES}
