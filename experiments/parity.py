@@ -54,7 +54,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
     except json.JSONDecodeError as reason:
         raise DataError(f"the golden file's hparams are no JSON ({brief(reason)})") from None
     given: dict[str, Any] = {ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}
-    hyperparameters = backbone.hyperparameters(**given, **layout.fixed)
+    hyperparameters = backbone.hyperparameters(**(given | dict(layout.fixed)))
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
     sizes = (golden["user_emb"].shape[0], golden["item_emb"].shape[0])
     if sizes != (dataset.num_users, dataset.num_items):
