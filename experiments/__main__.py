@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from isolator_jax._version import __version__
+from isolator_jax import __version__
 
 # Every command, grouped as --help shows them.
 COMMANDS = {

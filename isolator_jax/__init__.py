@@ -41,6 +41,8 @@ from isolator_jax.similarity import (
     normalize_features,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Encoded",
     "Histories",
