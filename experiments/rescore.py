@@ -36,11 +36,16 @@ from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_gro
 from isolator_jax.evaluation.evaluate import UCBIAS_K
 from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.features import FUSIONS
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
+<<<<<<< HEAD
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 from isolator_jax.similarity import FUSIONS
+=======
+from isolator_jax.runs.config import LARGEST_PARAMETER
+>>>>>>> work-p
 
 from .common import cli
 from .common.parsing import check_list_length, check_output

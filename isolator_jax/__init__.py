@@ -5,7 +5,8 @@ here or elsewhere. Everything else is found in the module of its topic.
 """
 
 from isolator_jax.backbones import Encoded
-from isolator_jax.content import make_content
+from isolator_jax.consistency import content_consistency, fill_undefined
+from isolator_jax.content import Content, make_content
 from isolator_jax.evaluation import (
     consistency_groups,
     evaluate,
@@ -17,6 +18,7 @@ from isolator_jax.evaluation import (
 )
 from isolator_jax.evaluation.rescoring import UParameters, rescore, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.features import fuse_channels, item_similarity, mean_item_similarity, normalize_features
 from isolator_jax.histories import Histories
 from isolator_jax.scoring import (
     content_factor,
@@ -31,21 +33,25 @@ from isolator_jax.scoring import (
     vanilla,
 )
 from isolator_jax.similarity import (
+    Similarity,
+    SimilarityFromFeatures,
+    SimilarityOnTheFly,
+    SimilarityTable,
     build_similarity,
-    content_consistency,
-    fill_undefined,
-    fuse_channels,
     history_similarity,
-    item_similarity,
-    mean_item_similarity,
-    normalize_features,
+    list_similarity,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Content",
     "Encoded",
     "Histories",
+    "Similarity",
+    "SimilarityFromFeatures",
+    "SimilarityOnTheFly",
+    "SimilarityTable",
     "UParameters",
     "bootstrap_ucbias",
     "build_similarity",
@@ -62,6 +68,7 @@ __all__ = [
     "fuse_channels",
     "history_similarity",
     "item_similarity",
+    "list_similarity",
     "make_content",
     "mean_item_similarity",
     "normalize_features",

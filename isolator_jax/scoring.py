@@ -3,7 +3,7 @@
 The pairs may have any shape F; one rule holds for the channels, which come first:
 
   f: `[*F]`, the backbone's raw scores f(u, i).
-  s: `[T, *F]`, history similarity s_ui of each channel (`similarity.fuse_channels`).
+  s: `[T, *F]`, history similarity s_ui of each channel (`features.fuse_channels`).
   c: `[T, *F]` or with axes of size 1 in F's places, content consistency c_u of each channel.
 
 Anything else is refused: no score takes the pairs of a batch for channels. With one channel

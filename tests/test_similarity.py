@@ -9,21 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import make_content
+from isolator_jax.features import fuse_channels, item_similarity, mean_item_similarity, normalize_features
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
     SimilarityFromFeatures,
     SimilarityOnTheFly,
     SimilarityTable,
     build_similarity,
-    content_consistency,
-    fill_undefined,
-    fuse_channels,
     history_similarity,
-    item_similarity,
     list_similarity,
-    mean_item_similarity,
-    normalize_features,
 )
 
 U, I = 7, 11

@@ -12,11 +12,17 @@ from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
+from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
+<<<<<<< HEAD
 from isolator_jax.similarity import build_similarity, fuse_channels
+=======
+from isolator_jax.similarity import build_similarity
+from isolator_jax.training import epoch_shape, make_epoch
+>>>>>>> work-p
 
 from . import rates
 from .floor import Products, count_products, floor_seconds

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from isolator_jax import scoring
 from isolator_jax.evaluation.ranking import METRICS, NO_ITEM, list_hits, top_k_lists, top_k_lists_from_scores
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
 
 U, I, D = 9, 23, 3
 
