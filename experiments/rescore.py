@@ -33,19 +33,15 @@ from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
-from isolator_jax.evaluation.evaluate import UCBIAS_K
-from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
+from isolator_jax.evaluation.grid import UParameters
+from isolator_jax.evaluation.metrics import UCBIAS_K
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.features import FUSIONS
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
-<<<<<<< HEAD
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
-from isolator_jax.similarity import FUSIONS
-=======
-from isolator_jax.runs.config import LARGEST_PARAMETER
->>>>>>> work-p
 
 from .common import cli
 from .common.parsing import check_list_length, check_output
@@ -151,6 +147,7 @@ def _choose_parameters(
     settings = Settings(*([given[name]] if name in given else grid for name, grid in grids))
     validation = dataset.validation.histories(dataset.num_users)
     parameters, recall = tune(model, histories, validation, content, settings)
+    assert parameters is not None, "some setting has the best recall"
     return parameters, {"tuned": missing, "default": [], "validation_recall@20": recall}
 
 

@@ -26,13 +26,6 @@ PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(RO
 PLACEHOLDERS = {
     "BACKBONE": "vbpr", "SEED": "0", "HPARAMS": "reg=0.1", "$name": "vbpr", "$hparams": "reg=0.1", "$reg": "1",
 }  # fmt: skip
-    "BACKBONE": "vbpr",
-    "SEED": "0",
-    "HPARAMS": "reg=0.1",
-    "$name": "vbpr",
-    "$hparams": "reg=0.1",
-    "$reg": "1",
-}
 
 
 def commands_of(path):

@@ -5,7 +5,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from isolator_jax.reporting.tables import STRATEGY_NAMES, format_value, metrics_table
+from isolator_jax.reporting.tables import format_value, metrics_table
+from isolator_jax.strategies import LABELS
 
 
 def rescoring_markdown(report: Mapping[str, Any]) -> str:
@@ -69,7 +70,7 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
 def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     groups = report["groups"]
     rows = [
-        [STRATEGY_NAMES[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
+        [LABELS[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
         for name, interval in report["intervals"].items()
     ]
     return [
