@@ -106,7 +106,8 @@ def main() -> None:
 
 def _given_parameters() -> dict[str, float]:
     """alpha, beta and iota as far as the flags give them."""
-    given = {name: flags.FLAGS[name].value for name in UParameters._fields if flags.FLAGS[name].value is not None}
+    values = {name: flags.FLAGS[name].value for name in UParameters._fields}
+    given = {name: float(value) for name, value in values.items() if value is not None}
     for name, value in given.items():
         if not 0 <= value <= LARGEST_PARAMETER:
             raise ConfigError(f"--{name} must be at least 0 and at most {LARGEST_PARAMETER:g}, got {value}")
@@ -114,13 +115,12 @@ def _given_parameters() -> dict[str, float]:
 
 
 def _read_model() -> Model:
-    embeddings = (_USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value)
-    if (_SCORES.value is None) == (embeddings == (None, None)) or (embeddings.count(None) == 1):
-        raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
-    if _SCORES.value is not None:
-        return read_scores(Path(_SCORES.value))
-    users, items = read_embeddings(*map(Path, embeddings))
-    return Encoded(jnp.asarray(users), jnp.asarray(items))
+    users, items, scores = _USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value, _SCORES.value
+    if scores is not None and users is None and items is None:
+        return read_scores(Path(scores))
+    if scores is None and users is not None and items is not None:
+        return Encoded(*map(jnp.asarray, read_embeddings(Path(users), Path(items))))
+    raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
 
 
 def _read_data(num_users: int, num_items: int) -> Dataset:
@@ -147,6 +147,7 @@ def _choose_parameters(
     settings = Settings(*([given[name]] if name in given else grid for name, grid in grids))
     validation = dataset.validation.histories(dataset.num_users)
     parameters, recall = tune(model, histories, validation, content, settings)
+    assert parameters is not None, "some setting has the best recall"
     return parameters, {"tuned": missing, "default": [], "validation_recall@20": recall}
 
 
