@@ -18,7 +18,7 @@ from isolator_jax.errors import DataError, brief
 
 _TEXT, _JSON, _PARQUET = "text", "json", "parquet"
 _KINDS = {".parquet": _PARQUET, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 16 << 20
 _CHUNK_ROWS = 1 << 18
 _HEADER_RECORDS = 100
 
