@@ -8,9 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from isolator_jax.data.arrays import read_matrix
-from isolator_jax.data.prepare.columns import listing, needed_column
-from isolator_jax.data.prepare.raw import id_texts
-from isolator_jax.data.prepare.tables import RawTable, open_table
+from isolator_jax.data.raw import RawTable, id_texts, listing, needed_column, open_table
 from isolator_jax.errors import DataError, brief
 
 _ROWS_AT_ONCE = 4096

@@ -20,7 +20,7 @@ from isolator_jax.data.prepare import split as splits
 from isolator_jax.data.prepare.config import TEXT_MODALITY, PrepareConfig
 from isolator_jax.data.prepare.features import ItemFeatures, read_npy_features, read_table_features, write_features
 from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
-from isolator_jax.data.prepare.raw import RawInteractions, read_raw
+from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
 from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.files import write_json

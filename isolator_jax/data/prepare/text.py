@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from isolator_jax.data.prepare.columns import given_column, needed_column
 from isolator_jax.data.prepare.features import ItemFeatures
-from isolator_jax.data.prepare.raw import id_texts
-from isolator_jax.data.prepare.tables import open_table
+from isolator_jax.data.raw import given_column, id_texts, needed_column, open_table
 from isolator_jax.errors import ConfigError, DataError
 
 # Terms weighted at most; rarer ones beyond that are left out.

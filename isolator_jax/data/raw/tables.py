@@ -18,6 +18,7 @@ from isolator_jax.errors import DataError, brief
 
 _TEXT, _JSON, _PARQUET = "text", "json", "parquet"
 _KINDS = {".parquet": _PARQUET, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
+TREC_COLUMNS = ("user", "q0", "item", "rank", "score", "tag")
 _BLOCK_BYTES = 16 << 20
 _CHUNK_ROWS = 1 << 18
 _HEADER_RECORDS = 100
@@ -43,8 +44,8 @@ class RawTable:
 
     @property
     def quoted(self) -> bool:
-        """Whether `"` holds a field together; tab-separated files of the field take it as it stands."""
-        return self.delimiter != "\t"
+        """Whether `"` holds a field together; separated by tabs or blanks it stands for itself."""
+        return self.delimiter not in ("\t", " ")
 
     def chunks(self, wanted: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
         """The wanted columns, some hundred thousand rows at a time: as text, parquet's as they are stored.
@@ -186,7 +187,21 @@ def open_table(path: Path, names: Sequence[str] | None = None) -> RawTable:
     return _open_separated(path, names)
 
 
-def _open_separated(path: Path, names: Sequence[str] | None) -> RawTable:
+def open_trec_run(path: Path) -> RawTable | None:
+    """A run as trec_eval reads it, `user Q0 item rank score tag` without header; None where it is none.
+
+    Raises:
+      DataError: no such file, or empty.
+    """
+    if not path.is_file() or path.suffix in _KINDS:
+        return None
+    first = _first_line(path)
+    if len(fields := first.split()) != len(TREC_COLUMNS) or fields[1].upper() != "Q0":
+        return None
+    return RawTable(path, TREC_COLUMNS, _TEXT, "\t" if "\t" in first else " ", headed=False)
+
+
+def _first_line(path: Path) -> str:
     try:
         with _open_text(path) as file:
             first = next((line for line in file if line.strip()), "")
@@ -194,6 +209,11 @@ def _open_separated(path: Path, names: Sequence[str] | None) -> RawTable:
         raise DataError(f"{path}: cannot be read ({brief(error)})") from None
     if not first:
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
+    return first
+
+
+def _open_separated(path: Path, names: Sequence[str] | None) -> RawTable:
+    first = _first_line(path)
     delimiter = next((mark for mark in "\t,;|" if mark in first), ",")
     layout: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {}
     fields = next(csv.reader(io.StringIO(first), delimiter=delimiter, **layout))

@@ -5,18 +5,25 @@ where the split is given (1); what stays beside that is one text for each differ
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from isolator_jax.data.prepare.columns import find_column, needed_column
 from isolator_jax.data.prepare.config import PrepareConfig
-from isolator_jax.data.prepare.tables import RawTable, open_table
-from isolator_jax.errors import DataError, brief
+from isolator_jax.data.raw import (
+    Codes,
+    RawTable,
+    find_column,
+    id_texts,
+    needed_column,
+    numbers,
+    open_table,
+    refuse,
+    shown,
+)
+from isolator_jax.errors import DataError
 
 _LABELS = {
     **{"0": 0, "train": 0, "training": 0},
@@ -64,32 +71,6 @@ class RawInteractions:
         return dataclasses.replace(self, **parts)
 
 
-class _Codes:
-    """Numbers texts in the order in which they come by."""
-
-    def __init__(self) -> None:
-        self._code_of: dict[str, int] = {}
-
-    def of(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Codes `[rows] int32`, and which rows hold no text at all."""
-        encoded = texts.dictionary_encode(null_encoding="encode")
-        different = pc.utf8_trim_whitespace(encoded.dictionary).to_pylist()
-        codes = self._code_of
-        numbers = [codes.setdefault(text, len(codes)) if text else -1 for text in different]
-        rows = np.array(numbers, np.int32)[encoded.indices.to_numpy()]
-        return rows, rows < 0
-
-    def in_order(self) -> tuple[list[str], np.ndarray]:
-        """The texts in order, and the position of each code among them."""
-        texts = list(self._code_of)
-        whole = all(text.isascii() and text.isdecimal() for text in texts)
-        key: Callable[[int], Any] = (lambda code: (int(texts[code]), texts[code])) if whole else texts.__getitem__
-        order = sorted(range(len(texts)), key=key)
-        positions = np.empty(len(texts), np.int32)
-        positions[order] = np.arange(len(texts), dtype=np.int32)
-        return [texts[code] for code in order], positions
-
-
 def read_raw(config: PrepareConfig) -> RawInteractions:
     """Reads the interactions of a configuration, those rated below its threshold left out.
 
@@ -97,7 +78,7 @@ def read_raw(config: PrepareConfig) -> RawInteractions:
       DataError: a column that is needed is missing, or a value that cannot be read, with its line.
     """
     files = config.interaction_files()
-    codes = {"user": _Codes(), "item": _Codes()}
+    codes = {"user": Codes(), "item": Codes()}
     parts: dict[str, list[np.ndarray]] = {"user": [], "item": [], "time": [], "split": []}
     lines, columns = 0, {}
     for label, path in enumerate(files):
@@ -128,31 +109,6 @@ def read_raw(config: PrepareConfig) -> RawInteractions:
     )
 
 
-def id_texts(table: RawTable, column: str, chunk: pa.Array, first: int) -> pa.Array:
-    """Ids as text: whole numbers are written in digits; decimals and what is nested are refused.
-
-    Args:
-      table, column, first: where the chunk comes from, and its first row, for messages.
-      chunk: `[rows]` of any Arrow type.
-
-    Raises:
-      DataError: ids of another type, or a decimal, with its line.
-    """
-    if pa.types.is_dictionary(chunk.type):
-        chunk = chunk.dictionary_decode()
-    if pa.types.is_floating(chunk.type):
-        values = chunk.to_numpy(zero_copy_only=False)
-        with np.errstate(invalid="ignore"):
-            wrong = (values != np.floor(values)) | (np.abs(values) >= 2**53)
-        _refuse(
-            table, first, wrong & ~np.isnan(values), lambda row: f"{column} {values[row]} is no id: a decimal number"
-        )
-        chunk = pa.array(np.where(np.isnan(values), 0, values).astype(np.int64), mask=np.isnan(values))
-    if not (pa.types.is_integer(chunk.type) or pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)):
-        raise DataError(f"{table.path}: column {column} is of type {chunk.type}; ids are text or whole numbers")
-    return chunk.cast(pa.string())
-
-
 def _find_columns(config: PrepareConfig, table: RawTable, *, of_split: bool) -> dict[str, str]:
     """The columns to read, by role. Times are read where an order or a duplicate depends on them."""
     roles = ["user", "item"]
@@ -170,7 +126,7 @@ def _find_columns(config: PrepareConfig, table: RawTable, *, of_split: bool) -> 
 
 
 def _read_chunks(
-    table: RawTable, columns: dict[str, str], codes: dict[str, _Codes], min_rating: float | None
+    table: RawTable, columns: dict[str, str], codes: dict[str, Codes], min_rating: float | None
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Rows read, and what is kept of them by role, chunk by chunk."""
     first, dates = 0, None
@@ -181,7 +137,7 @@ def _read_chunks(
             texts = id_texts(table, columns[role], chunk[columns[role]], first)
             values[role], empty = codes[role].of(texts)
             message = f"{columns[role]} is empty; every line needs a {role}"
-            _refuse(table, first, empty, lambda _, message=message: message)  # type: ignore[misc]
+            refuse(table, first, empty, lambda _, message=message: message)  # type: ignore[misc]
         if "time" in columns:
             if dates is None:
                 dates = _is_date(chunk[columns["time"]])
@@ -189,7 +145,7 @@ def _read_chunks(
         if "split" in columns:
             values["split"] = _labels(table, columns["split"], chunk[columns["split"]], first)
         if min_rating is not None:
-            kept = _numbers(table, columns["rating"], chunk[columns["rating"]], first) >= min_rating
+            kept = numbers(table, columns["rating"], chunk[columns["rating"]], first) >= min_rating
             values = {role: array[kept] for role, array in values.items()}
         yield rows, values
         first += rows
@@ -206,16 +162,6 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _numbers(table: RawTable, column: str, chunk: pa.Array, first: int) -> np.ndarray:
-    """Finite numbers `[rows] float64`."""
-    try:
-        numbers = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    except pa.ArrowException:
-        numbers = pd.to_numeric(chunk.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    _refuse(table, first, ~np.isfinite(numbers), lambda row: f"{column} {_shown(chunk[row])} is no finite number")
-    return numbers
-
-
 def _is_date(chunk: pa.Array) -> bool:
     """Whether times are written as dates, judged by the first."""
     if pa.types.is_temporal(chunk.type):
@@ -228,14 +174,14 @@ def _is_date(chunk: pa.Array) -> bool:
 def _times(table: RawTable, column: str, chunk: pa.Array, first: int, dates: bool) -> np.ndarray:
     """Seconds since 1970 of dates, numbers as they are."""
     if not dates:
-        return _numbers(table, column, chunk, first)
+        return numbers(table, column, chunk, first)
     parsed = pd.to_datetime(chunk.to_pandas(), errors="coerce", format="ISO8601", utc=True)
-    _refuse(
+    refuse(
         table,
         first,
         parsed.isna().to_numpy(),
         lambda row: (
-            f"{column} {_shown(chunk[row])} is no time; write numbers, or dates as 2014-03-01 or 2014-03-01T12:00:00"
+            f"{column} {shown(chunk[row])} is no time; write numbers, or dates as 2014-03-01 or 2014-03-01T12:00:00"
         ),
     )
     return parsed.dt.as_unit("us").astype(np.int64).to_numpy() / 1e6
@@ -247,16 +193,5 @@ def _labels(table: RawTable, column: str, chunk: pa.Array, first: int) -> np.nda
     names = [_LABELS.get((text or "").strip().lower(), -1) for text in encoded.dictionary.to_pylist()]
     labels = np.array(names, np.int8)[encoded.indices.to_numpy()]
     known = "0, 1, 2 or train, validation, test"
-    _refuse(table, first, labels < 0, lambda row: f"{column} {_shown(chunk[row])} names no split; use {known}")
+    refuse(table, first, labels < 0, lambda row: f"{column} {shown(chunk[row])} names no split; use {known}")
     return labels
-
-
-def _refuse(table: RawTable, first: int, wrong: np.ndarray, message: Callable[[int], str]) -> None:
-    """Raises at the first row of a chunk that is wrong."""
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(f"{table.at(first + row)}: {message(row)}")
-
-
-def _shown(value: pa.Scalar) -> str:
-    return brief(repr(value.as_py()))

@@ -31,6 +31,8 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "rating": ("rating", "ratings", "overall", "stars", "score", "bookrating"),
     "time": ("timestamp", "time", "unixreviewtime", "unixtime", "datetime", "date", "ts", "sorttimestamp", "eventtime"),
     "split": ("xlabel", "split", "subset"),
+    "rank": ("rank", "ranking", "position", "place"),
+    "score": ("score", "prediction", "similarity", "rating"),
 }
 
 
