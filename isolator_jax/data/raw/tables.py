@@ -96,7 +96,7 @@ class RawTable:
         for number, fields in self._records():
             if len(fields) != len(self.columns):
                 raise DataError(
-                    f"{self.path}, line {number}: {len(fields)} fields, but the header has {len(self.columns)}; "
+                    f"{self.path}, line {number}: {len(fields)} fields, and there must be {len(self.columns)}; "
                     "every line needs the same columns"
                 )
             if any("\udc80" <= character <= "\udcff" for field in fields for character in field):

@@ -216,7 +216,7 @@ def test_features_in_any_order_and_items_without_them(tmp_path, kind, missing, r
 
 
 BAD_ROWS = [
-    ("user,item\nann,tea\nann\n", {}, r"bad.csv, line 3: 1 fields, but the header has 2"),
+    ("user,item\nann,tea\nann\n", {}, r"bad.csv, line 3: 1 fields, and there must be 2"),
     ('user,item\n\n"a\nb",tea\nann,tea,rum\n', {}, r"line 5: 3 fields"),
     ("user,item\nann,tea\n ,rum\n", {}, r"line 3: user is empty"),
     (b"user,item\nann,t\xff\n", {}, r"line 2: not UTF-8"),
