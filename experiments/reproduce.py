@@ -13,9 +13,10 @@ Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV o
 show. `claims` says which of the paper's claims hold on each dataset.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,16 @@ from isolator_jax.runs.config import RunConfig
 from .common import cli
 from .common.parsing import check_output, parse_seeds, parse_tuned
 from .common.progress import progress
-from .common.training import train_with_baseline
+from .common.training import train_and_show
 
 try:
     from matplotlib.figure import Figure
 
     from isolator_jax.reporting import paper_figures
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}; the figures need matplotlib: pip install -e '.[plots]'")
+    _MISSING: str | None = f"{error}; the figures need matplotlib: pip install -e '.[plots]'"
+else:
+    _MISSING = None
 
 ARTEFACTS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig5", "fig6", "claims")
 VARIANTS = ("vanilla", "u_without_training_strategy", "training_strategy", "d", "u")
@@ -64,13 +67,17 @@ _TUNED = flags.DEFINE_multi_string(
     "may be repeated.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
-_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7), but for what --tuned sets.")
-_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.", 1)
+_GAMMA = flags.DEFINE_float(
+    "gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7), but for what --tuned sets."
+)
+_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", RunConfig.max_epochs, "Train at most so many epochs.", 1)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Folder of the runs.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tables and figures.")
 
 
 def main() -> None:
+    if _MISSING is not None:
+        raise ConfigError(_MISSING)
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
     for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
@@ -149,7 +156,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
         of_seed = dataclasses.replace(base, seed=seed)
         both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
-            train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
+            train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
     setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)

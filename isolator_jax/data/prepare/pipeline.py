@@ -4,7 +4,6 @@ import csv
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
 from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
 from isolator_jax.errors import ConfigError, DataError, brief
-from isolator_jax.files import write_json
+from isolator_jax.files import draft_beside, write_json
 
 RECORD = "prepare.json"
 _LINES_AT_ONCE = 1 << 20
@@ -213,10 +212,10 @@ def _refuse_missing(config: PrepareConfig, features: Mapping[str, ItemFeatures],
 def _draft_of(target: Path) -> Iterator[Path]:
     """A folder that becomes the target at the end, or is gone."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft = draft_beside(target)
+    draft.mkdir()
     try:
         yield draft
-        draft.chmod(0o755)
         if target.exists():
             raise FileExistsError(f"{target} exists by now; choose another name or remove it")
         os.rename(draft, target)
