@@ -16,6 +16,7 @@ from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
 from isolator_jax.runs import load_run, strategies_of
+from isolator_jax.strategies import IN_RUNS
 
 from .common import cli
 from .common.ids import original_ids
@@ -24,7 +25,7 @@ from .common.parsing import check_list_length, check_output
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
 _STRATEGY = flags.DEFINE_enum(
-    "strategy", "d", ["vanilla", "training_strategy", "d", "u"], "Inference strategy to rank by."
+    "strategy", "d", IN_RUNS, "Inference strategy to rank by."
 )
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _USERS = flags.DEFINE_list("users", None, "Ids of the users to recommend to. Default: all with training items.")

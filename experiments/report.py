@@ -33,6 +33,7 @@ from isolator_jax.runs import (
     strategies_of,
 )
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import MAIN, name_beside_others
 
 from .common import cli
 from .common.ids import original_ids
@@ -51,7 +52,6 @@ _USER = flags.DEFINE_string(
 )
 
 LIST_LENGTH = 20
-LISTS = ("vanilla", "d", "u")
 
 
 def main(*run_dirs: str) -> None:
@@ -124,21 +124,16 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     )
 
 
-def _strategy_name(strategy: str, config: RunConfig) -> str:
-    """The name of a run's strategy beside those of other runs: U on a plain model is "U w/o TS"."""
-    return "u_without_training_strategy" if strategy == "u" and not config.training_strategy else strategy
-
-
 def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:
     strategies = strategies_of(config, problem.content is not None)
     results = evaluate_problem(problem, encoded, "test", strategies, ks=(LIST_LENGTH,))
-    return {_strategy_name(strategy, config): result for strategy, result in results.items()}
+    return {name_beside_others(strategy, trained=config.training_strategy): result for strategy, result in results.items()}
 
 
 def _metrics(reports: Sequence[Mapping], split: str) -> dict[str, dict[str, float | None]]:
     """The reports' metrics by strategy, in the order the page shows them."""
     metrics = {
-        _strategy_name(strategy, RunConfig.from_dict(report["config"])): values
+        name_beside_others(strategy, trained=report["config"]["training_strategy"]): values
         for report in reports
         for strategy, values in report[split].items()
     }
@@ -192,7 +187,7 @@ def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluati
         consistency=None if consistency is None or np.isnan(consistency) else consistency,
         held_out=item_ids[held_out].tolist(),
         history=sorted(described(history), key=lambda entry: -(entry.similarity or 0.0)),
-        lists={strategy: described(list_of(results[strategy])) for strategy in LISTS if strategy in results},
+        lists={strategy: described(list_of(results[strategy])) for strategy in MAIN if strategy in results},
     )
 
 

@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
@@ -35,6 +34,7 @@ from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
 from isolator_jax.runs import Problem, evaluate_problem, is_finished, load_dataset, load_model, make_problem
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES, Strategy
 
 from .common import cli
 from .common.parsing import check_output, parse_seeds, parse_tuned
@@ -49,8 +49,6 @@ except ModuleNotFoundError as error:
     sys.exit(f"error: {error}; the figures need matplotlib: pip install -e '.[plots]'")
 
 ARTEFACTS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig5", "fig6", "claims")
-VARIANTS = ("vanilla", "u_without_training_strategy", "training_strategy", "d", "u")
-MAIN = ("vanilla", "d", "u")
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -153,14 +151,10 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
     setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)
-    ts = {
-        "training_strategy": scoring.training_strategy(base.gamma),
-        "d": scoring.d_isolator(),
-        "u": scoring.u_isolator(*setting),
-    }
-    without = {"vanilla": scoring.vanilla(), "u_without_training_strategy": scoring.u_isolator(*setting_of_plain)}
+    ts = _variants(True, (base.gamma, *setting))
+    without = _variants(False, (base.gamma, *setting_of_plain))
     description = f"{backbone} on {dataset}: evaluating"
-    evaluations: dict[str, list[Evaluation]] = {name: [] for name in VARIANTS}
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in tuple(STRATEGIES)}
     for of_seed, strategies in progress(
         [*((e, ts) for e in encoded), *((e, without) for e in plain)], desc=description
     ):
@@ -181,6 +175,12 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
         consistency=problem.content.consistency,
         lengths=np.asarray(problem.train.histories.lengths),
     )
+
+
+def _variants(trained: bool, parameters: Sequence[float]) -> dict[str, Strategy]:
+    """The variants of models trained with the training score, or by plain BPR, from gamma, alpha, beta and iota."""
+    values = dict(zip(("gamma", "alpha", "beta", "iota"), parameters, strict=True))
+    return {name: entry.of(values) for name, entry in STRATEGIES.items() if entry.trained == trained}
 
 
 def choose_setting(problem: Problem, encoded: Sequence[Encoded]) -> tuple[float, float, float]:
@@ -228,7 +228,7 @@ def _rho(models: Sequence[Model], path: Path) -> None:
 
 
 def _shares(models: Sequence[Model], path: Path) -> None:
-    frame = paper.bias(models, ["vanilla"], paper.SHARES)
+    frame = paper.bias(models, [BASELINE], paper.SHARES)
     _write_figure(path, paper_figures.bias_by_share(frame), frame)
 
 
@@ -243,9 +243,9 @@ def _strategies(models: Sequence[Model], path: Path) -> None:
 
 
 def _ablation(models: Sequence[Model], path: Path) -> None:
-    means, bias = paper.means(models, VARIANTS, [paper.RECALL]), paper.bias(models, VARIANTS)
+    means, bias = paper.means(models, tuple(STRATEGIES), [paper.RECALL]), paper.bias(models, tuple(STRATEGIES))
     keys = [column for column in bias if column in means]
-    _write_figure(path, paper_figures.ablation(means, bias, VARIANTS), means.merge(bias, on=keys))
+    _write_figure(path, paper_figures.ablation(means, bias, tuple(STRATEGIES)), means.merge(bias, on=keys))
 
 
 MAKERS: Mapping[str, Callable[[Sequence[Model], Path], None]] = {

@@ -7,14 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from isolator_jax.reporting.text import markdown
-
-STRATEGY_NAMES = {
-    "vanilla": "Vanilla",
-    "training_strategy": "Vanilla w/ TS",
-    "d": "D-ISOLATOR",
-    "u": "U-ISOLATOR",
-    "u_without_training_strategy": "U w/o TS",
-}
+from isolator_jax.strategies import LABELS
 
 MAIN_METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho")
 WIDTH = 80
@@ -51,7 +44,7 @@ def metric_label(metric: str) -> str:
 
 def strategy_label(name: str) -> str:
     """How a strategy is called in tables and figures; an unknown name (of foreign lists) stays."""
-    return STRATEGY_NAMES.get(name, name)
+    return LABELS.get(name, name)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], keys: int = 1) -> str:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
@@ -108,7 +107,7 @@ def evaluate_problem(
     problem: Problem,
     encoded: Encoded,
     split: str,
-    strategies: dict[str, scoring.Strategy],
+    strategies: Mapping[str, Strategy],
     **options: Any,
 ) -> dict[str, Evaluation]:
     """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
