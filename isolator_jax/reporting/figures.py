@@ -9,7 +9,8 @@ Ito's, which people with any common colour blindness tell apart, and none is the
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -21,7 +22,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from isolator_jax.evaluation.bias import Groups
-from isolator_jax.strategies import LABELS, STRATEGIES
+from isolator_jax.reporting.tables import metric_label, strategy_label
+from isolator_jax.reporting.text import literal
+from isolator_jax.strategies import STRATEGIES
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -134,19 +137,19 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
             axes.plot(*zip(first, place, strict=True), color=GREY, linewidth=0.8, zorder=1)
             _mark(axes, strategy, *place)
         if len(runs) > 1:
-            label = axes.annotate(name, first, (0, 12), textcoords="offset points", fontsize=8, ha="center", zorder=2)
+            label = axes.annotate(literal(name), first, (0, 12), textcoords="offset points", fontsize=8, ha="center", zorder=2)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xlabel="ρ, average content similarity of the lists", ylabel="Recall@20")
     axes.margins(0.12)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    names = [name for name in (LABELS[strategy] for strategy in LOOKS) if name in handles]
+    names = [name for name in (strategy_label(strategy) for strategy in LOOKS) if name in handles]
     axes.legend([handles[name] for name in names], names, **BESIDE)
     return figure
 
 
 @styled
-def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5)."""
+def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> Figure:
+    """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5), and a note below."""
     strategies = [name for name in LOOKS if any(name in bars for bars in runs.values())]
     figure = Figure((max(6.0, 1.5 + 0.3 * len(strategies) * len(runs)), 4.0), layout="constrained")
     axes = figure.subplots()
@@ -163,7 +166,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
             color=look.colour,
             edgecolor="white",
             hatch=look.hatch,
-            label=LABELS[strategy],
+            label=strategy_label(strategy),
         )
         # The white border keeps the interval visible on a filled bar.
         axes.errorbar(
@@ -177,10 +180,11 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
         )
     axes.axhline(0, color=BLACK, linewidth=0.8)
     tilted = len(runs) > 4
-    axes.set_xticks(range(len(runs)), list(runs), rotation=30 * tilted, ha="right" if tilted else "center")
-    axes.set_ylabel("UCBias@20")
+    axes.set_xticks(range(len(runs)), list(map(literal, runs)), rotation=30 * tilted, ha="right" if tilted else "center")
+    axes.set_ylabel(metric_label("ucbias@20"))
     axes.grid(axis="x", visible=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(strategies))
+    legend_above(figure, [axes])
+    annotate_below(figure, axes, note)
     return figure
 
 
@@ -250,6 +254,29 @@ def trade_off(
     return figure
 
 
+def legend_above(figure: Figure, panels: Iterable[Axes], title: str | None = None) -> None:
+    """One legend of all panels above them, each label once, in as many columns as fit the figure."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=columns
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
+
+
+def annotate_below(figure: Figure, axes: Axes, note: str) -> None:
+    """A note under the axes' own label, broken to the figure's width."""
+    if note:
+        characters = int(figure.bbox.width / figure.dpi * 13)
+        lines = [axes.get_xlabel(), "\n".join(textwrap.wrap(literal(note), characters))]
+        axes.set_xlabel("\n".join(line for line in lines if line), fontsize=9)
+
+
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """A figure as an `<svg>` element for an HTML page.
 
@@ -271,5 +298,5 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 def _mark(axes: Axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
-    label = LABELS[strategy]
+    label = strategy_label(strategy)
     axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)

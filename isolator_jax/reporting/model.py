@@ -10,6 +10,8 @@ from isolator_jax.evaluation import Evaluation, Groups, consistency_groups, ucbi
 from isolator_jax.reporting.resampling import resampled_ucbias
 
 RECALL, UCBIAS, RHO = "recall@20", "ucbias@20", "rho"
+SHARES = (5, 10, 15, 20, 25)
+SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ _METRICS = {
     "ndcg": "N",
     "precision": "P",
     "map": "MAP",
-    "hitrate": "HitRate",
+    "hit_rate": "HitRate",
     "mrr": "MRR",
     "ucbias": "UCBias",
     "coverage": "Coverage",
