@@ -127,7 +127,9 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
 def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:
     strategies = strategies_of(config, problem.content is not None)
     results = evaluate_problem(problem, encoded, "test", strategies, ks=(LIST_LENGTH,))
-    return {name_beside_others(strategy, trained=config.training_strategy): result for strategy, result in results.items()}
+    return {
+        name_beside_others(strategy, trained=config.training_strategy): result for strategy, result in results.items()
+    }
 
 
 def _metrics(reports: Sequence[Mapping], split: str) -> dict[str, dict[str, float | None]]:
@@ -157,7 +159,7 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
 def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
     """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
-    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
+    metrics = evaluate_settings(encoded, None, problem.train.histories, grid, problem.content, truth=problem.validation)
     return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 

@@ -14,7 +14,6 @@ show. `claims` says which of the paper's claims hold on each dataset.
 """
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation import Evaluation, Settings, UParameters, choose_setting, evaluate_settings
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
@@ -150,7 +149,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
             train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
-    setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)
+    setting, setting_of_plain = tuned_setting(problem, encoded), tuned_setting(problem, plain)
     ts = _variants(True, (base.gamma, *setting))
     without = _variants(False, (base.gamma, *setting_of_plain))
     description = f"{backbone} on {dataset}: evaluating"
@@ -183,17 +182,19 @@ def _variants(trained: bool, parameters: Sequence[float]) -> dict[str, Strategy]
     return {name: entry.of(values) for name, entry in STRATEGIES.items() if entry.trained == trained}
 
 
-def choose_setting(problem: Problem, encoded: Sequence[Encoded]) -> tuple[float, float, float]:
+def tuned_setting(problem: Problem, encoded: Sequence[Encoded]) -> UParameters:
     """alpha, beta and iota with the highest validation Recall@20, averaged over the seeds' models."""
     grid = Settings()
-    recall = np.mean(
-        [
-            evaluate_settings(model, problem.train.histories, problem.validation, problem.content, grid)[paper.RECALL]
-            for model in encoded
-        ],
-        axis=0,
-    )
-    return list(itertools.product(*grid))[int(np.argmax(recall))]
+    recalls = [
+        evaluate_settings(model, None, problem.train.histories, grid, problem.content, truth=problem.validation)[
+            paper.RECALL
+        ]
+        for model in encoded
+    ]
+    best = choose_setting(np.mean(recalls, axis=0))
+    if best is None:
+        raise ConfigError(f"dataset {problem.dataset.name} has no validation data to choose U-ISOLATOR's setting by")
+    return grid.all()[best]
 
 
 def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Sequence[str]) -> None:

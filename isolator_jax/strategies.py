@@ -13,7 +13,9 @@ from flax import struct
 from jax import Array
 from jax.tree_util import Partial
 
-from isolator_jax.scoring import elu_prime, log_training_score, log_u_score, raw_score
+from isolator_jax import checks
+from isolator_jax._fast import log_training_score, log_u_score, raw_score
+from isolator_jax.scoring import elu_prime
 
 
 @struct.dataclass
@@ -54,7 +56,8 @@ def training_strategy(gamma: float) -> Strategy:
       >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
       2.8611
     """
-    return Strategy(Partial(log_training_score, gamma=jnp.float32(gamma)), jnp.exp, needs_content=True)
+    gamma = checks.scalar("gamma", gamma, least=0)
+    return Strategy(Partial(log_training_score, gamma=gamma), jnp.exp, needs_content=True)
 
 
 def d_isolator() -> Strategy:
@@ -77,7 +80,7 @@ def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
       1.5568
     """
     parameters = {"alpha": alpha, "beta": beta, "iota": iota}
-    key = Partial(log_u_score, **{name: jnp.float32(value) for name, value in parameters.items()})
+    key = Partial(log_u_score, **{name: checks.scalar(name, value, least=0) for name, value in parameters.items()})
     return Strategy(key, jnp.exp, needs_content=True)
 
 

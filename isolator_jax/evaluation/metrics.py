@@ -13,6 +13,9 @@ from jax import Array
 # What fills the places of a list that has no further item.
 NO_ITEM = -1
 
+# The list length of UCBias and rho.
+UCBIAS_K = 20
+
 # Share of the training interactions that the most popular items hold; the others are the long tail.
 HEAD_PERCENT = 80
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.backbones import Encoded
-from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation import Evaluation, Settings, choose_setting, evaluate_settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
@@ -93,10 +93,12 @@ def trial_rows(
         if strategy != "u"
     ]
     assert problem.content is not None, "a search needs content"
-    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, settings)
+    metrics = evaluate_settings(
+        encoded, None, problem.train.histories, settings, problem.content, truth=problem.validation
+    )
     name = name_beside_others("u", trained=trial.training_strategy)
-    for place, setting in zip(np.ndindex(*(len(x) for x in settings)), itertools.product(*settings), strict=True):
-        values = {metric: float(grid[place]) for metric, grid in metrics.items()}
+    for place, setting in enumerate(settings.all()):
+        values = {metric: float(grid.flat[place]) for metric, grid in metrics.items()}
         rows.append({**trained, "strategy": name, **dict(zip(INFERENCE, setting, strict=True)), **values})
     frame = pd.DataFrame(rows)
     first = [*trained, "strategy", *INFERENCE]
@@ -120,7 +122,13 @@ def choose(rows: pd.DataFrame, grid: Sequence[str]) -> pd.DataFrame:
     keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
     settings = rows.groupby(keys, dropna=False, sort=False).agg(seeds=("seed", "nunique"), value=(CHOSEN_BY, "mean"))
     complete = settings[settings["seeds"] == rows["seed"].nunique()].reset_index()
-    best = complete.loc[complete.groupby("strategy", sort=False)["value"].idxmax()]
+    best = complete.loc[
+        [
+            rows.index[place]
+            for _, rows in complete.groupby("strategy", sort=False)
+            if (place := choose_setting(rows["value"].to_numpy())) is not None
+        ]
+    ]
     best = best.sort_values("strategy", key=lambda names: names.map(list(STRATEGIES).index))
     return best.rename(columns={"value": f"validation {CHOSEN_BY}"}).reset_index(drop=True)
 
