@@ -56,7 +56,9 @@ def equal_activity(model: Model, least: int = LEAST) -> EqualActivity:
     )
 
 
-def repeated_draws(model: Model, recall: np.ndarray, groups: Groups, *, draws: int, seed: int) -> tuple[int, np.ndarray]:
+def repeated_draws(
+    model: Model, recall: np.ndarray, groups: Groups, *, draws: int, seed: int
+) -> tuple[int, np.ndarray]:
     """Differences of the mean recalls of equally many users of both groups, drawn without replacement.
 
     Each sample has half as many users as the smaller group, at least one; a user's chance is

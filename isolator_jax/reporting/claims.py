@@ -212,9 +212,7 @@ def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
 
 def _correlation(claim: Claim, models: Sequence[Model], similarity: str) -> dict[str, Any]:
     """Pearson's r of rho and Recall@20 over the models; its test permutes the models."""
-    rhos, recalls = (
-        np.array([model.per_seed(VANILLA, metric) for model in models]) for metric in (similarity, RECALL)
-    )
+    rhos, recalls = (np.array([model.per_seed(VANILLA, metric) for model in models]) for metric in (similarity, RECALL))
 
     def r(x: np.ndarray, y: np.ndarray) -> float:
         varied = len(models) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
@@ -254,7 +252,9 @@ def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups
         bias = biases[model.backbone, VANILLA]
         yield _row(_Case(claim, model.label, *_against_zero(bias.value, bias.seeds, bias.draws), groups))
     claim = Claim(
-        section, f"{metric_label(UCBIAS)} is larger for multi-modal models than for their counterparts, {where}", size=True
+        section,
+        f"{metric_label(UCBIAS)} is larger for multi-modal models than for their counterparts, {where}",
+        size=True,
     )
     for name, model, other in _pairs(models):
         sides = [biases[side.backbone, VANILLA] for side in (model, other)]

@@ -106,7 +106,9 @@ def measured_biases(
     users = models[0].users
     for model in models:
         if not np.array_equal(model.users, users):
-            raise ValueError(f"models: {model.backbone} ranks other users than {models[0].backbone}; compare one dataset")
+            raise ValueError(
+                f"models: {model.backbone} ranks other users than {models[0].backbone}; compare one dataset"
+            )
     keys = [(model, strategy) for model in models for strategy in strategies]
     draws = resampled_ucbias(np.stack([model.per_user(strategy) for model, strategy in keys], axis=1), users, groups)
     biases = {}

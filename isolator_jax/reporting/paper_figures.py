@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
 from isolator_jax.reporting.figures import (
     BLACK,
@@ -19,16 +17,17 @@ from isolator_jax.reporting.figures import (
     LOOKS,
     ORANGE,
     VERMILLION,
-    Interval,
     annotate_below,
     legend_above,
+    separate_labels,
     styled,
     ucbias_bars,
 )
-from isolator_jax.reporting.model import RECALL, UCBIAS
+from isolator_jax.reporting.model import RECALL, RHO, UCBIAS
 from isolator_jax.reporting.paper_tables import tied_note
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.reporting.text import literal
+from isolator_jax.reporting.views import Interval
 
 
 @styled
@@ -47,31 +46,17 @@ def recall_against_rho(frame: pd.DataFrame) -> Figure:
             point = (row["rho"], row[RECALL])
             axes.scatter(*point, 60, colour, marker=marker, edgecolors="white", label=label, zorder=3)
             axes.annotate(literal(row["label"]), point, (5, 5), textcoords="offset points", fontsize=8)
-        axes.set(xlabel=literal(metric_label(similarity)))
+        averaged = ", averaged" if similarity == RHO and len(similarities) > 1 else ""
+        axes.set(xlabel=literal(metric_label(similarity)) + averaged)
         axes.margins(0.2)
-        # Few ticks, whole numbers written out: near 1 they are long.
+        # Numbers near 1 are long: few ticks, written out, and aslant.
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.ticklabel_format(axis="x", useOffset=False)
+        axes.tick_params(axis="x", labelrotation=20)
     panels[0].set_ylabel(metric_label(RECALL))
     legend_above(figure, panels)
-    figure.draw_without_rendering()  # places the panels
-    for axes in panels:
-        _separate([text for text in axes.texts if isinstance(text, Annotation)])
+    separate_labels(figure)
     return figure
-
-
-def _separate(labels: Sequence[Annotation]) -> None:
-    """Moves each label around its point, from the highest down, until it covers no point and no label before it."""
-    sides = ((7, -3, "left"), (5, 5, "left"), (5, -11, "left"), (-5, 5, "right"), (-5, -11, "right"), (-7, -3, "right"))
-    points = [label.axes.transData.transform(label.xy) for label in labels if label.axes is not None]
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
-    for label in sorted(labels, key=lambda label: -label.xy[1]):
-        for x, y, side in sides:
-            label.set(position=(x, y), horizontalalignment=side)
-            box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                break
-        taken.append(box)
 
 
 @styled
@@ -83,7 +68,7 @@ def bias_by_share(frame: pd.DataFrame) -> Figure:
     """
     backbones = list(dict.fromkeys(frame["backbone"]))
     percents = sorted(set(frame["percent"]))
-    figure = Figure((1.2 * len(backbones) + 2, 3.6), layout="constrained")
+    figure = Figure((max(5.0, 1.2 * len(backbones) + 2), 3.8), layout="constrained")
     axes = figure.subplots()
     for place, percent in enumerate(percents):
         rows = frame[frame["percent"] == percent].set_index("backbone").loc[backbones]
@@ -110,12 +95,12 @@ def bias_at_equal_activity(frame: pd.DataFrame) -> Figure:
     Args:
       frame: of `paper.bias_at_equal_activity`, one dataset.
     """
-    figure = Figure((1.0 * len(frame) + 2.5, 4.2), layout="constrained")
+    figure = Figure((max(5.5, 1.0 * len(frame) + 2.5), 4.2), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(frame.to_dict("records")):
         colour, marker, label = _kind(row)
         ends = [row["draws low"], row["draws high"]]
-        spread = "95 % of draws without replacement (no confidence interval)"
+        spread = "95 % of draws without replacement\n(no confidence interval)"
         axes.plot([place, place], ends, color=GREY, alpha=0.5, linewidth=9, solid_capstyle="butt", label=spread)
         error = [[row["ucbias"] - row["low"]], [row["high"] - row["ucbias"]]]
         axes.errorbar(place, row["ucbias"], error, fmt=marker, color=colour, capsize=4, markersize=8, label=label)
@@ -157,7 +142,7 @@ def ablation(means: pd.DataFrame, bias: pd.DataFrame, strategies: Sequence[str])
       strategies: the variants, in order.
     """
     backbones = list(dict.fromkeys(means["backbone"]))
-    figure = Figure((1.5 * len(backbones) + 2, 5.6), layout="constrained")
+    figure = Figure((max(5.0, 1.5 * len(backbones) + 2), 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     width = 0.8 / len(strategies)
     for place, strategy in enumerate(strategies):

@@ -8,7 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from isolator_jax.reporting.model import SIGNIFICANT, UCBIAS
-from isolator_jax.reporting.tables import metric_label, strategy_label
+from isolator_jax.reporting.tables import TIED, metric_label, strategy_label
 from isolator_jax.reporting.text import latex, markdown
 from isolator_jax.strategies import BASELINE
 
@@ -117,20 +117,11 @@ def tied_note(frame: pd.DataFrame) -> str:
     columns = ["tied consistent", "tied diverse"]
     cuts = frame[[*told, *columns]].dropna(subset=columns).drop_duplicates()
     cuts = cuts[(cuts[columns] > 0).any(axis=1)]
-    parts = [
-        ", ".join(str(row[name]) + (" %" if name == "percent" else "") for name in told)
-        + (": " if told else "")
-        + tied_words(int(row["tied consistent"]), int(row["tied diverse"]))
-        for row in cuts.to_dict("records")
-    ]
-    return f"Tied users share the places left in a group; {'; '.join(parts)}." if parts else ""
-
-
-def tied_words(consistent: int, diverse: int) -> str:
-    """How many users are tied at each cut.
-
-    Examples:
-      >>> tied_words(3, 0)
-      '3 users tied at the content-consistent cut, 0 at the content-diverse'
-    """
-    return f"{consistent:,} users tied at the content-consistent cut, {diverse:,} at the content-diverse"
+    parts = []
+    for row in cuts.to_dict("records"):
+        told_of = ", ".join(f"{row[name]} %" if name == "percent" else str(row[name]) for name in told)
+        counts = f"{row['tied consistent']:,.0f} and {row['tied diverse']:,.0f}"
+        parts.append(f"{told_of}: {counts}" if told else counts)
+    if not parts:
+        return ""
+    return f"{TIED}: {'; '.join(parts)}."

@@ -21,7 +21,8 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         "# Rescored model",
         "",
-        f"Model: {markdown(config['model'])}. Features: {markdown(', '.join(config['features']))}, fusion {config['fusion']}.",
+        f"Model: {markdown(config['model'])}. Features: {markdown(', '.join(config['features']))}, "
+        f"fusion {config['fusion']}.",
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
         f"U-ISOLATOR: alpha {parameters['alpha']:g}, beta {parameters['beta']:g}, iota {parameters['iota']:g}; "
@@ -59,7 +60,11 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
 def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     groups = report["groups"]
     rows = [
-        [markdown(strategy_label(name)), format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
+        [
+            markdown(strategy_label(name)),
+            format_value(report["metrics"][name]["ucbias@20"]),
+            *map(format_value, interval),
+        ]
         for name, interval in report["intervals"].items()
     ]
     return [

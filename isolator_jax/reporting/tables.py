@@ -11,6 +11,7 @@ from isolator_jax.strategies import LABELS
 
 MAIN_METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho")
 WIDTH = 80
+TIED = "Users tied at the cut of the content-consistent and of the content-diverse group"
 
 _METRICS = {
     "recall": "R",
