@@ -41,7 +41,7 @@ def equal_activity(model: Model, least: int = LEAST) -> EqualActivity:
     tested = np.zeros(lengths.size, bool)
     tested[model.users] = ~np.isnan(next(iter(model.evaluations.values()))[0].per_user[RECALL])
     distance = np.abs(lengths - median)
-    for width in range(int(distance.max()) + 1):
+    for width in range(int(distance[lengths > 0].max()) + 1):
         inside = tested & (distance <= width)
         weights = [np.where(inside, group, 0.0) for group in (groups.consistent, groups.diverse)]
         if min(group.sum() for group in weights) >= least:

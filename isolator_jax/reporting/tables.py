@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from isolator_jax.reporting.text import markdown
 from isolator_jax.strategies import LABELS
 
@@ -168,8 +166,11 @@ def format_value(value: float | None) -> str:
 
 
 def _table(columns: Sequence[Sequence[str]]) -> str:
-    headers, *rows = zip(*columns, strict=True)
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    """A Markdown table no wider than its cells; the first cell of a column is its heading."""
+    widths = [max(3, *map(len, column)) for column in columns]
+    padded = [[cell.ljust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
+    head, *rows = (f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
+    return "\n".join([head, f"|{'|'.join('-' * (width + 2) for width in widths)}|", *rows])
 
 
 def _width(table: str) -> int:
