@@ -34,7 +34,7 @@ from .common import cli
 from .common.artefacts import ARTEFACTS, check_drawing, make, write_statistics
 from .common.parsing import check_output, parse_seeds, parse_tuned
 from .common.progress import progress
-from .common.training import train_with_baseline
+from .common.training import train_and_show
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -48,13 +48,17 @@ _TUNED = flags.DEFINE_multi_string(
     "may be repeated.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
-_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7), but for what --tuned sets.")
-_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.", 1)
+_GAMMA = flags.DEFINE_float(
+    "gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7), but for what --tuned sets."
+)
+_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", RunConfig.max_epochs, "Train at most so many epochs.", 1)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Folder of the runs.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tables and figures.")
 
 
 def main() -> None:
+    if _MISSING is not None:
+        raise ConfigError(_MISSING)
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
     for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
@@ -134,7 +138,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
         of_seed = dataclasses.replace(base, seed=seed)
         both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
-            train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
+            train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
     setting, setting_of_plain = tuned_setting(problem, encoded), tuned_setting(problem, plain)

@@ -16,6 +16,7 @@ report.json and report.md accuracy and bias.
 """
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
-from isolator_jax.runs.config import LARGEST_PARAMETER
+from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 from isolator_jax.similarity import FUSIONS
 
 from .common import cli
@@ -61,7 +62,7 @@ _FUSION = flags.DEFINE_enum(
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the lists and the report.", required=True)
 
-_DEFAULTS = UParameters(alpha=2.0, beta=5.0, iota=0.1)
+_DEFAULTS = UParameters(RunConfig.alpha, RunConfig.beta, RunConfig.iota)
 
 # More neighbours than this made equal by ELU', and U's order is no longer that of its equation.
 _TOLERATED_TIES = 0.01
@@ -93,6 +94,7 @@ def main() -> None:
         "config": _config(),
         "dataset": dataset.counts(),
         "parameters": {**parameters._asdict(), **chosen},
+        "without_training": {split: dataset.without_training(split) for split in ("validation", "test")},
         **_measured(results, dataset, content),
         "f": {**summary._asdict(), "warning": _warning(summary)},
     }
@@ -136,6 +138,8 @@ def _choose_parameters(
 ) -> tuple[UParameters, dict[str, Any]]:
     """U-ISOLATOR's parameters, and how they were chosen."""
     missing = [name for name in UParameters._fields if name not in given]
+    if not missing and _VALIDATION.value is not None:
+        warnings.warn("--validation is not used: --alpha, --beta and --iota are all given", stacklevel=2)
     if not missing or not len(dataset.validation):
         return _DEFAULTS._replace(**given), {"tuned": [], "default": missing}
     # A parameter that is given is a grid of one value.

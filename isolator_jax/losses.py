@@ -27,7 +27,7 @@ def bpr(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def l2_normalize(x: ArrayLike) -> Array:
-    """Rows divided by max(norm, 1e-12). `[..., D] -> [..., D]`; zero rows stay zero, and so do their gradients."""
+    """Rows divided by max(norm, 1e-12). `[..., D] -> [..., D]`; zero rows stay zero."""
     x = checks.array("x", x, shape=(..., "D"))
     return x / jnp.maximum(optax.safe_norm(x, 0.0, axis=-1, keepdims=True), 1e-12)
 

@@ -74,7 +74,7 @@ def item_graph(neighbours: Neighbours) -> Graph:
     scale = inverse_sqrt(similarity.sum(axis=1))
     weights = similarity.reshape(-1) * scale[receivers] * scale[senders]
     kept = weights > 0
-    return make_graph(senders[kept], receivers[kept], weights[kept], items, items)
+    return make_graph(senders[kept], receivers[kept], weights[kept], items)
 
 
 def enhanced_graph(
@@ -104,7 +104,7 @@ def enhanced_graph(
     receivers = np.concatenate([items, users, similar_receivers + num_users])
     nodes = num_users + num_items
     scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
-    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes)
+    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes)
 
 
 def user_rows(graph: Graph, num_users: int) -> Graph:

@@ -27,8 +27,13 @@ def model_of(model: Any) -> Model:
     Embeddings are refused where one is not finite, or where inner products could pass float32's
     range. Scores on the host are checked where they are read (`scores.scores_of`).
     """
-    if isinstance(model, Encoded):
-        return _embeddings_of(model)
+    converted = _embeddings_of(model) if isinstance(model, Encoded) else _scores_of(model)
+    if not size_of(converted)[1]:
+        raise ValueError("model must have at least one item, got none")
+    return converted
+
+
+def _scores_of(model: Any) -> np.ndarray | Array:
     if isinstance(model, tuple):
         raise TypeError("model must be Encoded(users, items), or scores [U, I], got a tuple")
     scores = model if isinstance(model, Array | np.ndarray) else np.asarray(model)
@@ -47,7 +52,7 @@ def _embeddings_of(model: Encoded) -> Encoded:
     items = checks.array("model.items", model.items, shape=("I", "D"), sizes={"D": users.shape[1]}, finite=True)
     if checks.known(users) and checks.known(items):
         largest = [float(jnp.max(jnp.abs(x), initial=0.0)) for x in (users, items)]
-        if largest[0] * largest[1] * users.shape[1] > np.finfo(np.float32).max:
+        if largest[0] * largest[1] * users.shape[1] > float(np.finfo(np.float32).max):
             raise ValueError(
                 f"model.users and model.items reach {largest[0]:g} and {largest[1]:g}, so that their inner products "
                 "can pass float32's range; scale them down"

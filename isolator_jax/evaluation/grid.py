@@ -142,7 +142,7 @@ def evaluate_settings(
     relevant = np.bincount(places, minlength=rows.size)
     ranks = item_ranks(
         model, *pairs, histories, content, settings, k=longest, candidates=candidates, chunk=chunk
-    ).reshape(places.size, -1)
+    ).reshape(places.size, len(settings.all()))
     groups = consistency_groups(content.consistency)
     found: dict[str, list[float]] = {f"{m}@{k}": [] for m in metrics for k in ks} | {f"ucbias@{UCBIAS_K}": []}
     for of_setting in ranks.T:

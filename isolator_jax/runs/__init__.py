@@ -3,14 +3,16 @@
 from isolator_jax.runs.folder import (
     check_run_folder,
     is_finished,
+    locked,
     read_config,
     read_metrics,
     read_report,
+    vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import Learner, make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
-from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run
+from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",
@@ -21,6 +23,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "load_run",
+    "locked",
     "make_learner",
     "make_problem",
     "read_config",
@@ -28,5 +31,7 @@ __all__ = [
     "read_report",
     "strategies_of",
     "train_run",
+    "train_with_vanilla",
+    "vanilla_folder",
     "write_report",
 ]
