@@ -57,8 +57,6 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tab
 
 
 def main() -> None:
-    if _MISSING is not None:
-        raise ConfigError(_MISSING)
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
     for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
