@@ -25,7 +25,7 @@ from matplotlib.transforms import Bbox
 
 from isolator_jax.evaluation.bias import Groups
 from isolator_jax.reporting.tables import metric_label, strategy_label
-from isolator_jax.reporting.text import literal
+from isolator_jax.reporting.text import literal, one_line
 from isolator_jax.reporting.views import Curve, Interval
 from isolator_jax.strategies import STRATEGIES
 
@@ -304,7 +304,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(one_line(description))}" ', 1)
 
 
 def _mark(axes: Axes, strategy: str, x: float, y: float, size: float = 55) -> None:

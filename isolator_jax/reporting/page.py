@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.tables import MAIN_METRICS, TIED, format_value, metric_label, strategy_label
+from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
 from isolator_jax.strategies import LABELS
+
+_PARTS = {"train": "training", "validation": "validation"}
 
 
 def report_page(runs: Sequence[RunView]) -> str:
@@ -26,6 +29,7 @@ def report_page(runs: Sequence[RunView]) -> str:
     environment = Environment(
         loader=PackageLoader("isolator_jax.reporting"),
         autoescape=True,
+        finalize=_one_line,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -46,6 +50,11 @@ def report_page(runs: Sequence[RunView]) -> str:
         ],
         trade_offs=[_trade_off(run, f"settings{number}") for number, run in enumerate(runs)],
     )
+
+
+def _one_line(value: Any) -> Any:
+    """Text without control characters; markup and numbers as they are."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _configuration(runs: Sequence[RunView]) -> dict[str, list[str]]:
@@ -72,7 +81,8 @@ def _configuration_of(run: RunView) -> dict[str, str]:
     for curve in run.curves:
         values[f"best epoch, {curve.name}"] = f"{curve.best_epoch} of {len(curve.epochs)}"
     seconds = run.report["seconds_per_epoch"]
-    values["seconds an epoch"] = f"{_nan(seconds['train']):.3g} training, {_nan(seconds['validation']):.3g} validation"
+    told = [f"{seconds[part]:.3g} {name}" for part, name in _PARTS.items() if seconds[part] is not None]
+    values["seconds an epoch"] = ", ".join(told) or "-"
     return {name: str(value) for name, value in values.items()}
 
 
