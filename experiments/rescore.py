@@ -33,8 +33,9 @@ from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
-from isolator_jax.evaluation.evaluate import UCBIAS_K
-from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
+from isolator_jax.evaluation.grid import UParameters
+from isolator_jax.evaluation.metrics import UCBIAS_K
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories

@@ -1,36 +1,44 @@
 """ISOLATOR in JAX: measure and correct how multi-modal recommenders use content similarity.
 
-The names below are the public primitives: pure functions on arrays, for models trained
-here or elsewhere. Everything else is found in the module of its topic.
+The names below are the public primitives and their types: pure functions on arrays, for models
+trained here or elsewhere. Everything else is found in the module of its topic.
 """
 
 from isolator_jax.backbones import Encoded
-from isolator_jax.content import make_content
+from isolator_jax.content import Content, make_content
 from isolator_jax.evaluation import (
+    Baseline,
+    Evaluation,
+    Groups,
+    Lists,
+    Model,
+    Settings,
+    UParameters,
+    choose_setting,
     consistency_groups,
     evaluate,
     evaluate_lists,
+    evaluate_settings,
     rho,
     top_k_lists,
-    top_k_lists_from_scores,
     ucbias,
 )
-from isolator_jax.evaluation.rescoring import UParameters, rescore, tune
-from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
+from isolator_jax.evaluation.significance import bootstrap_ucbias, paired_test
 from isolator_jax.histories import Histories
 from isolator_jax.scoring import (
     content_factor,
     content_gate,
-    d_isolator,
     d_score,
     elu_prime,
     training_score,
-    training_strategy,
-    u_isolator,
     u_score,
-    vanilla,
 )
 from isolator_jax.similarity import (
+    Similarity,
+    SimilarityFromFeatures,
+    SimilarityOnTheFly,
+    SimilarityTable,
     build_similarity,
     content_consistency,
     fill_undefined,
@@ -40,13 +48,32 @@ from isolator_jax.similarity import (
     mean_item_similarity,
     normalize_features,
 )
+from isolator_jax.strategies import Strategy, d_isolator, training_strategy, u_isolator, vanilla
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "Baseline",
+    "Content",
     "Encoded",
+    "Evaluation",
+    "Groups",
     "Histories",
+    "Lists",
+    "Model",
+    "Rescored",
+    "ScoreSummary",
+    "Settings",
+    "Similarity",
+    "SimilarityFromFeatures",
+    "SimilarityOnTheFly",
+    "SimilarityTable",
+    "Strategy",
     "UParameters",
+    "__version__",
     "bootstrap_ucbias",
     "build_similarity",
+    "choose_setting",
     "consistency_groups",
     "content_consistency",
     "content_factor",
@@ -56,6 +83,7 @@ __all__ = [
     "elu_prime",
     "evaluate",
     "evaluate_lists",
+    "evaluate_settings",
     "fill_undefined",
     "fuse_channels",
     "history_similarity",
@@ -63,10 +91,11 @@ __all__ = [
     "make_content",
     "mean_item_similarity",
     "normalize_features",
+    "paired_test",
     "rescore",
     "rho",
+    "summarize_scores",
     "top_k_lists",
-    "top_k_lists_from_scores",
     "training_score",
     "training_strategy",
     "tune",

@@ -1,10 +1,10 @@
 """All that ISOLATOR and the bias metrics need of a dataset's content, made once."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -20,7 +20,7 @@ from isolator_jax.similarity import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Content:
     """Content similarity of one dataset under one fusion.
 

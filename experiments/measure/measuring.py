@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
@@ -16,6 +15,7 @@ from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.strategies import u_isolator, vanilla
 
 from . import rates
 from .floor import Products, count_products, floor_seconds
@@ -127,8 +127,8 @@ def measure_ranking(
     config: RunConfig, learner: Learner, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
-    f = {"f": scoring.vanilla().key}
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
+    f = {"f": vanilla()}
     problem = learner.problem
     content, histories = problem.content, problem.train.histories
     users = users_to_validate(histories, problem.validation)
@@ -136,14 +136,14 @@ def measure_ranking(
         users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
 
     def lists(encoded: Encoded, *arguments: Any) -> Any:
-        return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
+        return top_k_lists(encoded, *arguments, k=20)
 
     @jax.jit
     def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
-    def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
-        arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
+    def ranking(function: Callable[..., Any], first: tuple, strategies: dict) -> Callable[[], None]:
+        arguments = (*first, users, histories, strategies, content)
         return lambda: jax.block_until_ready(function(*arguments))
 
     model, encoded = (params, learner.inputs, learner.hyperparameters), (learner.encode(params),)
@@ -159,10 +159,12 @@ def measure_sweep(config: RunConfig, learner: Learner, params: Any, repeats: int
     """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
     problem, encoded = learner.problem, learner.encode(params)
     histories, truth = problem.train.histories, problem.validation
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
     # Both end on the host.
-    settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
-    single = timed(lambda: evaluate(encoded, histories, truth, u, problem.content), repeats)
+    settings = timed(
+        lambda: evaluate_settings(encoded, None, histories, Settings(), problem.content, truth=truth), repeats
+    )
+    single = timed(lambda: evaluate(encoded, None, histories, u, problem.content, truth=truth), repeats)
     results = seconds_and_spread("sweep", settings) | seconds_and_spread("evaluation", single)
     return results | {"sweep_over_evaluation": settings.median / single.median}
 

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
@@ -24,25 +23,13 @@ from isolator_jax.runs.folder import (
 )
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
+from isolator_jax.strategies import Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
 
-def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
-    """The inference strategies a run's model is evaluated under.
-
-    A model trained with the training strategy: `training_strategy`, `d` and `u`. A plain
-    model: `vanilla`, and `u`, which is then the paper's "U w/o TS". Without content, only
-    `vanilla`.
-    """
-    strategies = {"vanilla": scoring.vanilla()}
-    if config.training_strategy:
-        strategies = {
-            "training_strategy": scoring.training_strategy(config.gamma),
-            "d": scoring.d_isolator(),
-        }
-    if with_content:
-        strategies["u"] = scoring.u_isolator(config.alpha, config.beta, config.iota)
-    return strategies
+def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
+    """The inference strategies a run's model is evaluated under (`strategies.strategies_of_run`)."""
+    return strategies_of_run(vars(config), trained=config.training_strategy, with_content=with_content)
 
 
 def train_run(

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.content import Content
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
@@ -24,8 +25,8 @@ from isolator_jax.evaluation import top_k_lists
 from isolator_jax.histories import Histories
 from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.scoring import d_isolator, u_isolator
 from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
+from isolator_jax.strategies import d_isolator, u_isolator
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
 CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"image": 5, "text": 4}, seed=3)
@@ -138,12 +139,14 @@ def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
     channels = fuse_channels(features, fusion)
     embeddings = (jnp.asarray(rng.integers(-1, 2, size=(n, 2)), jnp.float32) for n in (users, items))
     consistency = fill_undefined(jnp.stack([content_consistency(x, histories) for x in channels]))
-    keys = {"d": d_isolator().key, "u": u_isolator(2.0, 5.0, 0.5).key}
-    arguments = (*embeddings, ranked, histories, keys)
-    single = top_k_lists(*arguments, STORES[store](channels, histories), consistency, k=k, user_chunk=4, item_chunk=6)
+    strategies = {"d": d_isolator(), "u": u_isolator(2.0, 5.0, 0.5)}
+    arguments = (Encoded(*embeddings), ranked, histories, strategies)
+    modalities = dict(enumerate(channels))
+    content = Content(STORES[store](channels, histories), consistency, np.asarray(consistency[0]), modalities)
+    single = top_k_lists(*arguments, content, k=k, user_chunk=4, item_chunk=6)
     mesh = make_mesh(8)
-    similarity = place_similarity(STORES[store](channels, histories), mesh)
-    several = top_k_lists_on(mesh, *arguments, similarity, consistency, k=k, user_chunk=4, item_chunk=2)
+    placed = content.replace(similarity=place_similarity(content.similarity, mesh))
+    several = top_k_lists_on(mesh, *arguments, placed, k=k, user_chunk=4, item_chunk=2)
     np.testing.assert_array_equal(several["d"][0], single["d"][0])
     np.testing.assert_array_equal(several["d"][1], single["d"][1])
     # Rounding may swap items whose similarities are equal.
