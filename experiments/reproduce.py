@@ -13,9 +13,9 @@ Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV o
 show. `claims` says which of the paper's claims hold on each dataset.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,33 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation import Evaluation, Settings, UParameters, choose_setting, evaluate_settings
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import paper, paper_tables
 from isolator_jax.reporting.paper import Model
 from isolator_jax.runs import Problem, evaluate_problem, is_finished, load_dataset, load_model, make_problem
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES, Strategy
 
 from .common import cli
 from .common.parsing import check_output, parse_seeds, parse_tuned
 from .common.progress import progress
-from .common.training import train_with_baseline
+from .common.training import train_and_show
 
 try:
     from matplotlib.figure import Figure
 
     from isolator_jax.reporting import paper_figures
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}; the figures need matplotlib: pip install -e '.[plots]'")
+    _MISSING: str | None = f"{error}; the figures need matplotlib: pip install -e '.[plots]'"
+else:
+    _MISSING = None
 
 ARTEFACTS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig5", "fig6", "claims")
-VARIANTS = ("vanilla", "u_without_training_strategy", "training_strategy", "d", "u")
-MAIN = ("vanilla", "d", "u")
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -64,13 +64,17 @@ _TUNED = flags.DEFINE_multi_string(
     "may be repeated.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
-_GAMMA = flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7), but for what --tuned sets.")
-_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.", 1)
+_GAMMA = flags.DEFINE_float(
+    "gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7), but for what --tuned sets."
+)
+_MAX_EPOCHS = flags.DEFINE_integer("max_epochs", RunConfig.max_epochs, "Train at most so many epochs.", 1)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Folder of the runs.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tables and figures.")
 
 
 def main() -> None:
+    if _MISSING is not None:
+        raise ConfigError(_MISSING)
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
     for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
@@ -149,18 +153,14 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
         of_seed = dataclasses.replace(base, seed=seed)
         both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
-            train_with_baseline(of_seed, problem, folder, baseline=True, checkpoint_seconds=30.0)
+            train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
     encoded = [load_model(folder, problem)[0] for folder in folders]
     plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
-    setting, setting_of_plain = choose_setting(problem, encoded), choose_setting(problem, plain)
-    ts = {
-        "training_strategy": scoring.training_strategy(base.gamma),
-        "d": scoring.d_isolator(),
-        "u": scoring.u_isolator(*setting),
-    }
-    without = {"vanilla": scoring.vanilla(), "u_without_training_strategy": scoring.u_isolator(*setting_of_plain)}
+    setting, setting_of_plain = tuned_setting(problem, encoded), tuned_setting(problem, plain)
+    ts = _variants(True, (base.gamma, *setting))
+    without = _variants(False, (base.gamma, *setting_of_plain))
     description = f"{backbone} on {dataset}: evaluating"
-    evaluations: dict[str, list[Evaluation]] = {name: [] for name in VARIANTS}
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in tuple(STRATEGIES)}
     for of_seed, strategies in progress(
         [*((e, ts) for e in encoded), *((e, without) for e in plain)], desc=description
     ):
@@ -183,17 +183,25 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     )
 
 
-def choose_setting(problem: Problem, encoded: Sequence[Encoded]) -> tuple[float, float, float]:
+def _variants(trained: bool, parameters: Sequence[float]) -> dict[str, Strategy]:
+    """The variants of models trained with the training score, or by plain BPR, from gamma, alpha, beta and iota."""
+    values = dict(zip(("gamma", "alpha", "beta", "iota"), parameters, strict=True))
+    return {name: entry.of(values) for name, entry in STRATEGIES.items() if entry.trained == trained}
+
+
+def tuned_setting(problem: Problem, encoded: Sequence[Encoded]) -> UParameters:
     """alpha, beta and iota with the highest validation Recall@20, averaged over the seeds' models."""
     grid = Settings()
-    recall = np.mean(
-        [
-            evaluate_settings(model, problem.train.histories, problem.validation, problem.content, grid)[paper.RECALL]
-            for model in encoded
-        ],
-        axis=0,
-    )
-    return list(itertools.product(*grid))[int(np.argmax(recall))]
+    recalls = [
+        evaluate_settings(model, None, problem.train.histories, grid, problem.content, truth=problem.validation)[
+            paper.RECALL
+        ]
+        for model in encoded
+    ]
+    best = choose_setting(np.mean(recalls, axis=0))
+    if best is None:
+        raise ConfigError(f"dataset {problem.dataset.name} has no validation data to choose U-ISOLATOR's setting by")
+    return grid.all()[best]
 
 
 def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Sequence[str]) -> None:
@@ -228,7 +236,7 @@ def _rho(models: Sequence[Model], path: Path) -> None:
 
 
 def _shares(models: Sequence[Model], path: Path) -> None:
-    frame = paper.bias(models, ["vanilla"], paper.SHARES)
+    frame = paper.bias(models, [BASELINE], paper.SHARES)
     _write_figure(path, paper_figures.bias_by_share(frame), frame)
 
 
@@ -243,9 +251,9 @@ def _strategies(models: Sequence[Model], path: Path) -> None:
 
 
 def _ablation(models: Sequence[Model], path: Path) -> None:
-    means, bias = paper.means(models, VARIANTS, [paper.RECALL]), paper.bias(models, VARIANTS)
+    means, bias = paper.means(models, tuple(STRATEGIES), [paper.RECALL]), paper.bias(models, tuple(STRATEGIES))
     keys = [column for column in bias if column in means]
-    _write_figure(path, paper_figures.ablation(means, bias, VARIANTS), means.merge(bias, on=keys))
+    _write_figure(path, paper_figures.ablation(means, bias, tuple(STRATEGIES)), means.merge(bias, on=keys))
 
 
 MAKERS: Mapping[str, Callable[[Sequence[Model], Path], None]] = {

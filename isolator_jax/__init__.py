@@ -1,36 +1,40 @@
 """ISOLATOR in JAX: measure and correct how multi-modal recommenders use content similarity.
 
-The names below are the public primitives: pure functions on arrays, for models trained
-here or elsewhere. Everything else is found in the module of its topic.
+The names below are the public primitives and their types: pure functions on arrays, for models
+trained here or elsewhere. Everything else is found in the module of its topic.
 """
 
 from isolator_jax.backbones import Encoded
 from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import Content, make_content
 from isolator_jax.evaluation import (
+    Baseline,
+    Evaluation,
+    Groups,
+    Lists,
+    Model,
+    Settings,
+    UParameters,
+    choose_setting,
     consistency_groups,
     evaluate,
     evaluate_lists,
+    evaluate_settings,
     rho,
     top_k_lists,
-    top_k_lists_from_scores,
     ucbias,
 )
-from isolator_jax.evaluation.rescoring import UParameters, rescore, tune
-from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
+from isolator_jax.evaluation.significance import bootstrap_ucbias, paired_test
 from isolator_jax.features import fuse_channels, item_similarity, mean_item_similarity, normalize_features
 from isolator_jax.histories import Histories
 from isolator_jax.scoring import (
     content_factor,
     content_gate,
-    d_isolator,
     d_score,
     elu_prime,
     training_score,
-    training_strategy,
-    u_isolator,
     u_score,
-    vanilla,
 )
 from isolator_jax.similarity import (
     Similarity,
@@ -41,18 +45,34 @@ from isolator_jax.similarity import (
     history_similarity,
     list_similarity,
 )
+from isolator_jax.strategies import Strategy, d_isolator, training_strategy, u_isolator, vanilla
+
+__version__ = "0.1.0"
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "Baseline",
     "Content",
     "Encoded",
+    "Evaluation",
+    "Groups",
     "Histories",
+    "Lists",
+    "Model",
+    "Rescored",
+    "ScoreSummary",
+    "Settings",
     "Similarity",
     "SimilarityFromFeatures",
     "SimilarityOnTheFly",
     "SimilarityTable",
+    "Strategy",
     "UParameters",
+    "__version__",
     "bootstrap_ucbias",
     "build_similarity",
+    "choose_setting",
     "consistency_groups",
     "content_consistency",
     "content_factor",
@@ -62,6 +82,7 @@ __all__ = [
     "elu_prime",
     "evaluate",
     "evaluate_lists",
+    "evaluate_settings",
     "fill_undefined",
     "fuse_channels",
     "history_similarity",
@@ -70,10 +91,11 @@ __all__ = [
     "make_content",
     "mean_item_similarity",
     "normalize_features",
+    "paired_test",
     "rescore",
     "rho",
+    "summarize_scores",
     "top_k_lists",
-    "top_k_lists_from_scores",
     "training_score",
     "training_strategy",
     "tune",

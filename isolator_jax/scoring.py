@@ -12,24 +12,12 @@ before the power, as the authors' release does. Arguments are converted by the r
 `checks`, and scores are float32. Ranking uses the logarithms in `_fast`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
-from isolator_jax._fast import (  # noqa: F401
-    log_content_factor,
-    log_elu_prime,
-    log_gate_factor,
-    log_training_score,
-    log_u_score,
-    raw_score,
-)
 
 # Down to here sigmoid(x) is a normal float32 number; similarities lie in [-1, 1].
 _LEAST_LOGIT = -80.0
@@ -180,62 +168,3 @@ def _log_mean_sigmoid_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
 
 def _sigmoid(x: Array) -> Array:
     return jax.nn.sigmoid(jnp.maximum(x, _LEAST_LOGIT))
-
-
-class Strategy(NamedTuple):
-    """One way to rank items at inference.
-
-    Attributes:
-      key: `(f [], s [T], c [T]) -> []`, the value items are ranked by; a pytree whose
-        leaves are the strategy's parameters.
-      score: turns a ranking key into the strategy's score.
-    """
-
-    key: Partial
-    score: Callable[[Array], Array]
-
-
-def vanilla() -> Strategy:
-    """Plain f.
-
-    Examples:
-      >>> strategy = vanilla()
-      >>> float(strategy.score(strategy.key(-1.5, None, None)))
-      -1.5
-    """
-    return Strategy(Partial(raw_score), lambda key: key)
-
-
-def training_strategy(gamma: float) -> Strategy:
-    """The training score at inference too ("Vanilla w/ TS").
-
-    Examples:
-      >>> strategy = training_strategy(gamma=0.1)
-      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
-      2.8611
-    """
-    return Strategy(Partial(log_training_score, gamma=jnp.float32(gamma)), jnp.exp)
-
-
-def d_isolator() -> Strategy:
-    """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items.
-
-    Examples:
-      >>> strategy = d_isolator()
-      >>> print(f"{strategy.score(strategy.key(-1.0, None, None)):.4f}")  # `d_score`
-      0.3679
-    """
-    return Strategy(Partial(raw_score), elu_prime)
-
-
-def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
-    """U-ISOLATOR (Eq. 11, 13).
-
-    Examples:
-      >>> strategy = u_isolator(alpha=2.0, beta=5.0, iota=1.0)
-      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.3]), jnp.array([0.5]))):.4f}")  # `u_score`
-      1.5568
-    """
-    parameters = {"alpha": alpha, "beta": beta, "iota": iota}
-    key = Partial(log_u_score, **{name: jnp.float32(value) for name, value in parameters.items()})
-    return Strategy(key, jnp.exp)

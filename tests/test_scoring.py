@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isolator_jax import _fast, losses, scoring
+from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 # s - c of these is itself a float32.
@@ -148,9 +149,9 @@ def test_scores_equal_the_float64_reference(channels, compiled):
     for name, reference in expected.items():
         np.testing.assert_allclose(actual[name], reference, rtol=2e-6)
     strategies = {
-        "training": scoring.training_strategy(gamma),
-        "d": scoring.d_isolator(),
-        "u": scoring.u_isolator(alpha, beta, iota),
+        "training": training_strategy(gamma),
+        "d": d_isolator(),
+        "u": u_isolator(alpha, beta, iota),
     }
     for name, strategy in strategies.items():
         key = transform(jax.vmap(strategy.key, (0, 1, 1)))(f, s, c)
@@ -249,7 +250,7 @@ def test_pairs_of_any_shape_are_scored_each_by_its_own_channels():
 def test_d_ranks_as_f(values):
     f = np.array(values, np.float32)
     order = np.argsort(-f, kind="stable")
-    strategy = scoring.d_isolator()
+    strategy = d_isolator()
     key = strategy.key(f, None, None)
     np.testing.assert_array_equal(np.argsort(-key, kind="stable"), order)
     scores = np.asarray(elu_prime(f))
@@ -288,5 +289,5 @@ def test_log_scores_are_the_logarithms_over_the_whole_range_of_f(f, s, c, alpha,
 def test_scores_far_outside_the_range_of_exp_are_still_told_apart():
     f = jnp.array([-300.0, -200.0, -400.0])
     s = jnp.zeros((1, 3))
-    keys = jax.vmap(scoring.u_isolator(2.0, 5.0, 0.1).key, (0, 1, 1))(f, s, s)
+    keys = jax.vmap(u_isolator(2.0, 5.0, 0.1).key, (0, 1, 1))(f, s, s)
     np.testing.assert_array_equal(np.argsort(-keys), [1, 0, 2])

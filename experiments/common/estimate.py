@@ -1,17 +1,19 @@
 """What a run will take, from its compiled epoch and a few of its steps."""
 
-import os
+import dataclasses
 import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from tabulate import tabulate
 
+from isolator_jax.data import Dataset
+from isolator_jax.devices.placement import Placement
 from isolator_jax.errors import ConfigError
-from isolator_jax.runs import Problem, initial_state, make_optimizer, prepare_inputs, run_backbone, validation_function
+from isolator_jax.memory import host_bytes, resident_bytes
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.training import epoch_shape, make_epoch
+from isolator_jax.runs.plan import plan_memory
 
 from ..measure.rates import timed
 
@@ -20,11 +22,11 @@ _STEPS = 5
 _REPEATS = 3
 
 
-def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str, Any]:
-    """Measures a few steps and one validation, and reads the compiler's memory plan.
+def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, trainings: int) -> dict[str, Any]:
+    """Plans the memory, and if it is there measures a few steps and one validation.
 
     Args:
-      config, problem: the run.
+      config, dataset, placement: the run.
       trainings: how many are trained, one after the other.
 
     Returns:
@@ -33,42 +35,35 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
     Raises:
       ConfigError: training needs more memory than the device has.
     """
-    started = time.perf_counter()
-    inputs = prepare_inputs(config, problem)
-    train = initial_state(config, problem).train
-    prepare_seconds = time.perf_counter() - started
-    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
-    backbone, similarity = run_backbone(config, problem), problem.content and problem.content.similarity
-    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
-    epoch = jax.jit(epoch, donate_argnums=0)
-    arguments = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
-
-    plan = epoch.lower(train, inputs, problem.train, *arguments).compile().memory_analysis()
-    # The state comes out where it went in; the best parameters are kept beside it.
-    needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + parameter_bytes
     available = available_bytes()
+    needed = base_bytes() + plan_memory(config, dataset, placement, available).total
     if needed > available:
         raise ConfigError(
-            f"training needs {_size(needed)} of memory and the device has {_size(available)}; lower --batch_size or "
+            f"training needs {_size(needed)} of memory and there are {_size(available)}; lower --batch_size or "
             "--similarity_budget_mb, take a smaller dim, or more --devices"
         )
-
-    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    started = time.perf_counter()
+    problem = make_problem(config, dataset, placement)
+    learner = make_learner(config, problem)
+    train = learner.initial_state(config.seed).train
+    prepare_seconds = time.perf_counter() - started
+    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
+    epoch = learner.epoch_program
+    steps, rows = learner.epoch_shape
     timed_steps = min(steps, _STEPS)
     few = slice(0, timed_steps * rows)
-    data = problem.train.replace(users=problem.train.users[few], items=problem.train.items[few])
+    data = dataclasses.replace(problem.train, users=problem.train.users[few], items=problem.train.items[few])
 
     def train_few() -> None:
         nonlocal train
-        train, *_ = jax.block_until_ready(epoch(train, inputs, data, *arguments))
+        train, *_ = jax.block_until_ready(epoch(train, *learner.epoch_arguments(data)))
 
     training = timed(train_few, _REPEATS)
-    validate = validation_function(config, problem, inputs)
-    validation = timed(lambda: jax.block_until_ready(validate(train.params)), 1)
+    validation = timed(lambda: jax.block_until_ready(learner.validate(train.params)), 1)
     step_seconds = training.median / timed_steps
     epoch_seconds = steps * step_seconds + validation.median
     return {
-        "device": f"{problem.mesh.size if problem.mesh else 1} x {jax.devices()[0].device_kind}",
+        "device": f"{problem.placement.size} x {jax.devices()[0].device_kind}",
         "parameters": parameter_bytes // 4,
         "needed_bytes": needed,
         "available_bytes": available,
@@ -85,9 +80,14 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
 
 
 def available_bytes() -> int:
-    """Memory of the first device; of the host where that is the CPU."""
+    """Memory of the first device; where that is the CPU, what this process may hold."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return limit or host_bytes()
+
+
+def base_bytes() -> int:
+    """What this process holds now, where the devices share its memory."""
+    return 0 if jax.devices()[0].memory_stats() else resident_bytes()
 
 
 def estimate_table(estimated: dict[str, Any]) -> str:

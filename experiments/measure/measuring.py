@@ -1,5 +1,6 @@
 """The measurements of one configuration: training, ranking, content and propagation."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -7,17 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isolator_jax import scoring
-from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
 from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
-from isolator_jax.runs import Problem, encode, initial_state, make_optimizer, make_problem
+from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity
-from isolator_jax.training import epoch_shape, make_epoch
+from isolator_jax.strategies import u_isolator, vanilla
 
 from . import rates
 from .floor import Products, count_products, floor_seconds
@@ -47,33 +47,34 @@ def measure(
     results = {"device": jax.devices()[0].device_kind, "start_host_bytes": rates.peak_host_bytes()}
     started = time.perf_counter()
     problem = make_problem(config, dataset)
-    inputs = get_backbone(config.backbone).prepare(dataset, config.hyperparameters)
-    jax.block_until_ready(inputs)
+    learner = make_learner(config, problem)
+    jax.block_until_ready(learner.inputs)
     results["prepare_seconds"] = time.perf_counter() - started
 
     work: dict[str, Work | None] = {}
-    params = initial_state(config, problem).train.params
+    params = learner.initial_state(config.seed).train.params
     if "training" in parts:
-        training, work["step"], products, params = measure_training(config, problem, inputs, repeats)
+        training, work["step"], products, params = measure_training(learner, repeats)
         results |= training
     if "ranking" in parts:
-        results |= measure_ranking(config, problem, inputs, params, repeats, ranked_users)
-        results["embeddings_error"] = precision_error(config, problem, inputs, params)
+        results |= measure_ranking(config, learner, params, repeats, ranked_users)
+        results["embeddings_error"] = precision_error(learner, params)
     if {"training", "ranking"} <= set(parts):
         results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
     if "sweep" in parts:
-        results |= measure_sweep(config, problem, inputs, params, repeats)
+        results |= measure_sweep(config, learner, params, repeats)
     if "content" in parts:
         results |= measure_content(config, problem, repeats)
     if "propagation" in parts:
-        train, dim = dataset.train, config.hyperparameters.dim
+        train, hyperparameters = dataset.train, vars(config.hyperparameters)
+        dim = hyperparameters["dim"]
         graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
         results |= measure_propagation(graph, dim, repeats)
         terms = graph.weights.size * dim
         work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
         if config.backbone == "lightgcn" and "training" in parts:
             # Its own sparse products: L forward and L backward.
-            seconds = 2 * config.hyperparameters.layers * results["propagation_seconds"]
+            seconds = 2 * hyperparameters["layers"] * results["propagation_seconds"]
             results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
     results |= rates.peak_device_bytes() | {"peak_host_bytes": rates.peak_host_bytes()}
     # Last, as its arrays would count towards the peak.
@@ -89,34 +90,29 @@ def measure(
     return results
 
 
-def measure_training(
-    config: RunConfig, problem: Problem, inputs: Any, repeats: int
-) -> tuple[dict[str, Any], Work | None, Products, Any]:
+def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Work | None, Products, Any]:
     """An epoch, a step's work by the compiler's estimate, its products, and the parameters after it.
 
     A step is its share of the epoch.
     """
-    state = initial_state(config, problem).train
-    gamma = jnp.float32(config.gamma) if config.training_strategy else None
-    similarity = problem.content.similarity if config.training_strategy else None
-    backbone, optimizer = get_backbone(config.backbone), make_optimizer(config, problem)
-    epoch = jax.jit(make_epoch(backbone, config.hyperparameters, optimizer, config.batch_size), donate_argnums=0)
-    arguments = (inputs, problem.train, similarity, gamma)
+    state, train_data = learner.initial_state(seed=0).train, learner.problem.train
+    epoch, arguments = learner.epoch_program, learner.epoch_arguments()
     started = time.perf_counter()
     compiled = epoch.lower(state, *arguments).compile()
     compile_seconds = time.perf_counter() - started
-    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    steps, rows = learner.epoch_shape
     # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
-    one_batch = problem.train.replace(users=problem.train.users[:rows], items=problem.train.items[:rows])
-    one_step = epoch.trace(state, inputs, one_batch, similarity, gamma)
+    one_batch = dataclasses.replace(train_data, users=train_data.users[:rows], items=train_data.items[:rows])
+    one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
     work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
+
+    loss: Any = jnp.float32(jnp.nan)
 
     def train() -> None:
         nonlocal state, loss
         state, loss, _ = compiled(state, *arguments)
         jax.block_until_ready((state, loss))
 
-    loss = jnp.float32(jnp.nan)
     timing = timed(train, repeats)
     results = {
         "compile_seconds": compile_seconds,
@@ -132,28 +128,30 @@ def measure_training(
 
 
 def measure_ranking(
-    config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int, ranked_users: int | None
+    config: RunConfig, learner: Learner, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
-    f = {"f": scoring.vanilla().key}
-    backbone, content, histories = get_backbone(config.backbone), problem.content, problem.train.histories
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
+    f = {"f": vanilla()}
+    problem = learner.problem
+    content, histories = problem.content, problem.train.histories
+    assert content is not None, "U-ISOLATOR needs content"
     users = users_to_validate(histories, problem.validation)
     if ranked_users is not None:
         users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
 
     def lists(encoded: Encoded, *arguments: Any) -> Any:
-        return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
+        return top_k_lists(encoded, *arguments, k=20)
 
     @jax.jit
-    def validate(params: Any, inputs: Any, *arguments: Any) -> Any:
-        return lists(backbone.encode(params, inputs, config.hyperparameters), *arguments)
+    def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
+        return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
-    def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
-        arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
+    def ranking(function: Callable[..., Any], first: tuple, strategies: dict) -> Callable[[], None]:
+        arguments = (*first, users, histories, strategies, content)
         return lambda: jax.block_until_ready(function(*arguments))
 
-    model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
+    model, encoded = (params, learner.inputs, learner.hyperparameters), (learner.encode(params),)
     results: dict[str, float] = {"ranked_users": users.size}
     results |= seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
     results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
@@ -162,13 +160,15 @@ def measure_ranking(
     return results | {"validation_u_over_plain": results["validation_seconds"] / results["validation_plain_seconds"]}
 
 
-def measure_sweep(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
+def measure_sweep(config: RunConfig, learner: Learner, params: Any, repeats: int) -> dict[str, float]:
     """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
-    encoded, histories, truth = encode(config, problem, inputs, params), problem.train.histories, problem.validation
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
+    problem, encoded = learner.problem, learner.encode(params)
+    histories, truth = problem.train.histories, problem.validation
+    u, content = {"u": u_isolator(config.alpha, config.beta, config.iota)}, problem.content
+    assert content is not None, "U-ISOLATOR needs content"
     # Both end on the host.
-    settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
-    single = timed(lambda: evaluate(encoded, histories, truth, u, problem.content), repeats)
+    settings = timed(lambda: evaluate_settings(encoded, None, histories, Settings(), content, truth=truth), repeats)
+    single = timed(lambda: evaluate(encoded, None, histories, u, content, truth=truth), repeats)
     results = seconds_and_spread("sweep", settings) | seconds_and_spread("evaluation", single)
     return results | {"sweep_over_evaluation": settings.median / single.median}
 
@@ -202,11 +202,11 @@ def measure_propagation(graph: Graph, dim: int, repeats: int) -> dict[str, float
     return results | seconds_and_spread("edge_dots", timed(lambda: jax.block_until_ready(dots(graph, x, x)), repeats))
 
 
-def precision_error(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> float:
+def precision_error(learner: Learner, params: Any) -> float:
     """The embeddings' largest difference from those in float32, over the largest of these."""
-    found = encode(config, problem, inputs, params)
+    found = learner.encode(params)
     with jax.default_matmul_precision("float32"):
-        exact = encode(config, problem, inputs, params)
+        exact = learner.encode(params)
     pairs = ((found.users, exact.users), (found.items, exact.items))
     return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
+from isolator_jax import checks
+from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.bias import Groups
 
 
@@ -40,8 +42,14 @@ def bootstrap_ucbias(
       >>> low < 0.3 < high
       True
     """
+    checks.instance("groups", groups, Groups)
+    per_user, users = entry.per_user_of(per_user, users, len(groups.consistent))
+    checks.count("draws", draws, least=1)
+    checks.count("seed", seed)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     defined = ~np.isnan(per_user)
-    samples = [np.asarray(per_user[defined & group[users]], np.float64) for group in groups]
+    samples = [per_user[defined & group[users]] for group in groups]
     if min(sample.size for sample in samples) < 2:
         return float("nan"), float("nan")
     result = scipy.stats.bootstrap(

@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from isolator_jax.evaluation.bias import Groups
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.strategies import LABELS, STRATEGIES
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -59,13 +59,15 @@ class Look(NamedTuple):
     hatch: str
 
 
-LOOKS = {
-    "vanilla": Look(BLACK, "o", ""),
-    "u_without_training_strategy": Look(GREEN, "v", "xxx"),
-    "training_strategy": Look(SKY, "s", "///"),
-    "d": Look(BLUE, "^", "---"),
-    "u": Look(VERMILLION, "D", "\\\\\\"),
-}
+# In the catalogue's order.
+_LOOKS = (
+    Look(BLACK, "o", ""),
+    Look(GREEN, "v", "xxx"),
+    Look(SKY, "s", "///"),
+    Look(BLUE, "^", "---"),
+    Look(VERMILLION, "D", "\\\\\\"),
+)
+LOOKS = dict(zip(STRATEGIES, _LOOKS, strict=True))
 
 
 class Curve(NamedTuple):
@@ -137,7 +139,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
     axes.set(xlabel="ρ, average content similarity of the lists", ylabel="Recall@20")
     axes.margins(0.12)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    names = [name for name in (STRATEGY_NAMES[strategy] for strategy in LOOKS) if name in handles]
+    names = [name for name in (LABELS[strategy] for strategy in LOOKS) if name in handles]
     axes.legend([handles[name] for name in names], names, **BESIDE)
     return figure
 
@@ -161,7 +163,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
             color=look.colour,
             edgecolor="white",
             hatch=look.hatch,
-            label=STRATEGY_NAMES[strategy],
+            label=LABELS[strategy],
         )
         # The white border keeps the interval visible on a filled bar.
         axes.errorbar(
@@ -269,5 +271,5 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 def _mark(axes: Axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
-    label = STRATEGY_NAMES[strategy]
+    label = LABELS[strategy]
     axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)

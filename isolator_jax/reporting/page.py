@@ -15,7 +15,8 @@ from isolator_jax.evaluation import Groups, Settings
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.figures import Curve, Interval
-from isolator_jax.reporting.tables import COLUMNS, STRATEGY_NAMES, format_value
+from isolator_jax.reporting.tables import COLUMNS, format_value
+from isolator_jax.strategies import LABELS
 
 SPLITS = ("test", "validation")
 
@@ -119,7 +120,7 @@ def report_page(runs: Sequence[RunView]) -> str:
         splits=SPLITS,
         columns={run.name: _columns(run) for run in runs},
         column_names=COLUMNS,
-        names=STRATEGY_NAMES,
+        names=LABELS,
         datasets=[
             {"name": group[0].dataset, "runs": group, **_dataset_figures(group, number)}
             for number, group in enumerate(datasets.values())
@@ -237,7 +238,7 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
 
 def _in_words(runs: Mapping[str, Mapping[str, Sequence[float]]], form: str) -> str:
     return "; ".join(
-        f"{run}, {STRATEGY_NAMES[strategy]}: {form.format(*map(format_value, values))}"
+        f"{run}, {LABELS[strategy]}: {form.format(*map(format_value, values))}"
         for run, points in runs.items()
         for strategy, values in points.items()
     )

@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 
 from isolator_jax.reporting.figures import BLACK, BLUE, LOOKS, ORANGE, VERMILLION, Interval, styled, ucbias_bars
 from isolator_jax.reporting.paper import CONVENTIONAL, MATRIX_FACTORISATION, NAMES, RECALL
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.strategies import LABELS
 
 
 @styled
@@ -139,7 +139,7 @@ def ablation(means: pd.DataFrame, bias: pd.DataFrame, strategies: Sequence[str])
         x = np.arange(len(backbones)) + (place - (len(strategies) - 1) / 2) * width
         for axes, frame, value in ((panels[0], means, "mean"), (panels[1], bias, "ucbias")):
             rows = frame[frame["strategy"] == strategy].set_index("backbone").loc[backbones]
-            label = STRATEGY_NAMES[strategy]
+            label = LABELS[strategy]
             axes.bar(x, rows[value], 0.9 * width, color=look.colour, hatch=look.hatch, edgecolor="white", label=label)
             if value == "ucbias":
                 error = [rows[value] - rows["low"], rows["high"] - rows[value]]

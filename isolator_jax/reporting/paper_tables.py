@@ -8,7 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from isolator_jax.reporting.paper import NAMES, SIGNIFICANT
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.strategies import BASELINE, LABELS
 
 
 class Marks(NamedTuple):
@@ -53,14 +53,14 @@ def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> st
             spread = deviation[metric].get(key, np.nan) if metric in deviation else np.nan
             if not np.isnan(spread):
                 text = marks.deviation.format(text, f"{spread:.4f}")
-            vanilla = (*key[:-1], "vanilla")
+            vanilla = (*key[:-1], BASELINE)
             gain = mean.at[key, metric] - mean[metric].get(vanilla, np.nan)
             better = gain < 0 if lower_is_better else gain > 0
             for p, mark in ((over_users, marks.over_users), (over_seeds, marks.over_seeds)):
                 chance = p[metric].get(key, np.nan) if metric in p else np.nan
                 text += mark if better and chance < SIGNIFICANT else ""
             cells.at[key, metric] = text
-    labels = [[*(NAMES.get(name, name) for name in key[:-1]), STRATEGY_NAMES[key[-1]]] for key in cells.index]
+    labels = [[*(NAMES.get(name, name) for name in key[:-1]), LABELS[key[-1]]] for key in cells.index]
     body = [[*label, *values] for label, values in zip(labels, cells.to_numpy(), strict=True)]
     return tabulate(body, [*rows, "", *cells.columns], tablefmt=marks.format, disable_numparse=True)
 

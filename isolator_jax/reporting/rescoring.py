@@ -5,7 +5,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from isolator_jax.reporting.tables import STRATEGY_NAMES, format_value, metrics_table
+from isolator_jax.reporting.tables import format_value, metrics_table
+from isolator_jax.strategies import LABELS
 
 
 def rescoring_markdown(report: Mapping[str, Any]) -> str:
@@ -25,6 +26,12 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
         f"Model: {config['model']}. Features: {', '.join(config['features'])}, fusion {config['fusion']}.",
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
+        *(
+            f"{cold['users']} of {cold['of']} {split} users have no training interactions: they get no list, and their "
+            f"{cold['interactions']} {split} interactions count in no mean."
+            for split, cold in report["without_training"].items()
+            if cold["users"]
+        ),
         f"U-ISOLATOR: alpha {parameters['alpha']:g}, beta {parameters['beta']:g}, iota {parameters['iota']:g}; "
         f"{chosen}.",
         "",
@@ -63,7 +70,7 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
 def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     groups = report["groups"]
     rows = [
-        [STRATEGY_NAMES[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
+        [LABELS[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
         for name, interval in report["intervals"].items()
     ]
     return [

@@ -6,6 +6,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from isolator_jax.strategies import LABELS
+
 COLUMNS = {
     "recall@10": "R@10",
     "recall@20": "R@20",
@@ -13,14 +15,6 @@ COLUMNS = {
     "ndcg@20": "N@20",
     "ucbias@20": "UCBias@20",
     "rho": "rho",
-}
-
-STRATEGY_NAMES = {
-    "vanilla": "Vanilla",
-    "training_strategy": "Vanilla w/ TS",
-    "d": "D-ISOLATOR",
-    "u": "U-ISOLATOR",
-    "u_without_training_strategy": "U w/o TS",
 }
 
 
@@ -31,7 +25,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[
     """
     columns = [column for column in columns if any(column in values for values in metrics.values())]
     rows = [
-        [STRATEGY_NAMES.get(name, name), *(format_value(values.get(column)) for column in columns)]
+        [LABELS.get(name, name), *(format_value(values.get(column)) for column in columns)]
         for name, values in metrics.items()
     ]
     headers = ["", *(COLUMNS.get(column, column) for column in columns)]
@@ -80,7 +74,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
         ]
         rows.append(
             [
-                STRATEGY_NAMES[row["strategy"]],
+                LABELS[row["strategy"]],
                 ", ".join(searched + inference),
                 format_value(row["validation recall@20"]),
                 *(_mean_cell(row["mean"][column], row["deviation"][column]) for column in COLUMNS),

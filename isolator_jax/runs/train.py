@@ -1,38 +1,35 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
-from isolator_jax.errors import RunError, TrainingInterrupted
+from isolator_jax.data import Dataset
+from isolator_jax.devices.placement import ONE_DEVICE, Placement
+from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.folder import _MetricsFile, _only_user, check_run_folder, read_config, write_report
-from isolator_jax.runs.learner import encode, initial_state, prepare_inputs, train_function, validation_function
+from isolator_jax.runs.folder import (
+    _MetricsFile,
+    check_run_folder,
+    divergence_message,
+    locked,
+    read_config,
+    vanilla_folder,
+    write_report,
+)
+from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
+from isolator_jax.strategies import Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
 
-def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
-    """The inference strategies a run's model is evaluated under.
-
-    A model trained with the training strategy: `training_strategy`, `d` and `u`. A plain
-    model: `vanilla`, and `u`, which is then the paper's "U w/o TS". Without content, only
-    `vanilla`.
-    """
-    strategies = {"vanilla": scoring.vanilla()}
-    if config.training_strategy:
-        strategies = {
-            "training_strategy": scoring.training_strategy(config.gamma),
-            "d": scoring.d_isolator(),
-        }
-    if with_content:
-        strategies["u"] = scoring.u_isolator(config.alpha, config.beta, config.iota)
-    return strategies
+def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
+    """The inference strategies a run's model is evaluated under (`strategies.strategies_of_run`)."""
+    return strategies_of_run(vars(config), trained=config.training_strategy, with_content=with_content)
 
 
 def train_run(
@@ -45,6 +42,7 @@ def train_run(
     splits: Sequence[str] = ("validation", "test"),
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
     stop: Callable[[], bool] = lambda: False,
+    lock: bool = True,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
 
@@ -58,6 +56,7 @@ def train_run(
       splits: which splits the report evaluates the best epoch on.
       on_epoch: called after each epoch.
       stop: asked before each epoch whether to save and end here.
+      lock: whether to hold the folder's lock meanwhile; False where the caller does (`folder.locked`).
 
     Returns:
       The report, as in `report.json`.
@@ -70,8 +69,7 @@ def train_run(
     """
     run_dir = Path(run_dir)
     check_run_folder(run_dir, config, problem.dataset)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with _only_user(run_dir):
+    with locked(run_dir) if lock else nullcontext():
         # Again: another process may have begun a run since.
         write_json(run_dir / "config.json", check_run_folder(run_dir, config, problem.dataset))
         return _train_run(
@@ -86,6 +84,36 @@ def train_run(
         )
 
 
+def train_with_vanilla(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, train: Callable[..., dict[str, Any]] = train_run
+) -> dict[str, Any]:
+    """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
+
+    Args:
+      config: the run's configuration, with the training strategy.
+      problem: its data.
+      run_dir: the run folder.
+      train: `train_run`, or what calls it with more options.
+
+    Returns:
+      The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
+
+    Raises:
+      What `train_run` raises.
+    """
+    run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
+    check_run_folder(run_dir, config, problem.dataset)
+    # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
+    with locked(run_dir):
+        report = train(config, problem, run_dir, cache_dir=run_dir / "cache", lock=False)
+        of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
+        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+        for split in ("validation", "test"):
+            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+        write_report(run_dir, report)
+    return report
+
+
 def _train_run(
     config: RunConfig,
     problem: Problem,
@@ -97,13 +125,13 @@ def _train_run(
     on_epoch: Callable[[FitState, EpochRecord], None],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    inputs = prepare_inputs(config, problem, cache_dir)
+    learner = make_learner(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        state = initial_state(config, problem)
+        state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
         metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
-        checkpoints.discard_after(int(state.train.epoch))
+        checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
             metrics.append(record)
@@ -111,18 +139,22 @@ def _train_run(
                 checkpoints.save(record.epoch, state)
             on_epoch(state, record)
 
-        state = fit(
-            state,
-            train_function(config, problem, inputs),
-            validation_function(config, problem, inputs),
-            max_epochs=config.max_epochs,
-            patience=config.patience,
-            on_epoch=after_epoch,
-            stop=stop,
-        )
+        try:
+            state = fit(
+                state,
+                learner.train_epoch,
+                learner.validate,
+                max_epochs=config.max_epochs,
+                patience=config.patience,
+                on_epoch=after_epoch,
+                stop=stop,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
+        saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}
     if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
         raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
     report = {
@@ -130,9 +162,10 @@ def _train_run(
         "dataset": problem.dataset.counts(),
         "best_epoch": int(state.best_epoch),
         "epochs": epoch,
+        "checkpoint": saved,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
-    encoded = encode(config, problem, inputs, state.best_params)
+    encoded = learner.encode(state.best_params)
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
@@ -140,7 +173,7 @@ def _train_run(
     return report
 
 
-def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, Problem, Encoded, int]:
+def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
     The number of devices it was trained on does not matter.
@@ -151,8 +184,17 @@ def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, 
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
-    problem = make_problem(config, load_dataset(config), mesh)
+    problem = make_problem(config, _dataset_of_run(run_dir, config), placement)
     return config, problem, *load_model(run_dir, problem)
+
+
+def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
+    if config.data_dir is not None and not Path(config.data_dir, config.dataset or "").is_dir():
+        raise DataError(
+            f"{run_dir}: the run's data is no longer in {config.data_dir}; put the folder {config.dataset} back there, "
+            "or give the run's experiments.train command again with the data's new place, which is then noted"
+        )
+    return load_dataset(config)
 
 
 def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path | None = None) -> tuple[Encoded, int]:
@@ -170,9 +212,9 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
     config = RunConfig.from_dict(saved["config"])
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
+    learner = make_learner(config, problem, cache_dir or run_dir / "cache")
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore_latest(initial_state(config, problem))
+        state = checkpoints.restore_latest(learner.initial_state(config.seed))
     if state is None:
         raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
-    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
-    return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
+    return learner.encode(state.best_params), int(state.best_epoch)

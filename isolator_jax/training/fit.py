@@ -81,8 +81,7 @@ def fit(
         if not bool(finite):
             raise TrainingDiverged(
                 f"epoch {epoch}: the loss or a parameter is NaN or infinite (mean loss "
-                f"{float(loss):g}); lower the learning rate or check the hyper-parameters. "
-                "The last checkpoint is from before this epoch."
+                f"{float(loss):g}); lower the learning rate or check the hyper-parameters"
             )
         trained = time.perf_counter()
         value = float(validate(train.params))

@@ -8,23 +8,22 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from isolator_jax import scoring
-from isolator_jax.backbones import BACKBONES, Encoded, get_backbone
+from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
 from isolator_jax.features import fuse_channels
-from isolator_jax.runs import initial_state, make_optimizer, make_problem
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, list_similarity
-from isolator_jax.training import make_epoch
+from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
 WITHOUT_GRAPH = {"mfbpr", "vbpr"}
 STRATEGIES = {
-    "d": scoring.d_isolator(),
-    "u": scoring.u_isolator(2.0, 5.0, 0.1),
-    "training_strategy": scoring.training_strategy(0.1),
+    "d": d_isolator(),
+    "u": u_isolator(2.0, 5.0, 0.1),
+    "training_strategy": training_strategy(0.1),
 }
 each_platform = pytest.mark.parametrize("platforms", [("cpu", "cuda", "tpu"), ("tpu",)], ids="+".join)
 # Bytes for one channel of the dataset below: 480 hold its table, 400 its S.
@@ -48,7 +47,9 @@ def cpu_kernels(function, arguments, platforms):
     Export itself refuses custom calls that it does not know to be stable.
     """
     allowed = [export.DisabledSafetyCheck.custom_call(CSR_KERNEL)] if "cpu" in platforms else []
-    exported = export.export(jax.jit(function), platforms=platforms, disabled_checks=allowed)(*arguments)
+    exported = export.export(
+        function if hasattr(function, "lower") else jax.jit(function), platforms=platforms, disabled_checks=allowed
+    )(*arguments)
     assert exported.platforms == platforms
     calls = re.findall(r"custom_call @([\w.]+)", exported.mlir_module())
     return {name for name in calls if name.startswith(("cpu_", "lapack_", "blas_"))}
@@ -58,14 +59,10 @@ def cpu_kernels(function, arguments, platforms):
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_alone(name, platforms, dataset):
     config = RunConfig(backbone=name, batch_size=16)
-    problem = make_problem(config, dataset)
-    backbone = get_backbone(name)
-    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
-    inputs = backbone.prepare(dataset, config.hyperparameters)
-    state = initial_state(config, problem).train
-    arguments = (state, inputs, problem.train, problem.content.similarity, jnp.float32(0.1))
+    learner = make_learner(config, make_problem(config, dataset))
+    arguments = (learner.initial_state(0).train, *learner.epoch_arguments())
     expected = {CSR_KERNEL} if "cpu" in platforms and name not in WITHOUT_GRAPH else set()
-    assert cpu_kernels(epoch, arguments, platforms) == expected
+    assert cpu_kernels(learner.epoch_program, arguments, platforms) == expected
 
 
 @each_platform
@@ -75,13 +72,11 @@ def test_lists_of_all_strategies_are_lowered(budget, fusion, platforms, dataset,
     channels = {"mean": 1, "per_modality": len(dataset.features)}[fusion]
     content = make_content(dataset.features, histories, fusion=fusion, table_budget_bytes=budget * channels)
     arguments = (
-        jnp.ones((dataset.num_users, 4)),
-        jnp.ones((dataset.num_items, 4)),
+        Encoded(jnp.ones((dataset.num_users, 4)), jnp.ones((dataset.num_items, 4))),
         jnp.arange(dataset.num_users),
         histories,
-        {name: strategy.key for name, strategy in STRATEGIES.items()},
-        content.similarity,
-        content.channel_consistency,
+        STRATEGIES,
+        content,
     )
     # Smaller chunks than there are users and items: the loops over them are there.
     lists = functools.partial(top_k_lists, k=3, user_chunk=5, item_chunk=4)

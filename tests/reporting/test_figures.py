@@ -13,7 +13,7 @@ from isolator_jax.evaluation import consistency_groups
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.figures import LOOKS, Curve, Interval
 from isolator_jax.reporting.paper_figures import recall_against_rho
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.strategies import LABELS
 
 NAN = float("nan")
 
@@ -26,7 +26,7 @@ def labelled(axes):
 
 
 def test_strategies_are_told_apart_without_colour():
-    assert set(LOOKS) == set(STRATEGY_NAMES)
+    assert list(LOOKS) == list(LABELS)
     for signs in zip(*LOOKS.values(), strict=True):
         assert len(set(signs)) == len(LOOKS)
 
