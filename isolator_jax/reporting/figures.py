@@ -190,23 +190,24 @@ def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 5
 
     Args:
       consistency: `[U]`, NaN where undefined.
-      groups: masks over the same users.
+      groups: weights of the same users.
     """
     figure = Figure((7, 3.4), layout="constrained")
     axes = figure.subplots()
     defined = ~np.isnan(consistency)
-    between = defined & ~groups.diverse & ~groups.consistent
+    between = np.where(defined, 1.0 - groups.diverse - groups.consistent, 0.0)
     parts = [
         ("Content-Diverse", groups.diverse, SKY, "---"),
         ("between", between, "#D0D0D0", ""),
         ("Content-Consistent", groups.consistent, ORANGE, "///"),
     ]
     axes.hist(
-        [consistency[mask] for _, mask, _, _ in parts],
+        [consistency[defined]] * len(parts),
         bins,
+        weights=[weight[defined] for _, weight, _, _ in parts],
         range=(consistency[defined].min(), consistency[defined].max()),
         stacked=True,
-        label=[f"{name}, {mask.sum()} users" for name, mask, _, _ in parts],
+        label=[f"{name}, {weight.sum():.0f} users" for name, weight, _, _ in parts],
     )
     for (_, _, colour, hatch), bars in zip(parts, axes.containers, strict=True):
         for bar in bars:

@@ -171,7 +171,7 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
         median = int(np.median(model.lengths[model.lengths > 0]))
         groups = consistency_groups(model.consistency)
         usable = (model.lengths[users] == median) & ~np.isnan(recall)
-        samples = [recall[usable & group[users]] for group in groups]
+        samples = [recall[usable & (group[users] > 0)] for group in groups[:2]]
         size = max(1, min(len(sample) for sample in samples) // 2)
         differences = np.full(draws, np.nan)
         if all(len(sample) >= size for sample in samples):
