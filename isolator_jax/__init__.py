@@ -5,6 +5,7 @@ trained here or elsewhere. Everything else is found in the module of its topic.
 """
 
 from isolator_jax.backbones import Encoded
+from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import Content, make_content
 from isolator_jax.evaluation import (
     Baseline,
@@ -33,6 +34,7 @@ from isolator_jax.evaluation import (
 )
 from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias, paired_test
+from isolator_jax.features import fuse_channels, item_similarity, mean_item_similarity, normalize_features
 from isolator_jax.histories import Histories
 from isolator_jax.scoring import (
     content_factor,
@@ -48,15 +50,12 @@ from isolator_jax.similarity import (
     SimilarityOnTheFly,
     SimilarityTable,
     build_similarity,
-    content_consistency,
-    fill_undefined,
-    fuse_channels,
     history_similarity,
-    item_similarity,
-    mean_item_similarity,
-    normalize_features,
+    list_similarity,
 )
 from isolator_jax.strategies import Strategy, d_isolator, training_strategy, u_isolator, vanilla
+
+__version__ = "0.1.0"
 
 __version__ = "0.1.0"
 
@@ -101,6 +100,7 @@ __all__ = [
     "held_out_hits",
     "history_similarity",
     "item_similarity",
+    "list_similarity",
     "make_content",
     "mean_item_similarity",
     "normalize_features",
