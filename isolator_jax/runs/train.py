@@ -89,6 +89,8 @@ def train_with_vanilla(
 ) -> dict[str, Any]:
     """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
 
+    It raises what `train_run` raises.
+
     Args:
       config: the run's configuration, with the training strategy.
       problem: its data.
@@ -97,9 +99,6 @@ def train_with_vanilla(
 
     Returns:
       The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
-
-    Raises:
-      What `train_run` raises.
     """
     run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
     check_run_folder(run_dir, config, problem.dataset)
