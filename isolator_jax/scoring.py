@@ -18,14 +18,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
-from isolator_jax._fast import (  # noqa: F401
-    log_content_factor,
-    log_elu_prime,
-    log_gate_factor,
-    log_training_score,
-    log_u_score,
-    raw_score,
-)
 
 # Down to here sigmoid(x) is a normal float32 number; similarities lie in [-1, 1].
 _LEAST_LOGIT = -80.0

@@ -6,25 +6,30 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.evaluation import consistency_groups
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
-    _MetricsFile,
     check_run_folder,
-    divergence_message,
     locked,
     read_config,
     vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import make_learner
+from isolator_jax.runs.metrics import MetricsFile
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.strategies import Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
+
+# Larger values are named where a run diverges.
+_UNUSUAL_FEATURE = 1e4
 
 
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
@@ -129,7 +134,7 @@ def _train_run(
         state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
-        metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
+        metrics = MetricsFile(run_dir, last_epoch=int(state.train.epoch))
         checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
@@ -149,7 +154,7 @@ def _train_run(
                 stop=stop,
             )
         except TrainingDiverged as error:
-            raise TrainingDiverged(divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
+            raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
@@ -168,8 +173,32 @@ def _train_run(
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
+    if problem.content is not None:
+        report["groups"] = consistency_groups(problem.content.consistency).summary()
     write_report(run_dir, report)
     return report
+
+
+def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:
+    """What a user should know of a run that diverged.
+
+    Args:
+      error: of `fit`.
+      saved: epoch of the newest checkpoint; None where there is none.
+      dataset: the run's data, whose features may be the reason.
+    """
+    largest = {name: float(np.abs(features).max(initial=0.0)) for name, features in dataset.features.items()}
+    reasons = "".join(
+        f"; or scale the features {name} down, whose values go up to {value:.3g}"
+        for name, value in largest.items()
+        if value > _UNUSUAL_FEATURE
+    )
+    left = (
+        "nothing was saved, and the folder is free for another configuration"
+        if saved is None
+        else f"the checkpoint of epoch {saved} is from before; another configuration needs another folder"
+    )
+    return f"{error}{reasons}; {left}"
 
 
 def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
