@@ -220,7 +220,7 @@ def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
     if config.data_dir is not None and not Path(config.data_dir, config.dataset or "").is_dir():
         raise DataError(
             f"{run_dir}: the run's data is no longer in {config.data_dir}; put the folder {config.dataset} back there, "
-            "or give the run's experiments.train command again with the data's new place, which is then noted"
+            "or give the run's isolator train command again with the data's new place, which is then noted"
         )
     return load_dataset(config)
 
