@@ -8,9 +8,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIMITIVES = (
-    "scoring", "_fast", "_sparse", "features", "consistency", "similarity", "histories", "losses", "graph",
-    "neighbours", "content",
-)  # fmt: skip
+    "scoring",
+    "_fast",
+    "_sparse",
+    "features",
+    "similarity",
+    "consistency",
+    "histories",
+    "losses",
+    "graph",
+    "neighbours",
+    "content",
+)
 FACE = "isolator_jax"  # the public names of its __init__.py; it may import all
 # From the ground up: a unit imports from its own layer and those before it.
 LAYERS = (

@@ -14,6 +14,8 @@ import pytest
 
 from isolator_jax.runs import load_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.

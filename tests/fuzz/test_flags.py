@@ -16,6 +16,8 @@ from isolator_jax.data.synthetic import write_dataset
 from isolator_jax.runs import load_dataset, make_problem, train_run
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # What makes each command begin its work, or end well.
