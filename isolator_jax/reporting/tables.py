@@ -37,7 +37,7 @@ def metric_label(metric: str) -> str:
     name, _, modality = metric.partition("/")
     name, at, k = name.partition("@")
     *before, name = name.split(" ")
-    label = " ".join([*before, _METRICS.get(name, name)]) + at + k
+    label = " ".join([*before, _METRICS.get(name, name) if at else name]) + at + k
     return f"{label} ({modality})" if modality else label
 
 
