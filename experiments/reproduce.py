@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.content import Content
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
 from isolator_jax.errors import ConfigError, brief
@@ -150,8 +151,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     base = dataclasses.replace(config, dataset=dataset, modalities=modalities)
     backbone = base.backbone
     problem = make_problem(base, load_dataset(base))
-    if problem.content is None:
-        raise ConfigError(f"dataset {dataset} has no features; only table1 can be made of it")
+    content = _content(problem)
     parts = [dataset, backbone] + ([] if modalities is None else [f"modalities-{'+'.join(modalities)}"])
     folders = [Path(_RUNS_DIR.value, *parts, f"seed-{seed}") for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
@@ -186,7 +186,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
             "hyper-parameters": " ".join(f"{name}={value}" for name, value in base.hparams.items()),
         },
         evaluations=evaluations,
-        consistency=problem.content.consistency,
+        consistency=content.consistency,
         lengths=np.asarray(problem.train.histories.lengths),
         equal_popularity={
             name: [_at_equal_popularity(problem, evaluation) for evaluation in of_seeds]
@@ -198,13 +198,10 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
 def load_references(config: RunConfig) -> list[Model]:
     """The rankers by popularity and by content alone, on the configuration's dataset; no training."""
     problem = make_problem(config, load_dataset(config))
-    if problem.content is None:
-        raise ConfigError(f"dataset {config.dataset} has no features; only table1 can be made of it")
-    lists = reference_lists(
-        None, problem.train.histories, problem.content, num_items=problem.dataset.num_items, k=LIST_LENGTH
-    )
+    content = _content(problem)
+    lists = reference_lists(None, problem.train.histories, content, num_items=problem.dataset.num_items, k=LIST_LENGTH)
     users = np.flatnonzero(np.asarray(problem.train.histories.lengths) > 0)
-    results = evaluate_lists(lists, users, problem.train.histories, problem.test, problem.content, ks=(LIST_LENGTH,))
+    results = evaluate_lists(lists, users, problem.train.histories, problem.test, content, ks=(LIST_LENGTH,))
     return [
         Model(
             dataset=config.dataset or "",
@@ -215,7 +212,7 @@ def load_references(config: RunConfig) -> list[Model]:
             modalities=tuple(problem.dataset.features),
             config={},
             evaluations={BASELINE: [result]},
-            consistency=problem.content.consistency,
+            consistency=content.consistency,
             lengths=np.asarray(problem.train.histories.lengths),
             equal_popularity={BASELINE: [_at_equal_popularity(problem, result)]},
         )
@@ -223,8 +220,14 @@ def load_references(config: RunConfig) -> list[Model]:
     ]
 
 
+def _content(problem: Problem) -> Content:
+    if problem.content is None:
+        raise ConfigError(f"dataset {problem.dataset.name} has no features; only table1 can be made of it")
+    return problem.content
+
+
 def _at_equal_popularity(problem: Problem, evaluation: Evaluation) -> float:
-    groups = consistency_groups(problem.content.consistency)
+    groups = consistency_groups(_content(problem).consistency)
     pairs = held_out_hits(evaluation, problem.train.histories, problem.test, k=LIST_LENGTH)
     return ucbias_at_equal_popularity(*pairs, groups).ucbias
 
@@ -239,7 +242,9 @@ def tuned_setting(problem: Problem, encoded: Sequence[Encoded]) -> UParameters:
     """alpha, beta and iota with the highest validation Recall@20, averaged over the seeds' models."""
     grid = Settings()
     recalls = [
-        evaluate_settings(model, None, problem.train.histories, grid, problem.content, truth=problem.validation)[RECALL]
+        evaluate_settings(model, None, problem.train.histories, grid, _content(problem), truth=problem.validation)[
+            RECALL
+        ]
         for model in encoded
     ]
     best = choose_setting(np.mean(recalls, axis=0))
