@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from isolator_jax.reporting.audit import Audit, Bias, Comparison
 from isolator_jax.reporting.model import SIGNIFICANT
-from isolator_jax.reporting.tables import format_value
+from isolator_jax.reporting.tables import format_value, markdown_table, metric_label
 from isolator_jax.reporting.text import markdown
 
 _REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
@@ -63,11 +62,11 @@ def audit_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(key for values in metrics.values() for key in values if key != "intervals"))
     rows = []
     for name in names:
-        rows.append([name, *(format_value(values.get(name)) for values in metrics.values())])
+        rows.append([markdown(metric_label(name)), *(format_value(values.get(name)) for values in metrics.values())])
         intervals = [values.get("intervals", {}).get(name) for values in metrics.values()]
         if any(intervals):
             rows.append(["- 95 %", *("-" if ends is None else _range(ends) for ends in intervals)])
-    return tabulate(rows, ["", *map(markdown, metrics)], tablefmt="github", disable_numparse=True)
+    return markdown_table(["", *map(markdown, metrics)], rows)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> str:
@@ -75,14 +74,14 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> str:
     rows = [
         [
             f"{markdown(row.first)} - {markdown(row.second)}",
-            row.metric,
+            metric_label(row.metric),
             f"{row.difference:+.4f}{'*' if row.adjusted < SIGNIFICANT else ''}",
             f"{row.p:.2g}",
             f"{row.adjusted:.2g}",
         ]
         for row in comparisons
     ]
-    return tabulate(rows, ["systems", "metric", "difference", "p", "Holm"], tablefmt="github", disable_numparse=True)
+    return markdown_table(["systems", "metric", "difference", "p", "Holm"], rows)
 
 
 def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
