@@ -47,10 +47,9 @@ def main() -> None:
     user_ids = original_ids(config, "userID", problem.dataset.num_users)
     item_ids = original_ids(config, "itemID", problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
-    items, keys = top_k_lists(encoded, users, problem.train.histories, {"list": strategy}, problem.content, k=_K.value)[
-        "list"
-    ]
-    items, scores = np.asarray(items), np.asarray(strategy.score(keys))
+    histories, content = problem.train.histories, problem.content
+    found, keys = top_k_lists(encoded, users, histories, {"list": strategy}, content, k=_K.value)["list"]
+    items, scores = np.asarray(found), np.asarray(strategy.score(keys))
     filled = items >= 0
     ranks = np.broadcast_to(np.arange(1, _K.value + 1), items.shape)
     table = pd.DataFrame(

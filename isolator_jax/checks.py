@@ -83,6 +83,14 @@ def host_array(
     return np.asarray(_converted(name, value, shape, sizes, dtype, finite, least, below))
 
 
+def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
+    """Numbers on the host as they are stored, memory-mapped or not, for a function that converts by the block."""
+    untraced(name, value)
+    numbers = _numbers(name, value)
+    _check_shape(name, numbers, shape, {})
+    return np.asarray(numbers)
+
+
 def untraced(name: str, value: Any) -> None:
     """Refuses what has no values yet, for a function that works on the host."""
     if isinstance(value, Tracer):
@@ -92,7 +100,7 @@ def untraced(name: str, value: Any) -> None:
 def scalar(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> Array:
     """A parameter as a float32 scalar, at least `least` or above `above`, finite; traced ones have no value yet."""
     number = _converted(name, value, (), None, "float", False, 0, MOST)
-    if known(number) and not (least <= number and above < number and np.isfinite(number)):
+    if known(number) and not (least <= float(number) < math.inf and above < float(number)):
         bound = f"above {above:g}" if above > -math.inf else f"at least {least:g}" if least > -math.inf else "finite"
         raise ValueError(f"{name} must be {bound}, got {float(number):g}")
     return jnp.asarray(number)
@@ -187,10 +195,12 @@ def _check_shape(name: str, value: Array | np.ndarray, shape: Shape, sizes: Mapp
 def _floats(name: str, value: Array | np.ndarray, finite: bool) -> Array | np.ndarray:
     with np.errstate(over="ignore"):
         value = value if value.dtype == np.float32 else value.astype(np.float32)
-    if finite and known(value) and not (jnp if isinstance(value, jax.Array) else np).isfinite(value).all():
-        place = np.argwhere(~np.isfinite(np.asarray(value)))[0]
-        found = float(np.asarray(value)[tuple(place)])
-        raise ValueError(f"{name} must be finite in float32, got {found:g} at {place.tolist()}")
+    if finite and known(value):
+        there = np.asarray(value)  # not jnp: inside a trace it would be traced as well
+        if not np.isfinite(there).all():
+            place = np.argwhere(~np.isfinite(there))[0]
+            found = float(there[tuple(place)])
+            raise ValueError(f"{name} must be finite in float32, got {found:g} at {place.tolist()}")
     return value
 
 
@@ -204,7 +214,8 @@ def _ids(name: str, value: Array | np.ndarray, least: int, below: int) -> Array 
             raise TypeError(f"{name} must hold integers, got {value.dtype}")
         value = _whole(name, np.asarray(value))
     if known(value):
-        lowest, highest = int(value.min()), int(value.max())
+        there = np.asarray(value)
+        lowest, highest = int(there.min()), int(there.max())
         if lowest < least or highest >= below:
             raise ValueError(
                 f"{name} must be at least {least} and below {below}, got {lowest if lowest < least else highest}"

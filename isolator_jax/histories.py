@@ -86,8 +86,8 @@ class Histories:
 def check_histories(histories: Any, num_items: int, name: str = "histories") -> None:
     """Refuses what is no `Histories`, and items that do not exist, where values are known."""
     checks.instance(name, histories, Histories)
-    if checks.known(histories.items) and checks.known(histories.offsets) and int(histories.offsets[-1]):
-        largest = int(histories.items.max())
+    if checks.known(histories.items) and checks.known(histories.offsets) and np.asarray(histories.offsets)[-1]:
+        largest = int(np.asarray(histories.items).max())
         if largest >= num_items:
             raise ValueError(f"{name} must hold items below {num_items}, as many as there are, got {largest}")
 

@@ -56,8 +56,8 @@ def training_strategy(gamma: float) -> Strategy:
       >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
       2.8611
     """
-    gamma = checks.scalar("gamma", gamma, least=0)
-    return Strategy(Partial(log_training_score, gamma=gamma), jnp.exp, needs_content=True)
+    key = Partial(log_training_score, gamma=checks.scalar("gamma", gamma, least=0))
+    return Strategy(key, jnp.exp, needs_content=True)
 
 
 def d_isolator() -> Strategy:

@@ -7,9 +7,9 @@ from absl import flags
 
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.features import FUSIONS
 from isolator_jax.runs import read_config
 from isolator_jax.runs.config import TABLE_DTYPES, RunConfig
-from isolator_jax.similarity import FUSIONS
 
 from .parsing import parse_hparams
 

@@ -40,7 +40,7 @@ def train_and_show(
       TrainingInterrupted: a signal came; what was trained is saved.
     """
     with cli.stop_requests() as stop:
-        options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "stop": stop}
+        options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "stop": stop}
         if not vanilla:
             return _train(config, problem, run_dir, **options)
         train = functools.partial(_train, trainings=2, **options)

@@ -12,6 +12,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from isolator_jax import checks
 from isolator_jax.backbones import Encoded
@@ -41,7 +42,7 @@ def build_table_on(mesh: Mesh, item_sim: Array, histories: Histories, dtype: jnp
 def top_k_lists_on(
     mesh: Mesh,
     model: Encoded,
-    users: Array,
+    users: ArrayLike,
     histories: Histories,
     strategies: Mapping[str, Strategy],
     content: Content | None = None,
@@ -65,13 +66,13 @@ def top_k_lists_on(
     Other arguments, what is returned and what is refused are those of `top_k_lists`.
     """
     checks.instance("model", model, Encoded)
-    model, users = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
+    _, ids = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
     keys = {name: strategy.key for name, strategy in strategies.items()}
     lists = _rank_on(
         mesh,
-        model.users,
-        model.items,
-        users,
+        jnp.asarray(model.users, jnp.float32),
+        jnp.asarray(model.items, jnp.float32),
+        ids,
         histories,
         keys,
         *similarities(content),

@@ -72,8 +72,14 @@ def users_of(users: Any, num_users: int) -> Any:
     return checks.array("users", users, shape=("N",), dtype="int", below=num_users)
 
 
-def each_once(users: np.ndarray) -> np.ndarray:
-    """The users, refused where one is there twice: it would count twice in every mean."""
+def chosen_users(users: Any, histories: Histories) -> np.ndarray:
+    """Ids `[N] int32` of those that metrics are over; None for all with training items.
+
+    Refused where one is there twice: it would count twice in every mean.
+    """
+    if users is None:
+        return trained_users(histories)
+    users = np.asarray(users_of(users, histories.num_users))
     values, counts = np.unique(users, return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"users has {values[counts > 1][0]} more than once; give each user once")

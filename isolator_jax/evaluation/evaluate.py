@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax import checks
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation import metrics as definitions
-from isolator_jax.evaluation.bias import consistency_groups, rho, ucbias
-from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, nan_mean, recall
+from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, item_counts, nan_mean, recall
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
@@ -37,12 +38,14 @@ class Evaluation(NamedTuple):
       lists: `[N, K] int32`.
       per_user: metric name (`recall@20`, ...) to `[N] float64`, NaN for users without held-out items.
       metrics: means over users, and `ucbias@20`, `rho`, `rho/MODALITY` where there is content.
+      groups: those of UCBias, with how many users are tied at each cut; None without content.
     """
 
     users: np.ndarray
     lists: np.ndarray
     per_user: dict[str, np.ndarray]
     metrics: dict[str, float]
+    groups: Groups | None = None
 
 
 def mean_recall(
@@ -74,7 +77,7 @@ def users_to_validate(histories: Histories, truth: Histories) -> Array:
 
 def evaluate(
     model: Model,
-    users: Array | None,
+    users: ArrayLike | None,
     histories: Histories,
     strategies: Mapping[str, Strategy],
     content: Content | None = None,
@@ -121,17 +124,16 @@ def evaluate(
     num_users, num_items = entry.size_of(model)
     entry.check_histories("histories", histories, num_users, num_items)
     entry.check_truth(truth, histories, num_items)
-    users = entry.trained_users(histories) if users is None else np.asarray(entry.users_of(users, num_users))
-    entry.each_once(users)
+    ids = entry.chosen_users(users, histories)
     longest = _longest(ks, content)
-    lists = rank(model, users, histories, strategies, content, k=longest, user_chunk=user_chunk, item_chunk=item_chunk)
+    lists = rank(model, ids, histories, strategies, content, k=longest, user_chunk=user_chunk, item_chunk=item_chunk)
     items_only = {name: np.asarray(lists[name][0]) for name in strategies}
-    return _measured(items_only, users, histories, truth, content, ks, metrics, num_items)
+    return _measured(items_only, ids, histories, truth, content, ks, metrics, num_items)
 
 
 def evaluate_lists(
     lists: Mapping[str, Array | np.ndarray],
-    users: np.ndarray,
+    users: ArrayLike,
     histories: Histories,
     truth: Histories,
     content: Content | None = None,
@@ -171,12 +173,12 @@ def evaluate_lists(
         raise ValueError("coverage and gini are over the catalogue; give num_items")
     entry.check_histories("histories", histories, None, num_items)
     entry.check_truth(truth, histories, num_items)
-    users = entry.each_once(np.asarray(entry.users_of(users, histories.num_users)))
+    ids = entry.chosen_users(users, histories)
     checked = {
-        name: entry.lists_of(f"lists[{name!r}]", items, users.size, _longest(ks, content), num_items)
+        name: entry.lists_of(f"lists[{name!r}]", items, ids.size, _longest(ks, content), num_items)
         for name, items in lists.items()
     }
-    return _measured(checked, users, histories, truth, content, ks, metrics, num_items)
+    return _measured(checked, ids, histories, truth, content, ks, metrics, num_items)
 
 
 def _measured(
@@ -196,7 +198,7 @@ def _measured(
     for name, items in lists.items():
         hits = np.asarray(list_hits(jnp.asarray(items), truth, jnp.asarray(users)))
         per_user = {f"{m}@{k}": HIT_METRICS[m](hits, relevant, k) for m in metrics if m in HIT_METRICS for k in ks}
-        of_lists = {}
+        of_lists: dict[str, float] = {}
         for k in ks:
             own, whole = _list_metrics(items[:, :k], metrics, k, histories, content, num_items)
             per_user |= own
@@ -204,7 +206,7 @@ def _measured(
         means = {metric: nan_mean(values) for metric, values in per_user.items()} | of_lists
         if groups is not None:
             means[f"ucbias@{UCBIAS_K}"] = ucbias(recall(hits, relevant, UCBIAS_K), users, groups)
-        results[name] = Evaluation(users, items, per_user, means)
+        results[name] = Evaluation(users, items, per_user, means, groups)
     if content is not None:
         _add_rho(results, histories, content)
     return results
@@ -230,18 +232,18 @@ def _list_metrics(
     num_items: int | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Metrics of the lists `[N, k]` that no held-out item enters: those per user, and those of all lists together."""
-    per_user, whole = {}, {}
+    per_user: dict[str, np.ndarray] = {}
+    whole: dict[str, float] = {}
     if {"popularity", "aplt"} & set(metrics):
-        size = num_items or 1 + max(int(lists.max(initial=0)), int(jnp.max(histories.items)))
-        trained = np.asarray(histories.items)[: int(np.asarray(histories.offsets)[-1])]
-        counts = np.bincount(trained, minlength=size)
+        counts = item_counts(histories, num_items or 1 + int(lists.max(initial=0)))
         of_counts = {"popularity": definitions.popularity, "aplt": definitions.long_tail_share}
         per_user |= {f"{m}@{k}": function(lists, counts) for m, function in of_counts.items() if m in metrics}
     if "ils" in metrics and content is not None:
         for modality, features in content.modalities.items():
             per_user[f"ils@{k}/{modality}"] = definitions.intra_list_similarity(lists, np.asarray(features))
-    of_catalogue = {"coverage": definitions.coverage, "gini": definitions.gini}
-    whole |= {f"{m}@{k}": function(lists, num_items) for m, function in of_catalogue.items() if m in metrics}
+    if num_items is not None:
+        of_catalogue = {"coverage": definitions.coverage, "gini": definitions.gini}
+        whole |= {f"{m}@{k}": function(lists, num_items) for m, function in of_catalogue.items() if m in metrics}
     return per_user, whole
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from isolator_jax import checks
 from isolator_jax._fast import log_elu_prime, log_gate_factor
@@ -101,7 +102,7 @@ def choose_setting(
 
 def evaluate_settings(
     model: Model,
-    users: np.ndarray | None,
+    users: ArrayLike | None,
     histories: Histories,
     settings: Settings,
     content: Content,
@@ -135,16 +136,17 @@ def evaluate_settings(
       TypeError, ValueError: as `evaluate`.
     """
     ks = entry.lengths_of(ks)
-    model, users = _check(model, users, histories, settings, content, truth, metrics, candidates, chunk)
+    model, ids = _check(model, users, histories, settings, content, truth, metrics, candidates, chunk)
     longest = max(*ks, UCBIAS_K)
-    pairs = _held_out_pairs(users, truth)
+    pairs = _held_out_pairs(ids, truth)
     rows, places = np.unique(pairs[0], return_inverse=True)
     relevant = np.bincount(places, minlength=rows.size)
     ranks = item_ranks(
         model, *pairs, histories, content, settings, k=longest, candidates=candidates, chunk=chunk
     ).reshape(places.size, len(settings.all()))
     groups = consistency_groups(content.consistency)
-    found: dict[str, list[float]] = {f"{m}@{k}": [] for m in metrics for k in ks} | {f"ucbias@{UCBIAS_K}": []}
+    names = [*(f"{metric}@{k}" for metric in metrics for k in ks), f"ucbias@{UCBIAS_K}"]
+    found: dict[str, list[float]] = {name: [] for name in names}
     for of_setting in ranks.T:
         hits = np.zeros((rows.size, longest), bool)
         inside = of_setting < longest
@@ -183,8 +185,7 @@ def _check(
     entry.check_histories("histories", histories, num_users, num_items)
     entry.check_content(content, num_users, num_items)
     entry.check_truth(truth, histories, num_items)
-    users = entry.trained_users(histories) if users is None else np.asarray(entry.users_of(users, num_users))
-    return model, entry.each_once(users)
+    return model, entry.chosen_users(users, histories)
 
 
 def item_ranks(

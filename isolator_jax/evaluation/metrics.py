@@ -5,10 +5,16 @@ reduce. N users, K places, I items; `NO_ITEM` fills places of a list that has no
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from isolator_jax.histories import Histories
+
+# Both libraries' arrays: on the host in float64, on the device and under `jit` in float32.
+Numbers = TypeVar("Numbers", np.ndarray, Array)
 
 # What fills the places of a list that has no further item.
 NO_ITEM = -1
@@ -23,7 +29,7 @@ HEAD_PERCENT = 80
 _CELLS = 1 << 22
 
 
-def recall(hits: Array, relevant: Array, k: int) -> Array:
+def recall(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """Recall@k = hits / |relevant|.
 
     Args:
@@ -37,17 +43,17 @@ def recall(hits: Array, relevant: Array, k: int) -> Array:
     return _ratio(_count(hits, relevant, k), relevant)
 
 
-def precision(hits: Array, relevant: Array, k: int) -> Array:
+def precision(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """Precision@k = hits / k. Shapes as `recall`."""
     return _ratio(_count(hits, relevant, k) * relevant, relevant) / k
 
 
-def hit_rate(hits: Array, relevant: Array, k: int) -> Array:
+def hit_rate(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """HitRate@k: 1 with any hit, else 0. Shapes as `recall`."""
     return _ratio(relevant * (_count(hits, relevant, k) > 0).astype(relevant.dtype), relevant)
 
 
-def mrr(hits: Array, relevant: Array, k: int) -> Array:
+def mrr(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """MRR@k: 1 / rank of the first hit, 0 without one. Shapes as `recall`."""
     xp = _namespace(hits)
     hits = hits[:, :k]
@@ -56,7 +62,7 @@ def mrr(hits: Array, relevant: Array, k: int) -> Array:
     return xp.where(relevant > 0, first, xp.nan)
 
 
-def ndcg(hits: Array, relevant: Array, k: int) -> Array:
+def ndcg(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """NDCG@k with binary relevance, ideal over min(|relevant|, k). Shapes as `recall`."""
     xp = _namespace(hits)
     discounts = 1.0 / xp.log2(xp.arange(2.0, k + 2.0))
@@ -64,7 +70,7 @@ def ndcg(hits: Array, relevant: Array, k: int) -> Array:
     return _ratio(_weighted_hits(hits, discounts, k), xp.where(relevant > 0, ideal, 0.0))
 
 
-def average_precision(hits: Array, relevant: Array, k: int) -> Array:
+def average_precision(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """AP@k, normalised by min(|relevant|, k); its mean over users is MAP@k. Shapes as `recall`."""
     xp = _namespace(hits)
     found = xp.cumsum(hits[:, :k], axis=1).astype(float)
@@ -72,7 +78,7 @@ def average_precision(hits: Array, relevant: Array, k: int) -> Array:
     return _ratio(xp.sum(xp.where(hits[:, :k], precisions, 0.0), axis=1), xp.clip(relevant, None, k))
 
 
-HIT_METRICS: Mapping[str, Callable[[Array, Array, int], Array]] = {
+HIT_METRICS: Mapping[str, Callable[..., Any]] = {
     "recall": recall,
     "ndcg": ndcg,
     "precision": precision,
@@ -154,6 +160,12 @@ def intra_list_similarity(lists: np.ndarray, features: np.ndarray) -> np.ndarray
     return found
 
 
+def item_counts(histories: Histories, num_items: int) -> np.ndarray:
+    """Training interactions of each item, `[I] int64`, or of more items where the histories have them."""
+    entries = int(np.asarray(histories.offsets)[-1])
+    return np.bincount(np.asarray(histories.items)[:entries], minlength=num_items)
+
+
 def nan_mean(values: np.ndarray) -> float:
     """Mean of the values that are not NaN, in float64; NaN where there are none."""
     values = np.asarray(values)
@@ -161,20 +173,20 @@ def nan_mean(values: np.ndarray) -> float:
     return float(values.mean(dtype=np.float64)) if values.size else float("nan")
 
 
-def _namespace(x: Array | np.ndarray):
+def _namespace(x: Array | np.ndarray) -> Any:
     return np if isinstance(x, np.ndarray) else jnp
 
 
-def _count(hits: Array, relevant: Array, k: int) -> Array:
+def _count(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     return hits[:, :k].sum(axis=1).astype(relevant.dtype)
 
 
-def _weighted_hits(hits: Array, weights: Array, k: int) -> Array:
+def _weighted_hits(hits: Numbers, weights: Numbers, k: int) -> Numbers:
     xp = _namespace(hits)
     return xp.sum(xp.where(hits[:, :k], weights[None], 0.0), axis=1)
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def _ratio(numerator: Numbers, denominator: Numbers) -> Numbers:
     xp = _namespace(numerator)
     defined = denominator > 0
     return xp.where(defined, numerator / xp.where(defined, denominator, 1).astype(denominator.dtype), xp.nan)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from isolator_jax import checks
 from isolator_jax.content import Content
@@ -25,7 +26,7 @@ Lists = dict[str, tuple[Array, Array]]
 
 def top_k_lists(
     model: Model,
-    users: Array,
+    users: ArrayLike,
     histories: Histories,
     strategies: Mapping[str, Strategy],
     content: Content | None = None,
@@ -75,14 +76,14 @@ def top_k_lists(
       >>> lists.tolist()
       [[2, 0], [1, 2]]
     """
-    model, users = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
+    model, ids = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
     keys = {name: strategy.key for name, strategy in strategies.items()}
     rest = (histories, keys, *similarities(content))
     if isinstance(model, np.ndarray):
-        checks.untraced("users", users)
-        lists = _lists_of_stored(model, np.asarray(users), *rest, k, user_chunk, item_chunk)
+        checks.untraced("users", ids)
+        lists = _lists_of_stored(model, np.asarray(ids), *rest, k, user_chunk, item_chunk)
     else:
-        lists = rank(on_device(model), users, *rest, k=k, user_chunk=user_chunk, item_chunk=item_chunk)
+        lists = rank(on_device(model), ids, *rest, k=k, user_chunk=user_chunk, item_chunk=item_chunk)
     return checked_lists(lists, strategies)
 
 
@@ -158,7 +159,7 @@ def _lists_of_stored(
     k: int,
     user_chunk: int,
     item_chunk: int,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> dict[str, tuple[Any, Any]]:
     """`rank` for scores on the host, of which a user chunk is read at a time."""
     if not users.size:
         return {name: (np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)) for name in keys}

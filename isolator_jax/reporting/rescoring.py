@@ -76,7 +76,8 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     return [
         "UCBias@20 with a 95% bootstrap interval over users: "
         + "; ".join(
-            f"{group['users']} content-{name} users, {group['evaluated']} of them with test items"
+            f"{group['users']:g} content-{name} users, {group['evaluated']:g} of them with test items"
+            + (f" ({group['tied']} are tied at its cut and share the places left)" if group["tied"] else "")
             for name, group in groups.items()
         )
         + ".",

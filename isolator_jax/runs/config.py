@@ -9,7 +9,7 @@ import numpy as np
 
 from isolator_jax.backbones import Hyperparameters, get_backbone
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.similarity import FUSIONS
+from isolator_jax.features import FUSIONS
 
 # What may change between a run and its resumption: nothing that training draws on. The data may
 # have moved; its content is compared.

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import Content
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
@@ -22,10 +23,11 @@ from isolator_jax.devices.placement import make_placement
 from isolator_jax.devices.ranking import place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
+from isolator_jax.similarity import similarity_on_the_fly
 from isolator_jax.strategies import d_isolator, u_isolator
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
@@ -138,7 +140,7 @@ def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
     features = [rng.integers(-1, 2, size=(items, width)).astype(np.float32) for width in (3, 2)]
     channels = fuse_channels(features, fusion)
     embeddings = (jnp.asarray(rng.integers(-1, 2, size=(n, 2)), jnp.float32) for n in (users, items))
-    consistency = fill_undefined(jnp.stack([content_consistency(x, histories) for x in channels]))
+    consistency = fill_undefined(np.stack([content_consistency(x, histories) for x in channels]))
     strategies = {"d": d_isolator(), "u": u_isolator(2.0, 5.0, 0.5)}
     arguments = (Encoded(*embeddings), ranked, histories, strategies)
     modalities = dict(enumerate(channels))
@@ -168,7 +170,7 @@ def exchanged(compiled):
 
 
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
-    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8}, similarity_budget_mb=0)
+    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8})
     learner = make_learner(config, make_problem(config, DATASET, make_placement(8)))
     state = learner.initial_state(0).train
     largest = max(exchanged(learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()))

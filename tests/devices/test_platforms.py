@@ -12,9 +12,10 @@ from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
+from isolator_jax.features import fuse_channels
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
+from isolator_jax.similarity import build_similarity, list_similarity
 from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
@@ -96,7 +97,6 @@ def test_consistency_validation_and_similarity_of_lists_are_lowered(platforms, d
     users = users_to_validate(histories, truth)
     encoded = Encoded(jnp.ones((dataset.num_users, 4)), jnp.ones((dataset.num_items, 4)))
     lists = jnp.zeros((users.size, 3), jnp.int32)
-    assert not cpu_kernels(content_consistency, (jnp.ones((dataset.num_items, 4)), histories), platforms)
     assert not cpu_kernels(functools.partial(mean_recall, k=3), (encoded, users, histories, truth), platforms)
     square = jnp.ones((dataset.num_items, dataset.num_items))
     assert not cpu_kernels(list_similarity, (square, histories, users, lists), platforms)

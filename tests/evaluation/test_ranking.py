@@ -12,8 +12,9 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.ranking import list_hits, rank, top_k_lists
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
 from isolator_jax.strategies import d_isolator, training_strategy, u_isolator, vanilla
 
 U, I, D = 9, 23, 3
