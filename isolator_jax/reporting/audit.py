@@ -159,8 +159,8 @@ def audit_lists(
         return Audit(systems, others, {}, {}, None, comparisons)
     first = next(iter(systems.values()))
     alike = equal_activity(groups, np.asarray(histories.lengths), first.users, first.per_user[RECALL])
-    own, of_references = (_biases(part, groups, alike.groups, histories, truth, seed) for part in (systems, others))
-    return Audit(systems, others, own, of_references, alike, comparisons)
+    biases, of_references = (_biases(part, groups, alike.groups, histories, truth, seed) for part in (systems, others))
+    return Audit(systems, others, biases, of_references, alike, comparisons)
 
 
 def compared(
