@@ -8,8 +8,6 @@ has one, gives the Vanilla rows. The page needs no network and no scripts. The f
 matplotlib and jinja2: pip install -e '.[plots]'.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
+from isolator_jax.reporting.views import SPLITS, Curve, Interval, ListItem, RunView, SettingsMetrics, UserExample
 from isolator_jax.runs import (
     Problem,
     evaluate_problem,
@@ -34,20 +33,12 @@ from isolator_jax.runs import (
     strategies_of,
 )
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.strategies import MAIN, name_beside_others
+from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
 from .common.ids import original_ids
 from .common.parsing import check_output
 from .common.progress import progress
-
-try:
-    from isolator_jax.reporting.figures import LOOKS, Curve, Interval
-    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsMetrics, UserExample, report_page
-except ModuleNotFoundError as error:
-    _MISSING: str | None = f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'"
-else:
-    _MISSING = None
 
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
 _USER = flags.DEFINE_string(
@@ -58,8 +49,10 @@ LIST_LENGTH = 20
 
 
 def main(*run_dirs: str) -> None:
-    if _MISSING is not None:
-        raise ConfigError(_MISSING)
+    try:
+        from isolator_jax.reporting.page import report_page
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'") from None
     check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -121,7 +114,9 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         report=reports[0],
         metrics={split: _metrics(reports, split) for split in SPLITS},
         curves=curves,
-        ucbias={strategy: _interval(results[strategy], groups) for strategy in LOOKS if groups and strategy in results},
+        ucbias={
+            strategy: _interval(results[strategy], groups) for strategy in STRATEGIES if groups and strategy in results
+        },
         consistency=content.consistency if has_groups else None,
         groups=groups,
         settings=_settings(problem, encoded) if has_groups and len(problem.dataset.validation) else None,
@@ -144,7 +139,7 @@ def _metrics(reports: Sequence[Mapping], split: str) -> dict[str, dict[str, floa
         for report in reports
         for strategy, values in report[split].items()
     }
-    return {strategy: metrics[strategy] for strategy in LOOKS if strategy in metrics}
+    return {strategy: metrics[strategy] for strategy in STRATEGIES if strategy in metrics}
 
 
 def _curve(folder: Path, config: RunConfig) -> Curve:

@@ -182,8 +182,8 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},
         "groups": {
-            name: {"users": int(group.sum()), "evaluated": int((group & evaluated).sum())}
-            for name, group in groups._asdict().items()
+            name: {**summary, "evaluated": round(float(weight[evaluated].sum()), 6)}
+            for (name, summary), weight in zip(groups.summary().items(), groups[:2], strict=True)
         },
     }
 

@@ -35,9 +35,9 @@ def log_u_score(f: Array, s: Array, c: Array, *, alpha: Array, beta: Array, iota
 def log_elu_prime(x: Array) -> Array:
     """log ELU'(x) = x for x <= 0, log(1 + x) otherwise.
 
-    Not log1p: 1 + x is what ELU' itself rounds to, and log is twice as fast on the CPU.
+    log1p, since 1 + x would round small positive scores to the same number, and rank them by id.
     """
-    return jnp.where(x > 0, jnp.log(1.0 + jnp.maximum(x, 0.0)), x)
+    return jnp.where(x > 0, jnp.log1p(jnp.maximum(x, 0.0)), x)
 
 
 def log_content_factor(x: Array, power: Array) -> Array:

@@ -83,6 +83,14 @@ def host_array(
     return np.asarray(_converted(name, value, shape, sizes, dtype, finite, least, below))
 
 
+def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
+    """Numbers on the host as they are stored, memory-mapped or not, for a function that converts by the block."""
+    untraced(name, value)
+    numbers = _numbers(name, value)
+    _check_shape(name, numbers, shape, {})
+    return np.asarray(numbers)
+
+
 def untraced(name: str, value: Any) -> None:
     """Refuses what has no values yet, for a function that works on the host."""
     if isinstance(value, Tracer):

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from isolator_jax import checks
-from isolator_jax.consistency import content_consistency, fill_undefined
+from isolator_jax.consistency import consistency_of_modality, fill_undefined, rounded
 from isolator_jax.features import FUSIONS, fuse_normalized, normalize_modalities
 from isolator_jax.histories import Histories, check_histories
 from isolator_jax.similarity import Similarity, build_similarity, build_table
@@ -23,8 +23,8 @@ class Content:
     Attributes:
       similarity: s_ui of the T channels.
       channel_consistency: c_u of the channels, `[T, U]`, undefined ones filled with the mean.
-      consistency: c_u on the averaged similarity, `[U]` on the host, NaN where undefined:
-        what the user groups are made of, whatever the fusion.
+      consistency: c_u on the averaged similarity, `[U] float64` on the host, rounded to 6
+        decimals, NaN where undefined: what the user groups are made of, whatever the fusion.
       modalities: normalised features `[I, F_m]` by modality, for rho; in order.
     """
 
@@ -68,7 +68,9 @@ def make_content(
     modalities = normalize_modalities(features)
     check_histories(histories, next(iter(modalities.values())).shape[0])
     channels = fuse_normalized(list(modalities.values()), fusion)
-    per_channel = np.stack([content_consistency(channel, histories) for channel in channels])
+    # S is the mean over modalities, so c_u on S is the mean of the modalities' c_u.
+    of_modalities = np.stack([consistency_of_modality(x, histories) for x in features.values()])
+    mean = of_modalities.mean(axis=0)
     return Content(
         similarity=build_similarity(
             channels,
@@ -77,9 +79,8 @@ def make_content(
             table_dtype=table_dtype,
             make_table=make_table,
         ),
-        channel_consistency=fill_undefined(per_channel),
-        # S is the mean over modalities, so c_u on S is the mean of the modalities' c_u.
-        consistency=per_channel.mean(axis=0),
+        channel_consistency=fill_undefined(of_modalities if fusion == "per_modality" else mean[None]),
+        consistency=rounded(mean),
         # A plain dict would be sorted by name on its way through a compiled function.
         modalities=modalities,
     )

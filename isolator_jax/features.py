@@ -134,14 +134,14 @@ def mean_item_similarity(channel: ArrayLike) -> Array:
       0.5000
     """
     channel = check_channel(channel)
-    return _mean_of_pairs(channel) if channel.shape[0] > 1 else jnp.float32(jnp.nan)
+    return _mean_of_pairs(channel) if channel.shape[0] > 1 else np.float32(np.nan)
 
 
 @jax.jit
 def _mean_of_pairs(channel: Array) -> Array:
     items = channel.shape[0]
     total = jnp.sum(jnp.square(jnp.sum(channel, axis=0))) - jnp.sum(jnp.square(channel))
-    return total / (items * (items - 1))
+    return total / (float(items) * (items - 1))  # beyond 46,341 items no 32-bit integer
 
 
 def check_channel(channel: ArrayLike, name: str = "channel", finite: bool = False) -> Array:

@@ -18,23 +18,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
-from isolator_jax._fast import (  # noqa: F401
-    log_content_factor,
-    log_elu_prime,
-    log_gate_factor,
-    log_training_score,
-    log_u_score,
-    raw_score,
-)
 
 # Down to here sigmoid(x) is a normal float32 number; similarities lie in [-1, 1].
 _LEAST_LOGIT = -80.0
+
+# exp of it is the last normal float32 number, to an integer.
+_LEAST_EXPONENT = -87.0
 
 
 def elu_prime(x: ArrayLike) -> Array:
     """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing. `[...] -> [...]`.
 
-    exp only sees non-positive arguments, so neither branch overflows. The slope is
+    exp only sees arguments of -87 to 0, so neither branch overflows, and none is flushed to
+    zero: below -87 the value stays that of -87, 1.6e-38. The slope is
     min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
 
     Examples:
@@ -46,7 +42,7 @@ def elu_prime(x: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _elu_prime(x: Array) -> Array:
-    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.clip(x, _LEAST_EXPONENT, 0.0)))
 
 
 @_elu_prime.defjvp

@@ -231,7 +231,7 @@ def build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_ch
     def of_chunk(users: Array) -> Array:
         return history_similarity(item_sim, histories, users).astype(dtype)
 
-    return map_users(of_chunk, histories.num_users, user_chunk)
+    return _map_users(of_chunk, histories.num_users, user_chunk)
 
 
 def build_similarity(
@@ -290,7 +290,7 @@ def similarity_on_the_fly(
     return SimilarityOnTheFly(jnp.stack([gram(x) for x in channels]), histories)
 
 
-def map_users(function: Callable[[Array], Array], num_users: int, user_chunk: int) -> Array:
+def _map_users(function: Callable[[Array], Array], num_users: int, user_chunk: int) -> Array:
     """Applies `function([chunk] users) -> [chunk, ...]` to all users, chunk by chunk."""
     if not num_users:
         return function(jnp.zeros(0, jnp.int32))

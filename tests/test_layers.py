@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PRIMITIVES = ("scoring", "_fast", "_sparse", "similarity", "histories", "losses", "graph", "neighbours", "content")
+PRIMITIVES = (
+    "scoring", "_fast", "_sparse", "features", "consistency", "similarity", "histories", "losses", "graph",
+    "neighbours", "content",
+)  # fmt: skip
 FACE = "isolator_jax"  # the public names of its __init__.py; it may import all
 # From the ground up: a unit imports from its own layer and those before it.
 LAYERS = (
@@ -27,7 +30,6 @@ LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
 ALLOWED: dict[str, str] = {}  # a module, or module:function, that is longer: the reason, which BUILD_NOTES.md gives too
 # Files, and file:function, that still break a rule; nothing stays here.
 PENDING = {
-    "isolator_jax/similarity.py",
     "isolator_jax/reporting/paper.py:claims",
 }
 

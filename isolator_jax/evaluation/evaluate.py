@@ -13,8 +13,8 @@ from isolator_jax import checks
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation import metrics as definitions
-from isolator_jax.evaluation.bias import consistency_groups, rho, ucbias
-from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, nan_mean, recall
+from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, item_counts, nan_mean, recall
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
@@ -38,12 +38,14 @@ class Evaluation(NamedTuple):
       lists: `[N, K] int32`.
       per_user: metric name (`recall@20`, ...) to `[N] float64`, NaN for users without held-out items.
       metrics: means over users, and `ucbias@20`, `rho`, `rho/MODALITY` where there is content.
+      groups: those of UCBias, with how many users are tied at each cut; None without content.
     """
 
     users: np.ndarray
     lists: np.ndarray
     per_user: dict[str, np.ndarray]
     metrics: dict[str, float]
+    groups: Groups | None = None
 
 
 def mean_recall(
@@ -204,7 +206,7 @@ def _measured(
         means = {metric: nan_mean(values) for metric, values in per_user.items()} | of_lists
         if groups is not None:
             means[f"ucbias@{UCBIAS_K}"] = ucbias(recall(hits, relevant, UCBIAS_K), users, groups)
-        results[name] = Evaluation(users, items, per_user, means)
+        results[name] = Evaluation(users, items, per_user, means, groups)
     if content is not None:
         _add_rho(results, histories, content)
     return results
@@ -233,9 +235,7 @@ def _list_metrics(
     per_user: dict[str, np.ndarray] = {}
     whole: dict[str, float] = {}
     if {"popularity", "aplt"} & set(metrics):
-        size = num_items or 1 + max(int(lists.max(initial=0)), int(jnp.max(histories.items)))
-        trained = np.asarray(histories.items)[: int(np.asarray(histories.offsets)[-1])]
-        counts = np.bincount(trained, minlength=size)
+        counts = item_counts(histories, num_items or 1 + int(lists.max(initial=0)))
         of_counts = {"popularity": definitions.popularity, "aplt": definitions.long_tail_share}
         per_user |= {f"{m}@{k}": function(lists, counts) for m, function in of_counts.items() if m in metrics}
     if "ils" in metrics and content is not None:

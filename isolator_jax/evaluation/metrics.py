@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from isolator_jax.histories import Histories
+
 # Both libraries' arrays: on the host in float64, on the device and under `jit` in float32.
 Numbers = TypeVar("Numbers", np.ndarray, Array)
 
@@ -156,6 +158,12 @@ def intra_list_similarity(lists: np.ndarray, features: np.ndarray) -> np.ndarray
         enough = counts > 1
         found[chunk][enough] = pairs[enough] / (counts * (counts - 1.0))[enough]
     return found
+
+
+def item_counts(histories: Histories, num_items: int) -> np.ndarray:
+    """Training interactions of each item, `[I] int64`, or of more items where the histories have them."""
+    entries = int(np.asarray(histories.offsets)[-1])
+    return np.bincount(np.asarray(histories.items)[:entries], minlength=num_items)
 
 
 def nan_mean(values: np.ndarray) -> float:

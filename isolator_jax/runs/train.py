@@ -12,6 +12,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.evaluation import consistency_groups
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
@@ -173,6 +174,8 @@ def _train_run(
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
+    if problem.content is not None:
+        report["groups"] = consistency_groups(problem.content.consistency).summary()
     write_report(run_dir, report)
     return report
 

@@ -13,21 +13,27 @@ from isolator_jax import (
     Histories,
     Settings,
     UParameters,
+    activity_groups,
     bootstrap_ucbias,
     choose_setting,
     consistency_groups,
     d_isolator,
+    equal_activity,
     evaluate,
     evaluate_lists,
     evaluate_settings,
+    held_out_hits,
     make_content,
     paired_test,
+    per_user_table,
+    reference_lists,
     rescore,
     rho,
     top_k_lists,
     tune,
     u_isolator,
     ucbias,
+    ucbias_at_equal_popularity,
 )
 from isolator_jax.evaluation import mean_recall, users_to_validate
 
@@ -46,7 +52,7 @@ OUTSIDE = Histories.from_pairs(np.array([0]), np.array([9]), U)
 OVERLAP = Histories.from_pairs(np.array([0, 3]), np.array([2, 4]), U)
 OTHER_CONTENT = make_content({"a": np.eye(I)}, OTHERS)
 OTHER_ITEMS = make_content({"a": np.eye(5)}, Histories.from_pairs(np.array([0]), np.array([1]), U))
-GROUPS = Groups(np.array([True, False, False, False]), np.array([False, False, False, True]))
+GROUPS = Groups(np.array([1.0, 0, 0, 0]), np.array([0, 0, 0, 1.0]))
 
 
 def spoiled(array, value):
@@ -105,6 +111,10 @@ def measured(lists=LISTS, users=range(U), histories=HISTORIES, truth=TRUTH, cont
 
 def settings(users=None, grid=GRID, truth=TRUTH, content=CONTENT, **options):
     return evaluate_settings(MODEL, users, HISTORIES, grid, content, truth=truth, **options)
+
+
+def evaluated(users):
+    return evaluate(MODEL, users, HISTORIES, D, truth=TRUTH, ks=(3,))["d"]
 
 
 OTHERS_OF_THE_KIND = {
@@ -175,6 +185,18 @@ OTHERS_OF_THE_KIND = {
     "fewer values to draw": (lambda: bootstrap_ucbias(np.ones(3), np.arange(U), GROUPS), "per_user"),
     "no draws": (lambda: bootstrap_ucbias(np.ones(U), np.arange(U), GROUPS, draws=0), "draws"),
     "level 95": (lambda: bootstrap_ucbias(np.ones(U), np.arange(U), GROUPS, level=95), "level"),
+    "activity of others": (lambda: equal_activity(GROUPS, np.ones(3, int), [0], [1.0]), "lengths"),
+    "activity of nobody": (lambda: equal_activity(GROUPS, np.zeros(U, int), [0], [1.0]), "lengths"),
+    "half an interaction": (lambda: equal_activity(GROUPS, np.full(U, 0.5), [0], [1.0]), "lengths"),
+    "fewer hits": (lambda: ucbias_at_equal_popularity([0, 3], [1, 1], [True], GROUPS), "hits"),
+    "popularity below 0": (lambda: ucbias_at_equal_popularity([0], [-1], [True], GROUPS), "popularity"),
+    "no bins": (lambda: ucbias_at_equal_popularity([0], [1], [True], GROUPS, bins=0), "bins"),
+    "activity in no groups": (lambda: activity_groups(np.ones(U, int), groups=0), "groups"),
+    "reference of no items": (lambda: reference_lists(None, HISTORIES, num_items=0, k=2), "num_items"),
+    "reference of fewer items": (lambda: reference_lists(None, HISTORIES, num_items=3, k=2), "histories"),
+    "table of nothing": (lambda: per_user_table({}), "evaluations"),
+    "table of other users": (lambda: per_user_table({"a": evaluated([0]), "b": evaluated([1])}), "evaluations"),
+    "hits of short lists": (lambda: held_out_hits(evaluated([0]), HISTORIES, TRUTH, k=9), "evaluation.lists"),
     "values of other users": (lambda: paired_test(np.ones(3), np.ones(4)), "same users"),
 }
 

@@ -71,11 +71,12 @@ WORK = {
     "parity": ["make_content"],
     "statistics": [],
     "make_dataset": [],
+    "prepare": [],
 }
 
 
 def prepare(name):
-    from isolator_jax import runs as run
+    from isolator_jax.runs import problem as run
 
     run.make_dataset = functools.cache(run.make_dataset)
     run.make_content = remember(
