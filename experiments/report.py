@@ -1,11 +1,11 @@
 """Writes one self-contained HTML page about one or several runs: tables, figures, a user's lists.
 
-  python -m experiments.report runs/first --output=report.html
-  python -m experiments.report runs/vbpr-baby runs/mgcn-baby --output=baby.html --user=17
+  isolator report runs/first --output=report.html
+  isolator report runs/vbpr-baby runs/mgcn-baby --output=baby.html --user=17
 
-Each run folder is one that experiments.train has finished; its `vanilla` subfolder, where it
+Each run folder is one that isolator train has finished; its `vanilla` subfolder, where it
 has one, gives the Vanilla rows. The page needs no network and no scripts. The figures need
-matplotlib and jinja2: pip install -e '.[plots]'.
+matplotlib and jinja2: pip install 'isolator-jax[plots]'.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,9 @@ def main(*run_dirs: str) -> None:
     try:
         from isolator_jax.reporting.page import report_page
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'") from None
+        raise ConfigError(
+            f"{error}; the report needs matplotlib and jinja2: pip install 'isolator-jax[plots]'"
+        ) from None
     check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -84,7 +86,7 @@ def _read_whole_report(folder: Path) -> dict:
     if missing:
         raise RunError(
             f"{folder}: its report has no {' and no '.join(missing)} results; "
-            "give a run folder that experiments.train has finished"
+            "give a run folder that isolator train has finished"
         )
     return report
 

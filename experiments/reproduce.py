@@ -1,12 +1,12 @@
 """Makes the paper's tables and figures, training what is missing.
 
-  python -m experiments.reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
+  isolator reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
-The runs are experiments.train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
+The runs are isolator train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
 with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed, and a
 run of another configuration is refused. Backbones have their default hyper-parameters, but for what
-`--tuned` sets, such as what experiments.sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
+`--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
 validation, by Recall@20 averaged over the seeds.
 
 Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV of what they

@@ -32,7 +32,7 @@ def check_drawing() -> None:
     try:
         import isolator_jax.reporting.paper_figures  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}; the figures need matplotlib: pip install -e '.[plots]'") from None
+        raise ConfigError(f"{error}; the figures need matplotlib: pip install 'isolator-jax[plots]'") from None
 
 
 class Made(NamedTuple):

@@ -5,12 +5,12 @@ from isolator_jax.runs.folder import (
     is_finished,
     locked,
     read_config,
-    read_metrics,
     read_report,
     vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import Learner, make_learner
+from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run, train_with_vanilla
 

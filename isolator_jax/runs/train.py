@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
@@ -14,18 +16,20 @@ from isolator_jax.evaluation import consistency_groups
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
-    _MetricsFile,
     check_run_folder,
-    divergence_message,
     locked,
     read_config,
     vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import make_learner
+from isolator_jax.runs.metrics import MetricsFile
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.strategies import Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
+
+# Larger values are named where a run diverges.
+_UNUSUAL_FEATURE = 1e4
 
 
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
@@ -90,6 +94,8 @@ def train_with_vanilla(
 ) -> dict[str, Any]:
     """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
 
+    It raises what `train_run` raises.
+
     Args:
       config: the run's configuration, with the training strategy.
       problem: its data.
@@ -98,9 +104,6 @@ def train_with_vanilla(
 
     Returns:
       The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
-
-    Raises:
-      What `train_run` raises.
     """
     run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
     check_run_folder(run_dir, config, problem.dataset)
@@ -131,7 +134,7 @@ def _train_run(
         state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
-        metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
+        metrics = MetricsFile(run_dir, last_epoch=int(state.train.epoch))
         checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
@@ -151,7 +154,7 @@ def _train_run(
                 stop=stop,
             )
         except TrainingDiverged as error:
-            raise TrainingDiverged(divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
+            raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
@@ -176,6 +179,28 @@ def _train_run(
     return report
 
 
+def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:
+    """What a user should know of a run that diverged.
+
+    Args:
+      error: of `fit`.
+      saved: epoch of the newest checkpoint; None where there is none.
+      dataset: the run's data, whose features may be the reason.
+    """
+    largest = {name: float(np.abs(features).max(initial=0.0)) for name, features in dataset.features.items()}
+    reasons = "".join(
+        f"; or scale the features {name} down, whose values go up to {value:.3g}"
+        for name, value in largest.items()
+        if value > _UNUSUAL_FEATURE
+    )
+    left = (
+        "nothing was saved, and the folder is free for another configuration"
+        if saved is None
+        else f"the checkpoint of epoch {saved} is from before; another configuration needs another folder"
+    )
+    return f"{error}{reasons}; {left}"
+
+
 def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
@@ -195,7 +220,7 @@ def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
     if config.data_dir is not None and not Path(config.data_dir, config.dataset or "").is_dir():
         raise DataError(
             f"{run_dir}: the run's data is no longer in {config.data_dir}; put the folder {config.dataset} back there, "
-            "or give the run's experiments.train command again with the data's new place, which is then noted"
+            "or give the run's isolator train command again with the data's new place, which is then noted"
         )
     return load_dataset(config)
 

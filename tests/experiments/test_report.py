@@ -17,6 +17,8 @@ from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.runs import evaluate_problem, load_dataset, load_run, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

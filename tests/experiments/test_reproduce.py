@@ -5,6 +5,8 @@ import pytest
 
 from tests.experiments.test_commands import command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
