@@ -84,6 +84,10 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
 
     Raises:
       ValueError: arrays of different shape.
+
+    Examples:
+      >>> round(paired_test(np.array([0.1, 0.3, 0.2, 0.4]), np.array([0.0, 0.1, 0.2, 0.1])), 4)
+      0.1027
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
