@@ -160,12 +160,8 @@ def test_the_tables_show_the_numbers_of_the_reports(page, folder):
             expected = {"Vanilla": own[split].get("vanilla")}
             if run == "run":
                 plain = json.loads((folder / "run" / "vanilla" / "report.json").read_text())
-                columns |= {
-                    "UCBias@20": "ucbias@20",
-                    "rho": "rho",
-                    "rho (image)": "rho/image",
-                    "rho (text)": "rho/text",
-                }
+                columns |= {"UCBias@20": "ucbias@20", "rho": "rho"}
+                columns |= {f"rho ({modality})": f"rho/{modality}" for modality in ("image", "text")}
                 expected = {
                     "Vanilla": plain[split]["vanilla"],
                     "U w/o TS": plain[split]["u"],
