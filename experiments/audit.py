@@ -11,6 +11,7 @@ NAME.run.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def main() -> None:
     for name in files if _TREC_RUNS.value else ():
         write_atomically(
             output / f"{name}.run",
-            lambda draft, name=name: write_trec_run(draft, users, lists[name], user_ids, item_ids, name),
+            partial(write_trec_run, users=users, lists=lists[name], user_ids=user_ids, item_ids=item_ids, tag=name),
         )
     print(f"\n{page}\nWritten: {output}")
 

@@ -10,6 +10,7 @@ prepare.json: every choice, the counts after each step, and checksums.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -65,6 +66,7 @@ _AS_THEY_ARE = (
 
 
 def main() -> None:
+    as_they_are: dict[str, Any] = {name: flags.FLAGS[name].value for name in _AS_THEY_ARE}
     config = PrepareConfig(
         interactions=Path(_INTERACTIONS.value),
         name=_NAME.value,
@@ -76,7 +78,7 @@ def main() -> None:
         feature_ids=_paths("feature_ids", _FEATURE_IDS.value),
         text=_path(_TEXT.value),
         text_columns=tuple(_TEXT_COLUMNS.value),
-        **{name: flags.FLAGS[name].value for name in _AS_THEY_ARE},
+        **as_they_are,
     )
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     folder = prepare_dataset(config, output, report=lambda line: print(line, flush=True))
