@@ -95,6 +95,33 @@ class Graph:
         """`[E]` edge values; a graph on several devices has places without an edge to mask."""
         return values
 
+    def subgraph(self, kept: Array, count: int) -> "Graph":
+        """The graph of some of its edges; works under jit.
+
+        Args:
+          kept: `[E] bool`, which; of a symmetric graph, an edge and its reverse alike.
+          count: how many of them are true.
+        """
+        order = self.transpose_order
+        edges, transposed = (jnp.flatnonzero(mask, size=count) for mask in (kept, kept[order]))
+        before, before_transposed = (jnp.append(0, jnp.cumsum(mask)) for mask in (kept, kept[order]))
+        return Graph(
+            edges=self.edges._replace(
+                edges=self.weights[edges],
+                senders=self.senders[edges],
+                receivers=self.receivers[edges],
+                n_edge=jnp.array([count], jnp.int32),
+            ),
+            offsets=before[self.offsets],
+            transpose_order=before[order[transposed]],
+            transpose_offsets=before_transposed[self.transpose_offsets],
+            symmetric=self.symmetric,
+        )
+
+    def with_weights(self, weights: Array) -> "Graph":
+        """The same edges with other weights, `[E]`."""
+        return self.replace(edges=self.edges._replace(edges=weights))
+
 
 def make_graph(
     senders: np.ndarray,
@@ -150,6 +177,13 @@ def bipartite_graph(users: np.ndarray, items: np.ndarray, num_users: int, num_it
     nodes = num_users + num_items
     scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
     return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes, symmetric=True)
+
+
+def normalized_by_degree(graph: Graph) -> Graph:
+    """The same edges with the weights of D^-1/2 A D^-1/2; works under jit."""
+    ones = graph.masked(jnp.ones_like(graph.weights))
+    received, sent = (graph.over_edges(jax.ops.segment_sum, over, ones) for over in ("receivers", "senders"))
+    return graph.with_weights(graph.masked(1 / jnp.sqrt(jnp.maximum(received * sent, 1))))
 
 
 def user_item_block(users: np.ndarray, items: np.ndarray, weights: np.ndarray, num_users: int, num_items: int) -> Graph:

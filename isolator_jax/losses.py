@@ -97,3 +97,66 @@ def _softmax_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array]:
 
 
 in_batch_softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+# Logits that `table_nce` holds at a time, and its fewest rows of them.
+_BLOCK_LOGITS = 1 << 20
+_BLOCK_ROWS = 16
+
+
+@jax.custom_vjp
+def table_nce(anchors: Array, table: Array, positives: Array) -> Array:
+    """InfoNCE of anchors against a whole table: sum_b logsumexp_r(a_b . t_r) - a_b . t_{p_b}.
+
+    The B x R logits are made and reduced a few anchors at a time, and those of a gradient no
+    second time: working memory is that of a block, and of another table.
+
+    Args:
+      anchors: `[B, D]`.
+      table: `[R, D]`.
+      positives: `[B] int32`, each anchor's row of the table.
+
+    Returns:
+      `[]`.
+    """
+
+    def block(total: Array, rows: tuple[Array, Array]) -> tuple[Array, None]:
+        largest, _, totals = _row_exponentials(rows[0] @ table.T, 1.0)
+        return total + jnp.sum(rows[1] * (largest + jnp.log(totals))), None
+
+    total, _ = lax.scan(block, jnp.float32(0), _in_blocks(anchors, table.shape[0]))
+    return total - jnp.sum(anchors * table[positives])
+
+
+def _table_forward(anchors: Array, table: Array, positives: Array) -> tuple[Array, tuple[Array, ...]]:
+    def block(carry: tuple[Array, Array], rows: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        total, of_table = carry
+        own, used = rows
+        largest, exponentials, totals = _row_exponentials(own @ table.T, 1.0)
+        total += jnp.sum(used * (largest + jnp.log(totals)))
+        of_table += exponentials.T @ (own * (used / totals)[:, None])
+        return (total, of_table), (exponentials @ table) / totals[:, None]
+
+    start = jnp.float32(0), jnp.zeros_like(table)
+    (total, of_table), of_anchors = lax.scan(block, start, _in_blocks(anchors, table.shape[0]))
+    matches = table[positives]
+    of_anchors = of_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]] - matches
+    return total - jnp.sum(anchors * matches), (of_anchors, of_table.at[positives].add(-anchors))
+
+
+def _table_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array, Array, None]:
+    of_anchors, of_table = saved
+    return out * of_anchors, out * of_table, None
+
+
+table_nce.defvjp(_table_forward, _table_backward)
+
+
+def _in_blocks(anchors: Array, columns: int) -> tuple[Array, Array]:
+    """Anchors in blocks of few logits, `[S, rows, D]`, and one for each of them, zero for padding, `[S, rows]`."""
+    count, width = anchors.shape
+    steps = -(-count // max(_BLOCK_ROWS, _BLOCK_LOGITS // columns))
+    rows = -(-count // steps)
+    padding = steps * rows - count
+    padded = jnp.pad(anchors, ((0, padding), (0, 0)))
+    return padded.reshape(steps, rows, width), (jnp.arange(steps * rows) < count).reshape(steps, rows) * 1.0
