@@ -231,3 +231,21 @@ def test_one_export_serves_cpu_cuda_and_tpu():
     assert "cpu_csr_sparse_dense_ffi" in exported.mlir_module()
     for found, expected in zip(exported.call(*arguments), gradient(*arguments), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_subgraph_is_the_graph_of_its_edges(share):
+    graph, _ = random_graph(3, edges=40, senders=9, receivers=13)
+    kept = np.random.default_rng(3).random(40) < share
+    found = jax.jit(graphs.Graph.subgraph, static_argnums=2)(graph, kept, int(kept.sum()))
+    ends = (np.asarray(x)[kept] for x in (graph.senders, graph.receivers, graph.weights))
+    expected = graphs.make_graph(*ends, 9, 13)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+
+
+def test_a_graph_normalized_by_degree_is_the_bipartite_graph():
+    expected = graphs.bipartite_graph(np.array([0, 0, 2]), np.array([1, 3, 1]), 4, 5)
+    found = jax.jit(graphs.normalized_by_degree)(expected.with_weights(jnp.full(6, 7.0)))
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6)

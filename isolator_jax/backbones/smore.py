@@ -169,9 +169,7 @@ def encode(params: Params, inputs: Inputs, hyperparameters: SMOREHyperparameters
 
     views = Views(
         identity=identity,
-        content={
-            name: view(params["content"][name], inputs["item_graphs"][name], x) for name, x in denoised.items()
-        },
+        content={name: view(params["content"][name], inputs["item_graphs"][name], x) for name, x in denoised.items()},
         fusion=view(params["fusion"], inputs["fusion_graph"], fused),
         key=key,
     )
@@ -196,7 +194,7 @@ def fuse(params: Params, views: Views, nodes: Array, dropout: Array) -> Fused:
     """
     identity, fused = views.identity[nodes], views.fusion[nodes]
     branches = [(params["fusion"], fused)]
-    for name, view in views.content.items():
+    for name, view in sorted(views.content.items()):  # their dropout must not depend on a dict's order
         layers = params["content"][name]
         attention = jax.nn.softmax(dense(layers["score"], jnp.tanh(dense(layers["query"], fused))))
         branches.append((layers, attention * view[nodes]))
