@@ -30,7 +30,7 @@ def main() -> None:
     ks = parse_list_lengths("k", _K.value)
     if _JSON.value is not None:
         check_output("json", _JSON.value)
-    config, problem, encoded, epoch = load_run(_RUN_DIR.value, devices.mesh_from_flags())
+    config, problem, encoded, epoch = load_run(_RUN_DIR.value, devices.placement_from_flags())
     given = {"alpha": _ALPHA.value, "beta": _BETA.value, "iota": _IOTA.value}
     config = dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
     check_list_length("k", max(ks), problem.dataset.num_items)

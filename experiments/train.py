@@ -45,7 +45,7 @@ def main() -> None:
         events.check_installed()
     dataset = load_dataset(config)
     check_run_folder(run_dir, config, dataset)
-    problem = make_problem(config, dataset, devices.mesh_from_flags())
+    problem = make_problem(config, dataset, devices.placement_from_flags())
     baseline = config.training_strategy and _VANILLA.value
     if _DRY_RUN.value:
         print(estimate_table(estimate(config, problem, trainings=2 if baseline else 1)))

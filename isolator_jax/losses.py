@@ -1,10 +1,9 @@
 """Losses and regularisers shared by the backbones. Means over the batch, gradients finite."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 
 def bpr(positive: Array, negative: Array) -> Array:
@@ -33,8 +32,8 @@ def frobenius_penalty(*blocks: Array) -> Array:
     return sum((safe_norm(block) for block in blocks), jnp.float32(0)) / blocks[0].shape[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
+@jax.custom_vjp
+def info_nce(anchors: Array, positives: Array, temperature: ArrayLike) -> Array:
     """InfoNCE with in-batch negatives: row b of `positives` is the positive of anchor b.
 
     -mean_b (a_b . p_b / t - logsumexp_j a_b . p_j / t) (van den Oord et al., 2018), t above 0.
@@ -47,25 +46,25 @@ def info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
     return _info_nce_forward(anchors, positives, temperature)[0]
 
 
-def _info_nce_forward(anchors: Array, positives: Array, temperature: float) -> tuple[Array, tuple[Array, ...]]:
+def _info_nce_forward(anchors: Array, positives: Array, temperature: ArrayLike) -> tuple[Array, tuple[ArrayLike, ...]]:
     largest, exponentials, totals = _row_exponentials(anchors @ positives.T, 1 / temperature)
     matches = jnp.sum(anchors * positives, axis=1)
     loss = jnp.mean((largest - matches) / temperature + jnp.log(totals))
-    return loss, (anchors, positives, exponentials, totals[:, None])
+    return loss, (anchors, positives, exponentials, totals[:, None], temperature)
 
 
-def _info_nce_backward(temperature: float, saved: tuple[Array, ...], out: Array) -> tuple[Array, Array]:
-    anchors, positives, exponentials, totals = saved
+def _info_nce_backward(saved: tuple[Array, ...], out: Array) -> tuple[Array, Array, None]:
+    anchors, positives, exponentials, totals, temperature = saved
     scale = out / (temperature * anchors.shape[0])
     of_anchors = (exponentials @ positives) / totals - positives
     of_positives = exponentials.T @ (anchors / totals) - anchors
-    return scale * of_anchors, scale * of_positives
+    return scale * of_anchors, scale * of_positives, None
 
 
 info_nce.defvjp(_info_nce_forward, _info_nce_backward)
 
 
-def _row_exponentials(logits: Array, scale: float) -> tuple[Array, Array, Array]:
+def _row_exponentials(logits: Array, scale: ArrayLike) -> tuple[Array, Array, Array]:
     """Each row's maximum `[B]`, exp(scale * (logits - maximum)) `[B, B]`, and the sums of these `[B]`."""
     # The barrier keeps what made the logits out of the loops over them, where it would be
     # computed again for the maximum and for the exponentials.

@@ -1,9 +1,8 @@
 """The flag for working on several devices."""
 
 from absl import flags
-from jax.sharding import Mesh
 
-from isolator_jax.devices.mesh import make_mesh
+from isolator_jax.devices.placement import Placement, make_placement
 
 _DEVICES = flags.DEFINE_integer(
     "devices",
@@ -14,10 +13,10 @@ _DEVICES = flags.DEFINE_integer(
 )
 
 
-def mesh_from_flags() -> Mesh | None:
-    """The mesh asked for; None for one device.
+def placement_from_flags() -> Placement:
+    """The devices asked for.
 
     Raises:
-      ConfigError: there are fewer devices.
+      ConfigError: there are fewer.
     """
-    return None if _DEVICES.value == 1 else make_mesh(_DEVICES.value)
+    return make_placement(_DEVICES.value)

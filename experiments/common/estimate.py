@@ -5,13 +5,11 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from tabulate import tabulate
 
 from isolator_jax.errors import ConfigError
-from isolator_jax.runs import Problem, initial_state, make_optimizer, prepare_inputs, run_backbone, validation_function
+from isolator_jax.runs import Problem, make_learner
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.training import epoch_shape, make_epoch
 
 from ..measure.rates import timed
 
@@ -34,16 +32,12 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
       ConfigError: training needs more memory than the device has.
     """
     started = time.perf_counter()
-    inputs = prepare_inputs(config, problem)
-    train = initial_state(config, problem).train
+    learner = make_learner(config, problem)
+    train = learner.initial_state(config.seed).train
     prepare_seconds = time.perf_counter() - started
     parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
-    backbone, similarity = run_backbone(config, problem), problem.content and problem.content.similarity
-    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
-    epoch = jax.jit(epoch, donate_argnums=0)
-    arguments = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
-
-    plan = epoch.lower(train, inputs, problem.train, *arguments).compile().memory_analysis()
+    epoch = learner.epoch_program
+    plan = epoch.lower(train, *learner.epoch_arguments()).compile().memory_analysis()
     # The state comes out where it went in; the best parameters are kept beside it.
     needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + parameter_bytes
     available = available_bytes()
@@ -53,22 +47,21 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
             "--similarity_budget_mb, take a smaller dim, or more --devices"
         )
 
-    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    steps, rows = learner.epoch_shape
     timed_steps = min(steps, _STEPS)
     few = slice(0, timed_steps * rows)
     data = problem.train.replace(users=problem.train.users[few], items=problem.train.items[few])
 
     def train_few() -> None:
         nonlocal train
-        train, *_ = jax.block_until_ready(epoch(train, inputs, data, *arguments))
+        train, *_ = jax.block_until_ready(epoch(train, *learner.epoch_arguments(data)))
 
     training = timed(train_few, _REPEATS)
-    validate = validation_function(config, problem, inputs)
-    validation = timed(lambda: jax.block_until_ready(validate(train.params)), 1)
+    validation = timed(lambda: jax.block_until_ready(learner.validate(train.params)), 1)
     step_seconds = training.median / timed_steps
     epoch_seconds = steps * step_seconds + validation.median
     return {
-        "device": f"{problem.mesh.size if problem.mesh else 1} x {jax.devices()[0].device_kind}",
+        "device": f"{problem.placement.size} x {jax.devices()[0].device_kind}",
         "parameters": parameter_bytes // 4,
         "needed_bytes": needed,
         "available_bytes": available,

@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from isolator_jax import scoring
-from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
-from isolator_jax.runs import Problem, encode, initial_state, make_optimizer, make_problem
+from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, fuse_channels
-from isolator_jax.training import epoch_shape, make_epoch
 
 from . import rates
 from .floor import Products, count_products, floor_seconds
@@ -46,22 +45,22 @@ def measure(
     results = {"device": jax.devices()[0].device_kind, "start_host_bytes": rates.peak_host_bytes()}
     started = time.perf_counter()
     problem = make_problem(config, dataset)
-    inputs = get_backbone(config.backbone).prepare(dataset, config.hyperparameters)
-    jax.block_until_ready(inputs)
+    learner = make_learner(config, problem)
+    jax.block_until_ready(learner.inputs)
     results["prepare_seconds"] = time.perf_counter() - started
 
     work: dict[str, Work | None] = {}
-    params = initial_state(config, problem).train.params
+    params = learner.initial_state(config.seed).train.params
     if "training" in parts:
-        training, work["step"], products, params = measure_training(config, problem, inputs, repeats)
+        training, work["step"], products, params = measure_training(learner, repeats)
         results |= training
     if "ranking" in parts:
-        results |= measure_ranking(config, problem, inputs, params, repeats, ranked_users)
-        results["embeddings_error"] = precision_error(config, problem, inputs, params)
+        results |= measure_ranking(config, learner, params, repeats, ranked_users)
+        results["embeddings_error"] = precision_error(learner, params)
     if {"training", "ranking"} <= set(parts):
         results["epoch_with_validation_seconds"] = results["epoch_train_seconds"] + results["validation_seconds"]
     if "sweep" in parts:
-        results |= measure_sweep(config, problem, inputs, params, repeats)
+        results |= measure_sweep(config, learner, params, repeats)
     if "content" in parts:
         results |= measure_content(config, problem, repeats)
     if "propagation" in parts:
@@ -88,26 +87,20 @@ def measure(
     return results
 
 
-def measure_training(
-    config: RunConfig, problem: Problem, inputs: Any, repeats: int
-) -> tuple[dict[str, Any], Work | None, Products, Any]:
+def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Work | None, Products, Any]:
     """An epoch, a step's work by the compiler's estimate, its products, and the parameters after it.
 
     A step is its share of the epoch.
     """
-    state = initial_state(config, problem).train
-    gamma = jnp.float32(config.gamma) if config.training_strategy else None
-    similarity = problem.content.similarity if config.training_strategy else None
-    backbone, optimizer = get_backbone(config.backbone), make_optimizer(config, problem)
-    epoch = jax.jit(make_epoch(backbone, config.hyperparameters, optimizer, config.batch_size), donate_argnums=0)
-    arguments = (inputs, problem.train, similarity, gamma)
+    state, train_data = learner.initial_state(seed=0).train, learner.problem.train
+    epoch, arguments = learner.epoch_program, learner.epoch_arguments()
     started = time.perf_counter()
     compiled = epoch.lower(state, *arguments).compile()
     compile_seconds = time.perf_counter() - started
-    steps, rows = epoch_shape(problem.train.users.shape[0], config.batch_size)
+    steps, rows = learner.epoch_shape
     # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
-    one_batch = problem.train.replace(users=problem.train.users[:rows], items=problem.train.items[:rows])
-    one_step = epoch.trace(state, inputs, one_batch, similarity, gamma)
+    one_batch = train_data.replace(users=train_data.users[:rows], items=train_data.items[:rows])
+    one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
     work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
 
     def train() -> None:
@@ -131,12 +124,13 @@ def measure_training(
 
 
 def measure_ranking(
-    config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int, ranked_users: int | None
+    config: RunConfig, learner: Learner, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
     u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
     f = {"f": scoring.vanilla().key}
-    backbone, content, histories = get_backbone(config.backbone), problem.content, problem.train.histories
+    problem = learner.problem
+    content, histories = problem.content, problem.train.histories
     users = users_to_validate(histories, problem.validation)
     if ranked_users is not None:
         users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
@@ -145,14 +139,14 @@ def measure_ranking(
         return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
 
     @jax.jit
-    def validate(params: Any, inputs: Any, *arguments: Any) -> Any:
-        return lists(backbone.encode(params, inputs, config.hyperparameters), *arguments)
+    def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
+        return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
     def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
         arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
         return lambda: jax.block_until_ready(function(*arguments))
 
-    model, encoded = (params, inputs), (encode(config, problem, inputs, params),)
+    model, encoded = (params, learner.inputs, learner.hyperparameters), (learner.encode(params),)
     results: dict[str, float] = {"ranked_users": users.size}
     results |= seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
     results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
@@ -161,9 +155,10 @@ def measure_ranking(
     return results | {"validation_u_over_plain": results["validation_seconds"] / results["validation_plain_seconds"]}
 
 
-def measure_sweep(config: RunConfig, problem: Problem, inputs: Any, params: Any, repeats: int) -> dict[str, float]:
+def measure_sweep(config: RunConfig, learner: Learner, params: Any, repeats: int) -> dict[str, float]:
     """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
-    encoded, histories, truth = encode(config, problem, inputs, params), problem.train.histories, problem.validation
+    problem, encoded = learner.problem, learner.encode(params)
+    histories, truth = problem.train.histories, problem.validation
     u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
     # Both end on the host.
     settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
@@ -201,11 +196,11 @@ def measure_propagation(graph: Graph, dim: int, repeats: int) -> dict[str, float
     return results | seconds_and_spread("edge_dots", timed(lambda: jax.block_until_ready(dots(graph, x, x)), repeats))
 
 
-def precision_error(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> float:
+def precision_error(learner: Learner, params: Any) -> float:
     """The embeddings' largest difference from those in float32, over the largest of these."""
-    found = encode(config, problem, inputs, params)
+    found = learner.encode(params)
     with jax.default_matmul_precision("float32"):
-        exact = encode(config, problem, inputs, params)
+        exact = learner.encode(params)
     pairs = ((found.users, exact.users), (found.items, exact.items))
     return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
 

@@ -1,6 +1,6 @@
 """The backbones and their registry."""
 
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score, hyperparameters
 from isolator_jax.backbones.grcn import GRCN
 from isolator_jax.backbones.gume import GUME
 from isolator_jax.backbones.lightgcn import LIGHTGCN
@@ -31,4 +31,4 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-__all__ = ["BACKBONES", "Backbone", "Batch", "Encoded", "Hyperparameters", "Score", "get_backbone"]
+__all__ = ["BACKBONES", "Backbone", "Batch", "Encoded", "Hyperparameters", "Score", "get_backbone", "hyperparameters"]

@@ -1,13 +1,13 @@
 """The protocol of a backbone: what a recommender must provide to be trained and scored.
 
 A backbone is a `Backbone` record of pure functions over pytrees. It produces user and
-item embeddings, f(u, i) is their inner product, and it never sees ISOLATOR: its ranking
-loss receives a `Score` that turns raw scores into whatever is being trained.
+item embeddings, f(u, i) is their inner product, and it never sees ISOLATOR: its loss
+receives a `Score` that turns raw scores into whatever is being trained.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,11 @@ from jax import Array
 
 from isolator_jax import losses
 from isolator_jax.data import Dataset
+from isolator_jax.neighbours import NeighbourSearch
 
 Params = dict[str, Any]
-Inputs = dict[str, Any]
+# A dict of graphs and arrays; on several devices a pytree that holds one.
+Inputs = Any
 
 # (f [...], users [...], items [...]) -> [...]: what is trained in place of the raw score f.
 Score = Callable[[Array, Array, Array], Array]
@@ -38,25 +40,52 @@ class Encoded(NamedTuple):
     Attributes:
       users: `[U, D] float32`.
       items: `[I, D] float32`.
-      aux: whatever the backbone's losses need besides; nothing else looks inside.
+      extras: a NamedTuple of the backbone's own, of the intermediates that its loss needs
+        besides; None where it needs none. Nothing else looks inside.
     """
 
     users: Array
     items: Array
-    aux: Any = None
+    extras: Any = None
 
 
-def bounded(default: Any, *, least: float | None = None, above: float | None = None, most: float | None = None) -> Any:
+def bounded(
+    default: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    static: bool = False,
+) -> Any:
     """A hyper-parameter's field: its default, and the range its values must lie in.
 
     Args:
       least, most: the smallest and the largest value, themselves allowed.
       above: what values must exceed.
+      static: whether a number that is no integer is a constant of compiled functions all the same.
     """
-    return dataclasses.field(default=default, metadata={"least": least, "above": above, "most": most})
+    return dataclasses.field(default=default, metadata={"least": least, "above": above, "most": most, "static": static})
 
 
-@dataclasses.dataclass(frozen=True)
+Kind = TypeVar("Kind")
+
+
+@dataclass_transform(frozen_default=True)
+def hyperparameters(kind: type[Kind]) -> type[Kind]:
+    """Makes a class a frozen dataclass that compiled functions take as an argument.
+
+    Its float fields are leaves: functions that are compiled for one value serve all. Integers
+    and truth values, which shapes and loops depend on, are constants.
+    """
+    kind = dataclasses.dataclass(frozen=True)(kind)
+    types = get_type_hints(kind)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    traced = [field.name for field in fields if types[field.name] is float and not field.metadata.get("static")]
+    constant = [field.name for field in fields if field.name not in traced]
+    return jax.tree_util.register_dataclass(kind, data_fields=traced, meta_fields=constant)
+
+
+@hyperparameters
 class Hyperparameters:
     """What every backbone has.
 
@@ -69,7 +98,7 @@ class Hyperparameters:
     learning_rate: float = bounded(1e-3, above=0)
 
 
-def bpr_ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
+def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
     """BPR on the scores of the batch's positives and negatives (Eq. 5)."""
     users = encoded.users[batch.users]
 
@@ -85,34 +114,52 @@ def adam(hyperparameters: Hyperparameters, steps_per_epoch: int) -> optax.Gradie
     return optax.adam(hyperparameters.learning_rate)
 
 
+def nothing_to_prepare(dataset: Dataset, hyperparameters: Any, *, find_neighbours: NeighbourSearch) -> Inputs:
+    """The inputs of a backbone that has parameters alone."""
+    del dataset, hyperparameters, find_neighbours
+    return {}
+
+
+def same_inputs(key: Array, inputs: Inputs, hyperparameters: Any) -> Inputs:
+    """`Backbone.per_epoch` of a backbone that draws nothing."""
+    del key, hyperparameters
+    return inputs
+
+
 @dataclasses.dataclass(frozen=True)
 class Backbone:
     """One recommender.
 
     Attributes:
-      hyperparameters: its frozen dataclass, a subclass of `Hyperparameters`.
-      prepare: `(dataset, hyperparameters) -> inputs`: graphs and features as a pytree of
-        device arrays, made once; an argument of every jitted function. Where
-        `uses_neighbours`, it takes a third argument, a function like
-        `neighbours.nearest_neighbours`, which may answer from a cache.
-      init: `(key, dataset, hyperparameters) -> params`.
-      encode: `(params, inputs, hyperparameters) -> Encoded`.
-      auxiliary_loss: `(params, encoded, batch, hyperparameters, key) -> []`: regularisers
-        and auxiliary losses, added to the ranking loss.
+      label: its name in tables and figures.
+      hyperparameters: its dataclass, a subclass of `Hyperparameters`, decorated alike.
+      init: `(key, dataset, hyperparameters) -> params`, a dict.
+      encode: `(params, inputs, hyperparameters, key=None) -> Encoded`; the key is for noise in
+        training, None means none.
+      loss: `(params, encoded, batch, score, hyperparameters, key) -> []`: ranking and
+        auxiliary terms together.
+      tables: names of the parameters and inputs that have a row for each user, item or node;
+        on several devices these lie by row.
+      graph_based: whether it propagates over the user-item graph.
       uses_content: whether it needs item features.
-      uses_neighbours: whether it needs nearest-neighbour lists.
-      ranking_loss: `(encoded, batch, score) -> []`.
+      prepare: `(dataset, hyperparameters, *, find_neighbours) -> inputs`, a dict: graphs and
+        features as device arrays, made once; an argument of every compiled function.
+        `find_neighbours` is `neighbours.nearest_neighbours`, or answers from a cache.
+      per_epoch: `(key, inputs, hyperparameters) -> inputs`: what is drawn anew before each
+        epoch, in static shapes.
       optimizer: `(hyperparameters, steps_per_epoch) -> optax transformation`.
     """
 
+    label: str
     hyperparameters: type[Hyperparameters]
-    prepare: Callable[..., Inputs]
     init: Callable[[Array, Dataset, Any], Params]
-    encode: Callable[[Params, Inputs, Any], Encoded]
-    auxiliary_loss: Callable[[Params, Encoded, Batch, Any, Array], Array]
+    encode: Callable[..., Encoded]
+    loss: Callable[[Params, Encoded, Batch, Score, Any, Array], Array]
+    tables: tuple[str, ...]
+    graph_based: bool
     uses_content: bool
-    uses_neighbours: bool = False
-    ranking_loss: Callable[[Encoded, Batch, Score], Array] = bpr_ranking_loss
+    prepare: Callable[..., Inputs] = nothing_to_prepare
+    per_epoch: Callable[[Array, Inputs, Any], Inputs] = same_inputs
     optimizer: Callable[[Any, int], optax.GradientTransformation] = adam
 
 

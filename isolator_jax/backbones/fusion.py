@@ -1,19 +1,18 @@
 """What MGCN and GUME share: purified content, the attention fuser, their optimiser.
 
 Both give every node an ID view and one content view per modality, and fuse the content
-views under gates of the ID view. Fusing is row-wise and the losses look at the batch's
-rows alone, so both fuse twice: `encode` fuses all nodes for scoring, and the losses fuse
-the rows of their batch. Neither uses the other's result, and the compiler leaves out what
-is not used.
+views under gates of the ID view. Fusing is row-wise: `encode` fuses all nodes for scoring,
+and the loss fuses the rows of its batch from the views, which `encode` gives it. A training
+step reads no fused row of `encode`, so the compiler leaves them out (a test counts).
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax import losses
 from isolator_jax.backbones.base import (
@@ -27,12 +26,13 @@ from isolator_jax.backbones.base import (
     dense,
     dense_init,
     embedding_table,
+    hyperparameters,
 )
 from isolator_jax.data import Dataset
 from isolator_jax.graph import Graph, propagate
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class FusionHyperparameters(Hyperparameters):
     """Common to MGCN and GUME.
 
@@ -48,7 +48,7 @@ class FusionHyperparameters(Hyperparameters):
     neighbours: int = bounded(10, least=1)
     trainable_features: bool = True
     norm_batch: int = bounded(2048, least=1)
-    learning_rate_decay: float = bounded(0.96, above=0, most=1)
+    learning_rate_decay: float = bounded(0.96, above=0, most=1, static=True)
     decay_epochs: int = bounded(50, least=1)
 
 
@@ -66,20 +66,6 @@ class Views(NamedTuple):
     def rows(self, nodes: Array) -> "Views":
         """The views of `nodes`, `[R] int32`."""
         return jax.tree.map(lambda view: view[nodes], self)
-
-
-class Unfused(NamedTuple):
-    """`Encoded.aux`.
-
-    Attributes:
-      params: the parameters, for the fuser's.
-      views: of all nodes, `[N, D]` each.
-      extra: what the backbone's own losses need besides.
-    """
-
-    params: Params
-    views: Views
-    extra: Any
 
 
 class Fused(NamedTuple):
@@ -102,10 +88,12 @@ class Fused(NamedTuple):
 def adam(hyperparameters: FusionHyperparameters, steps_per_epoch: int) -> optax.GradientTransformation:
     """Adam whose learning rate decays from epoch to epoch and is constant within one."""
 
-    def learning_rate(step: Array) -> Array:
-        decays = (step // steps_per_epoch) / hyperparameters.decay_epochs
-        return hyperparameters.learning_rate * hyperparameters.learning_rate_decay**decays
-
+    learning_rate = optax.exponential_decay(
+        hyperparameters.learning_rate,
+        transition_steps=steps_per_epoch,
+        decay_rate=hyperparameters.learning_rate_decay ** (1 / hyperparameters.decay_epochs),
+        staircase=True,
+    )
     return optax.adam(learning_rate)
 
 
@@ -169,22 +157,21 @@ def content_views(
     return views
 
 
-def encode(params: Params, views: Views, num_users: int, extra: Any = None) -> Encoded:
-    """Embeddings of all nodes, and in `aux` what the losses fuse their batch's rows from."""
+def fuse_all(params: Params, views: Views, num_users: int, extras: Any) -> Encoded:
+    """Embeddings of all nodes, with the backbone's `extras`."""
     output = fuse(params, views).output
-    return Encoded(output[:num_users], output[num_users:], Unfused(params, views, extra))
+    return Encoded(output[:num_users], output[num_users:], extras)
 
 
-def fuse_batch(encoded: Encoded, batch: Batch) -> Fused:
+def fuse_batch(params: Params, views: Views, num_users: int, batch: Batch) -> Fused:
     """Fused rows of the batch's users, positives and negatives, `[3, B, D]` each."""
-    num_users = encoded.users.shape[0]
     nodes = jnp.stack([batch.users, num_users + batch.positives, num_users + batch.negatives])
-    return fuse(encoded.aux.params, encoded.aux.views.rows(nodes))
+    return fuse(params, views.rows(nodes))
 
 
-def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
-    """`base.bpr_ranking_loss` from the batch's rows alone."""
-    users, positives, negatives = fuse_batch(encoded, batch).output
+def ranking_loss(fused: Fused, batch: Batch, score: Score) -> Array:
+    """BPR (Eq. 5) of the batch's fused rows."""
+    users, positives, negatives = fused.output
     return losses.bpr(
         score(jnp.sum(users * positives, axis=1), batch.users, batch.positives),
         score(jnp.sum(users * negatives, axis=1), batch.users, batch.negatives),
@@ -196,7 +183,7 @@ def squared_norm(x: Array, hyperparameters: FusionHyperparameters) -> Array:
     return jnp.sum(jnp.square(x)) / (2 * hyperparameters.norm_batch)
 
 
-def cosine_info_nce(anchors: Array, positives: Array, temperature: float) -> Array:
+def cosine_info_nce(anchors: Array, positives: Array, temperature: ArrayLike) -> Array:
     """InfoNCE of l2-normalised rows. `[B, D], [B, D] -> []`."""
     return losses.info_nce(losses.l2_normalize(anchors), losses.l2_normalize(positives), temperature)
 

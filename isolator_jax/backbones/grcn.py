@@ -1,8 +1,6 @@
 """GRCN: a graph refined by content, learned edge weights (Wei et al., MM 2020)."""
 
-import dataclasses
 import functools
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import jax
@@ -17,17 +15,21 @@ from isolator_jax.backbones.base import (
     Hyperparameters,
     Inputs,
     Params,
+    Score,
     bounded,
     dense,
     dense_init,
     embedding_table,
+    hyperparameters,
+    ranking_loss,
 )
 from isolator_jax.data import Dataset
 from isolator_jax.graph import Graph, edge_dots, edge_softmax, propagate, propagate_back, user_item_block
 from isolator_jax.losses import l2_normalize
+from isolator_jax.neighbours import NeighbourSearch
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class GRCNHyperparameters(Hyperparameters):
     """reg: weight of the mean squares of the raw tables; rounds: of routing."""
 
@@ -35,22 +37,22 @@ class GRCNHyperparameters(Hyperparameters):
     rounds: int = bounded(3, least=0, most=100)
 
 
-def prepare(dataset: Dataset, hyperparameters: GRCNHyperparameters) -> Inputs:
-    """The interactions, as a graph from items to users, and the raw features of each modality.
-
-    The features are an OrderedDict: under jit a dict is sorted by name, and the order of
-    the modalities matters (the columns of `confidence`, the first modality's penalty).
-    """
+def prepare(dataset: Dataset, hyperparameters: GRCNHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
+    """The interactions, as a graph from items to users, and each modality's raw features, in order."""
     train = dataset.train
     weights = np.ones(train.users.size)
     return {
         "graph": user_item_block(train.users, train.items, weights, dataset.num_users, dataset.num_items),
-        "features": OrderedDict((name, jnp.asarray(x, jnp.float32)) for name, x in dataset.features.items()),
+        "features": tuple(jnp.asarray(x, jnp.float32) for x in dataset.features.values()),
     }
 
 
 def init(key: Array, dataset: Dataset, hyperparameters: GRCNHyperparameters) -> Params:
-    """ID table `[N, D]`, confidence `[N, M]`; of each modality a preference table `[U, D]` and a dense layer."""
+    """ID table `[N, D]`, confidence `[N, M]`; of each modality a preference table `[U, D]` and a dense layer.
+
+    The modalities are numbered from "0": their order matters (the columns of the confidence,
+    the first one's penalty), and names would be sorted.
+    """
     dim = hyperparameters.dim
     nodes = dataset.num_users + dataset.num_items
     keys = jax.random.split(key, 2 + 2 * len(dataset.features))
@@ -58,12 +60,11 @@ def init(key: Array, dataset: Dataset, hyperparameters: GRCNHyperparameters) -> 
         "id": embedding_table(keys[0], nodes, dim),
         "confidence": embedding_table(keys[1], nodes, len(dataset.features)),
         "preference": {
-            name: embedding_table(key, dataset.num_users, dim)
-            for key, name in zip(keys[2::2], dataset.features, strict=True)
+            str(number): embedding_table(key, dataset.num_users, dim) for number, key in enumerate(keys[2::2])
         },
         "content": {
-            name: dense_init(key, x.shape[1], dim)
-            for key, (name, x) in zip(keys[3::2], dataset.features.items(), strict=True)
+            str(number): dense_init(key, x.shape[1], dim)
+            for number, (key, x) in enumerate(zip(keys[3::2], dataset.features.values(), strict=True))
         },
     }
 
@@ -143,13 +144,13 @@ def convolve(graph: Graph, table: Array, to_users: Array, to_items: Array) -> tu
     return user_sum, item_sum
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: GRCNHyperparameters) -> Encoded:
-    """[ID channel ; content channels]; aux: the raw preference tables in the modalities' order."""
+def encode(params: Params, inputs: Inputs, hyperparameters: GRCNHyperparameters, key: Array | None = None) -> Encoded:
+    """[ID channel ; content channels]."""
     graph = inputs["graph"]
     outputs, alphas = [], []
-    for name, features in inputs["features"].items():
-        content = l2_normalize(jax.nn.leaky_relu(dense(params["content"][name], features)))
-        preference = l2_normalize(params["preference"][name])
+    for number, features in enumerate(inputs["features"]):
+        content = l2_normalize(jax.nn.leaky_relu(dense(params["content"][str(number)], features)))
+        preference = l2_normalize(params["preference"][str(number)])
         preference = route(graph, preference, content, hyperparameters.rounds)
         output, alpha = attend(graph, preference, content)
         outputs.append(output)
@@ -164,28 +165,30 @@ def encode(params: Params, inputs: Inputs, hyperparameters: GRCNHyperparameters)
         to_items=edge_weights(alphas_to_items, user_confidence, graph.receivers),
     )
     users, items = zip(id_channel, *outputs, strict=True)
-    return Encoded(
-        jnp.concatenate(users, axis=1),
-        jnp.concatenate(items, axis=1),
-        aux=tuple(params["preference"][name] for name in inputs["features"]),
-    )
+    return Encoded(jnp.concatenate(users, axis=1), jnp.concatenate(items, axis=1))
 
 
-def auxiliary_loss(
-    params: Params, encoded: Encoded, batch: Batch, hyperparameters: GRCNHyperparameters, key: Array
+def loss(
+    params: Params,
+    encoded: Encoded,
+    batch: Batch,
+    score: Score,
+    hyperparameters: GRCNHyperparameters,
+    key: Array,
 ) -> Array:
-    """reg * (M1 + M2 + M3), mean squares of raw tables.
+    """BPR + reg * (M1 + M2 + M3), mean squares of raw tables.
 
     M1: mean over the 2B rows (u, positive), (u, negative) of id_u^2 + id_i^2; M2: the whole
     preference table of the first modality; M3: sum over modalities of the batch users'
     preferences.
     """
     num_users = encoded.users.shape[0]
-    table, preferences = params["id"], encoded.aux
+    table, preferences = params["id"], params["preference"]
     items = jnp.concatenate([batch.positives, batch.negatives])
     ids = _mean_square(table[batch.users]) + _mean_square(table[num_users + items])
-    rows = sum(_mean_square(preference[batch.users]) for preference in preferences)
-    return hyperparameters.reg * (ids + _mean_square(preferences[0]) + rows)
+    rows = sum(_mean_square(preference[batch.users]) for preference in preferences.values())
+    penalty = ids + _mean_square(preferences["0"]) + rows
+    return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
 
 
 def _mean_square(x: Array) -> Array:
@@ -193,10 +196,13 @@ def _mean_square(x: Array) -> Array:
 
 
 GRCN = Backbone(
+    label="GRCN",
     hyperparameters=GRCNHyperparameters,
     prepare=prepare,
     init=init,
     encode=encode,
-    auxiliary_loss=auxiliary_loss,
+    loss=loss,
+    tables=("id", "confidence", "preference", "features"),
+    graph_based=True,
     uses_content=True,
 )

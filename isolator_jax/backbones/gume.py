@@ -1,8 +1,8 @@
 """GUME: graphs and user modalities enhancement (Lin et al., CIKM 2024)."""
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,24 @@ from jax import Array, lax
 
 from isolator_jax import losses
 from isolator_jax.backbones import fusion
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, bounded, embedding_table
+from isolator_jax.backbones.base import (
+    Backbone,
+    Batch,
+    Encoded,
+    Inputs,
+    Params,
+    Score,
+    bounded,
+    embedding_table,
+    hyperparameters,
+)
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import mean_of_layers
-from isolator_jax.neighbours import NeighbourSearch, enhanced_graph, item_graph, nearest_neighbours, user_rows
+from isolator_jax.neighbours import NeighbourSearch, enhanced_graph, item_graph, user_rows
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class GUMEHyperparameters(FusionHyperparameters):
     """Defaults are the paper's for Baby.
 
@@ -44,9 +54,19 @@ class GUMEHyperparameters(FusionHyperparameters):
     perturbation: float = bounded(0.1, least=0)
 
 
-def prepare(
-    dataset: Dataset, hyperparameters: GUMEHyperparameters, find_neighbours: NeighbourSearch = nearest_neighbours
-) -> Inputs:
+class UnfusedAndExtended(NamedTuple):
+    """What the loss needs besides the embeddings.
+
+    Attributes:
+      views: of all nodes, before fusion.
+      extended: the extended view, the modalities' mean, `[N, D]`.
+    """
+
+    views: Views
+    extended: Array
+
+
+def prepare(dataset: Dataset, hyperparameters: GUMEHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
     """The enhanced user-item graph, its block R_hat, and the modalities' item graphs."""
     neighbours = {
         name: find_neighbours(feature, hyperparameters.neighbours) for name, feature in dataset.features.items()
@@ -76,8 +96,8 @@ def init(key: Array, dataset: Dataset, hyperparameters: GUMEHyperparameters) -> 
     return {**fusion.init(shared_key, dataset, hyperparameters), "extended": extended}
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters) -> Encoded:
-    """ID view + integration; `aux.extra` is the extended view, the modalities' mean `[N, D]`.
+def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters, key: Array | None = None) -> Encoded:
+    """ID view + integration; extras: the views and the extended view.
 
     LightGCN's mean of layers is linear, so the mean over modalities of the propagated
     [user table ; explicit items] is the propagated mean.
@@ -91,34 +111,41 @@ def encode(params: Params, inputs: Inputs, hyperparameters: GUMEHyperparameters)
         mean_of_layers(inputs["graph"], jnp.concatenate(nodes), hyperparameters.layers)
         for nodes in ((params["user"], params["item"]), (extended_users, extended_items))
     )
-    return fusion.encode(params, Views(identity, explicit), users, extra=extended)
+    views = Views(identity, explicit)
+    return fusion.fuse_all(params, views, users, extras=UnfusedAndExtended(views, extended))
 
 
-def auxiliary_loss(
-    params: Params, encoded: Encoded, batch: Batch, hyperparameters: GUMEHyperparameters, key: Array
+def loss(
+    params: Params,
+    encoded: Encoded,
+    batch: Batch,
+    score: Score,
+    hyperparameters: GUMEHyperparameters,
+    key: Array,
 ) -> Array:
-    """Weighted sum of the regularisers and contrasts.
+    """BPR and the weighted sum of the regularisers and contrasts.
 
     reg1 / 2 * |output rows|^2 / N_b + reg2 / 2 * |extended rows of positives|^2 / N_b
     + vt * (differences of variances and means) + bm * InfoNCE(integration, ID view) at users
     and positives + um * (InfoNCE(extended, integration) + of two perturbed integrations
     + of two perturbed extended views) at users.
     """
-    fused = fusion.fuse_batch(encoded, batch)
-    extended = encoded.aux.extra
+    num_users, (views, extended) = encoded.users.shape[0], encoded.extras
+    fused = fusion.fuse_batch(params, views, num_users, batch)
     extended_users = extended[batch.users]
-    extended_positives = extended[encoded.users.shape[0] + batch.positives]
+    extended_positives = extended[num_users + batch.positives]
     behaviour = sum(
         fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.bm_temperature)
         for part in (0, 1)
     )
-    return (
+    auxiliary = (
         hyperparameters.reg1 * fusion.squared_norm(fused.output, hyperparameters)
         + hyperparameters.reg2 * fusion.squared_norm(extended_positives, hyperparameters)
-        + hyperparameters.vt * moment_difference(list(encoded.aux.views.content.values()))
+        + hyperparameters.vt * moment_difference(list(views.content.values()))
         + hyperparameters.bm * behaviour
         + hyperparameters.um * _user_contrast(extended_users, fused.side[0], hyperparameters, key)
     )
+    return fusion.ranking_loss(fused, batch, score) + auxiliary
 
 
 def moment_difference(views: Sequence[Array]) -> Array:
@@ -149,7 +176,7 @@ def _user_contrast(extended: Array, integration: Array, hyperparameters: GUMEHyp
 
 def _variance(x: Array) -> Array:
     """Unbiased variance of all entries. The mean's own derivative in it is zero: left out."""
-    return jnp.sum(jnp.square(x - lax.stop_gradient(jnp.mean(x)))) / (x.size - 1)
+    return jnp.sum(jnp.square(x - lax.stop_gradient(jnp.mean(x)))) / float(x.size - 1)
 
 
 def _mean(arrays: Sequence[Array]) -> Array:
@@ -157,13 +184,14 @@ def _mean(arrays: Sequence[Array]) -> Array:
 
 
 GUME = Backbone(
+    label="GUME",
     hyperparameters=GUMEHyperparameters,
     prepare=prepare,
     init=init,
     encode=encode,
-    auxiliary_loss=auxiliary_loss,
+    loss=loss,
+    tables=("user", "item", "features", "extended"),
+    graph_based=True,
     uses_content=True,
-    uses_neighbours=True,
-    ranking_loss=fusion.ranking_loss,
     optimizer=fusion.adam,
 )

@@ -1,7 +1,5 @@
 """MFBPR: matrix factorisation (Rendle et al., UAI 2009)."""
 
-import dataclasses
-
 import jax
 from jax import Array
 
@@ -13,13 +11,16 @@ from isolator_jax.backbones.base import (
     Hyperparameters,
     Inputs,
     Params,
+    Score,
     bounded,
     embedding_table,
+    hyperparameters,
+    ranking_loss,
 )
 from isolator_jax.data import Dataset
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class MFBPRHyperparameters(Hyperparameters):
     """reg: weight of the batch rows' Frobenius norms."""
 
@@ -35,25 +36,33 @@ def init(key: Array, dataset: Dataset, hyperparameters: MFBPRHyperparameters) ->
     }
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: MFBPRHyperparameters) -> Encoded:
+def encode(params: Params, inputs: Inputs, hyperparameters: MFBPRHyperparameters, key: Array | None = None) -> Encoded:
     """The tables themselves."""
     return Encoded(params["user"], params["item"])
 
 
-def auxiliary_loss(
-    params: Params, encoded: Encoded, batch: Batch, hyperparameters: MFBPRHyperparameters, key: Array
+def loss(
+    params: Params,
+    encoded: Encoded,
+    batch: Batch,
+    score: Score,
+    hyperparameters: MFBPRHyperparameters,
+    key: Array,
 ) -> Array:
-    """reg * (|U_b| + |P_b| + |N_b|) / B over the batch's output rows."""
-    return hyperparameters.reg * losses.frobenius_penalty(
+    """BPR + reg * (|U_b| + |P_b| + |N_b|) / B over the batch's output rows."""
+    penalty = losses.frobenius_penalty(
         encoded.users[batch.users], encoded.items[batch.positives], encoded.items[batch.negatives]
     )
+    return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
 
 
 MFBPR = Backbone(
+    label="MFBPR",
     hyperparameters=MFBPRHyperparameters,
-    prepare=lambda dataset, hyperparameters: {},
     init=init,
     encode=encode,
-    auxiliary_loss=auxiliary_loss,
+    loss=loss,
+    tables=("user", "item"),
+    graph_based=False,
     uses_content=False,
 )

@@ -1,19 +1,17 @@
 """MGCN: multi-view graph convolution (Yu et al., MM 2023)."""
 
-import dataclasses
-
 import jax.numpy as jnp
 from jax import Array
 
 from isolator_jax.backbones import fusion
-from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, bounded
+from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params, Score, bounded, hyperparameters
 from isolator_jax.backbones.fusion import FusionHyperparameters, Views
 from isolator_jax.data import Dataset
 from isolator_jax.graph import bipartite_graph, mean_of_layers
-from isolator_jax.neighbours import NeighbourSearch, item_graph, nearest_neighbours, user_rows
+from isolator_jax.neighbours import NeighbourSearch, item_graph, user_rows
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class MGCNHyperparameters(FusionHyperparameters):
     """
     Attributes:
@@ -29,9 +27,7 @@ class MGCNHyperparameters(FusionHyperparameters):
     temperature: float = bounded(0.2, above=0)
 
 
-def prepare(
-    dataset: Dataset, hyperparameters: MGCNHyperparameters, find_neighbours: NeighbourSearch = nearest_neighbours
-) -> Inputs:
+def prepare(dataset: Dataset, hyperparameters: MGCNHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
     """The user-item graph, its block R_hat, and the modalities' item graphs."""
     train = dataset.train
     graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
@@ -46,35 +42,43 @@ def prepare(
     }
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: MGCNHyperparameters) -> Encoded:
-    """ID view (LightGCN's mean of layers) + side (content, propagated once and fused)."""
+def encode(params: Params, inputs: Inputs, hyperparameters: MGCNHyperparameters, key: Array | None = None) -> Encoded:
+    """ID view (LightGCN's mean of layers) + side (content, propagated once and fused); extras: the views."""
     identity = jnp.concatenate([params["user"], params["item"]])
     identity = mean_of_layers(inputs["graph"], identity, hyperparameters.layers)
     purified = fusion.purify(params, inputs)
     content = fusion.content_views(inputs["item_graphs"], inputs["user_rows"], purified, layers=1)
-    return fusion.encode(params, Views(identity, content), params["user"].shape[0])
+    views = Views(identity, content)
+    return fusion.fuse_all(params, views, params["user"].shape[0], extras=views)
 
 
-def auxiliary_loss(
-    params: Params, encoded: Encoded, batch: Batch, hyperparameters: MGCNHyperparameters, key: Array
+def loss(
+    params: Params,
+    encoded: Encoded,
+    batch: Batch,
+    score: Score,
+    hyperparameters: MGCNHyperparameters,
+    key: Array,
 ) -> Array:
-    """reg / 2 * |output rows|^2 / N_b + cl * InfoNCE(side, ID view) at positives and users."""
-    fused = fusion.fuse_batch(encoded, batch)
+    """BPR + reg / 2 * |output rows|^2 / N_b + cl * InfoNCE(side, ID view) at positives and users."""
+    fused = fusion.fuse_batch(params, encoded.extras, encoded.users.shape[0], batch)
     contrast = sum(
         fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature) for part in (0, 1)
     )
     penalty = fusion.squared_norm(fused.output, hyperparameters)
-    return hyperparameters.reg * penalty + hyperparameters.cl * contrast
+    auxiliary = hyperparameters.reg * penalty + hyperparameters.cl * contrast
+    return fusion.ranking_loss(fused, batch, score) + auxiliary
 
 
 MGCN = Backbone(
+    label="MGCN",
     hyperparameters=MGCNHyperparameters,
     prepare=prepare,
     init=fusion.init,
     encode=encode,
-    auxiliary_loss=auxiliary_loss,
+    loss=loss,
+    tables=("user", "item", "features"),
+    graph_based=True,
     uses_content=True,
-    uses_neighbours=True,
-    ranking_loss=fusion.ranking_loss,
     optimizer=fusion.adam,
 )

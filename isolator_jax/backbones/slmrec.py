@@ -1,12 +1,13 @@
 """SLMRec: self-supervised multimedia recommendation, task FAC (Tao et al., IEEE TMM 2023)."""
 
-import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax import losses
 from isolator_jax.backbones.base import (
@@ -21,12 +22,14 @@ from isolator_jax.backbones.base import (
     dense,
     dense_init,
     embedding_table,
+    hyperparameters,
 )
 from isolator_jax.data import Dataset
 from isolator_jax.graph import bipartite_graph, mean_of_layers
+from isolator_jax.neighbours import NeighbourSearch
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class SLMRecHyperparameters(Hyperparameters):
     """
     Attributes:
@@ -46,18 +49,16 @@ class SLMRecHyperparameters(Hyperparameters):
 
 
 class Propagated(NamedTuple):
-    """`Encoded.aux`: what the losses need besides the embeddings.
+    """What the loss needs besides the embeddings.
 
     Attributes:
-      views: propagated items `[I, D]`: by ID, then by each modality in order.
-      temperature: of the in-batch softmax.
+      items: propagated items `[I, D]`: by ID, then by each modality in order.
     """
 
-    views: tuple[Array, ...]
-    temperature: float
+    items: tuple[Array, ...]
 
 
-def prepare(dataset: Dataset, hyperparameters: SLMRecHyperparameters) -> Inputs:
+def prepare(dataset: Dataset, hyperparameters: SLMRecHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
     """The normalised training graph, and each modality's l2-normalised features, in order."""
     train = dataset.train
     return {
@@ -96,7 +97,7 @@ def init(key: Array, dataset: Dataset, hyperparameters: SLMRecHyperparameters) -
     return params
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: SLMRecHyperparameters) -> Encoded:
+def encode(params: Params, inputs: Inputs, hyperparameters: SLMRecHyperparameters, key: Array | None = None) -> Encoded:
     """LightGCN's mean of layers by ID and by each modality, fused by a dense layer."""
     items = [params["item"]]
     items += [dense(params["projection"][str(m)], x) for m, x in enumerate(inputs["features"])]
@@ -107,11 +108,11 @@ def encode(params: Params, inputs: Inputs, hyperparameters: SLMRecHyperparameter
     return Encoded(
         dense(params["fuse_user"], nodes[:users]),
         dense(params["fuse_item"], nodes[users:]),
-        Propagated(tuple(jnp.split(nodes[users:], len(items), axis=1)), hyperparameters.temperature),
+        Propagated(tuple(jnp.split(nodes[users:], len(items), axis=1))),
     )
 
 
-def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
+def softmax_loss(encoded: Encoded, batch: Batch, score: Score, temperature: ArrayLike) -> Array:
     """In-batch softmax over the scores of cosines, each user's positive against the others'.
 
     Row a, column b: score(cos(u_a, i_b), u_a, i_b) / temperature, i_b the b-th positive.
@@ -119,20 +120,17 @@ def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
     users = losses.l2_normalize(encoded.users[batch.users])
     items = losses.l2_normalize(encoded.items[batch.positives])
     scores = score(users @ items.T, batch.users[:, None], batch.positives[None, :])
-    return losses.in_batch_softmax(scores / encoded.aux.temperature)
+    return losses.in_batch_softmax(scores / temperature)
 
 
-def auxiliary_loss(
-    params: Params, encoded: Encoded, batch: Batch, hyperparameters: SLMRecHyperparameters, key: Array
-) -> Array:
+def contrasts(params: Params, items: Sequence[Array], batch: Batch, temperature: ArrayLike) -> Array:
     """Contrasts of the propagated items of the batch's positives, plain InfoNCE.
 
     z_1 = G_1 id is compared with the first modality, z_2 = G_2 z_1 with the second and so
     on at width D; the last modality, unless it is the first, is compared with a last layer
     of the last z at width D / 2. With two modalities z_2 has no comparison of its own.
     """
-    z, *modalities = (view[batch.positives] for view in encoded.aux.views)
-    temperature = hyperparameters.contrast_temperature
+    z, *modalities = (view[batch.positives] for view in items)
     loss = jnp.float32(0)
     for number in range(len(params["merge"])):
         z = dense(params["merge"][str(number)], z)
@@ -142,7 +140,21 @@ def auxiliary_loss(
     if "last_merge" in params:
         compared = dense(params["last_compare"], modalities[-1])
         loss += losses.info_nce(dense(params["last_merge"], z), compared, temperature)
-    return hyperparameters.contrast * loss
+    return loss
+
+
+def loss(
+    params: Params,
+    encoded: Encoded,
+    batch: Batch,
+    score: Score,
+    hyperparameters: SLMRecHyperparameters,
+    key: Array,
+) -> Array:
+    """The in-batch softmax + contrast * the contrasts."""
+    auxiliary = contrasts(params, encoded.extras.items, batch, hyperparameters.contrast_temperature)
+    ranking = softmax_loss(encoded, batch, score, hyperparameters.temperature)
+    return ranking + hyperparameters.contrast * auxiliary
 
 
 def adam(hyperparameters: SLMRecHyperparameters, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -153,12 +165,14 @@ def adam(hyperparameters: SLMRecHyperparameters, steps_per_epoch: int) -> optax.
 
 
 SLMREC = Backbone(
+    label="SLMRec",
     hyperparameters=SLMRecHyperparameters,
     prepare=prepare,
     init=init,
     encode=encode,
-    auxiliary_loss=auxiliary_loss,
+    loss=loss,
+    tables=("user", "item", "features"),
+    graph_based=True,
     uses_content=True,
-    ranking_loss=ranking_loss,
     optimizer=adam,
 )

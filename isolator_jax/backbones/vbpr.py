@@ -1,7 +1,5 @@
 """VBPR: matrix factorisation with projected content (He and McAuley, AAAI 2016)."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,18 +16,20 @@ from isolator_jax.backbones.base import (
     dense,
     dense_init,
     embedding_table,
+    hyperparameters,
 )
 from isolator_jax.data import Dataset
+from isolator_jax.neighbours import NeighbourSearch
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class VBPRHyperparameters(Hyperparameters):
     """reg: weight of the Frobenius norms of the batch's 2D-wide rows."""
 
     reg: float = bounded(0.01, least=0)
 
 
-def prepare(dataset: Dataset, hyperparameters: VBPRHyperparameters) -> Inputs:
+def prepare(dataset: Dataset, hyperparameters: VBPRHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
     """x_i: the raw features of all modalities, concatenated, `[I, F] float32`."""
     features = [np.asarray(x, np.float32) for x in dataset.features.values()]
     return {"features": jnp.asarray(np.concatenate(features, axis=1))}
@@ -47,17 +47,20 @@ def init(key: Array, dataset: Dataset, hyperparameters: VBPRHyperparameters) -> 
     }
 
 
-def encode(params: Params, inputs: Inputs, hyperparameters: VBPRHyperparameters) -> Encoded:
+def encode(params: Params, inputs: Inputs, hyperparameters: VBPRHyperparameters, key: Array | None = None) -> Encoded:
     """Items are [item table ; W x_i + b]."""
     content = dense(params["projection"], inputs["features"])
     return Encoded(params["user"], jnp.concatenate([params["item"], content], axis=1))
 
 
 VBPR = Backbone(
+    label="VBPR",
     hyperparameters=VBPRHyperparameters,
     prepare=prepare,
     init=init,
     encode=encode,
-    auxiliary_loss=mfbpr.auxiliary_loss,
+    loss=mfbpr.loss,
+    tables=("user", "item", "features"),
+    graph_based=False,
     uses_content=True,
 )

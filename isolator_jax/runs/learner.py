@@ -1,83 +1,147 @@
-"""A backbone put together with its problem: inputs, compiled functions, first state."""
+"""A backbone put together with its problem: first state, and compiled epoch, validation and encoder.
 
+Functions are compiled once for each backbone, batch size and placement, and again only for
+other shapes: everything that is a number is an argument. A second learner of the same shapes
+in one process compiles nothing.
+"""
+
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+from jax import Array
 
-from isolator_jax.backbones import Backbone, Encoded, get_backbone
-from isolator_jax.devices import placement
+from isolator_jax.backbones import Backbone, Encoded, Hyperparameters, get_backbone
+from isolator_jax.devices.placement import Placement
 from isolator_jax.evaluation import mean_recall, users_to_validate
+from isolator_jax.histories import Histories
+from isolator_jax.neighbours import NeighbourSearch, nearest_neighbours
 from isolator_jax.runs.cache import cached_nearest_neighbours
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.problem import Problem
-from isolator_jax.training import FitState, epoch_shape, init_state, make_epoch
+from isolator_jax.training import FitState, TrainData, TrainState, epoch_shape, init_state, run_epoch
 
 
-def run_backbone(config: RunConfig, problem: Problem) -> Backbone:
-    """The run's backbone, on the problem's devices."""
-    backbone = get_backbone(config.backbone)
-    if problem.mesh is None:
-        return backbone
-    return placement.on_mesh(backbone, problem.mesh, problem.dataset, config.hyperparameters)
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """What trains and encodes one backbone on one problem.
 
-
-def prepare_inputs(config: RunConfig, problem: Problem, cache_dir: str | Path | None = None) -> Any:
-    """The backbone's graphs and features; nearest-neighbour lists are kept in `cache_dir`, if one is given."""
-    backbone = run_backbone(config, problem)
-    if backbone.uses_neighbours and cache_dir is not None:
-        return backbone.prepare(problem.dataset, config.hyperparameters, cached_nearest_neighbours(cache_dir))
-    return backbone.prepare(problem.dataset, config.hyperparameters)
-
-
-def encode(config: RunConfig, problem: Problem, inputs: Any, params: Any) -> Encoded:
-    """The run's embeddings of all users and items under some parameters."""
-    backbone, hyperparameters = run_backbone(config, problem), config.hyperparameters
-    return jax.jit(lambda params, inputs: backbone.encode(params, inputs, hyperparameters))(params, inputs)
-
-
-def train_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable:
-    """The compiled epoch of a run, `train state -> (train state, mean loss, all finite)`."""
-    backbone, hyperparameters = run_backbone(config, problem), config.hyperparameters
-    epoch = make_epoch(backbone, hyperparameters, make_optimizer(config, problem), config.batch_size)
-    if problem.mesh is not None:
-        epoch = placement.epoch_on(epoch, problem.dataset, problem.mesh)
-    epoch = jax.jit(epoch, donate_argnums=0)
-    similarity, gamma = None, None
-    if config.training_strategy:
-        assert problem.content is not None, "make_problem refuses the training strategy without content"
-        similarity, gamma = problem.content.similarity, jnp.float32(config.gamma)
-    return lambda state: epoch(state, inputs, problem.train, similarity, gamma)
-
-
-def validation_function(config: RunConfig, problem: Problem, inputs: Any) -> Callable:
-    """The compiled validation of a run, `params -> mean Recall@20 of plain f`.
-
-    Plain f ranks as D-ISOLATOR does, so the best epoch does not depend on alpha, beta and
-    iota: one trained model answers all of their settings.
+    Attributes:
+      backbone: as it is trained on the problem's devices.
+      hyperparameters: the backbone's.
+      problem: its data, on its devices.
+      inputs: graphs and features of `Backbone.prepare`.
+      gamma: exponent of the training strategy; None trains plain BPR.
+      batch_size: triples a step, at most.
     """
-    backbone, rank = run_backbone(config, problem), problem.rank
-    users = users_to_validate(problem.train.histories, problem.validation)
 
+    backbone: Backbone
+    hyperparameters: Hyperparameters
+    problem: Problem
+    inputs: Any
+    gamma: float | None
+    batch_size: int
+
+    @property
+    def epoch_shape(self) -> tuple[int, int]:
+        """Steps of an epoch, and triples of a step."""
+        return epoch_shape(self.problem.train.users.shape[0], self.batch_size)
+
+    def initial_state(self, seed: int) -> FitState:
+        """The state before the first epoch, in its place."""
+        steps, _ = self.epoch_shape
+        state = init_state(self.backbone, self.hyperparameters, self.problem.dataset, seed=seed, steps_per_epoch=steps)
+        return self.problem.placement.state(FitState.start(state), self.backbone)
+
+    @property
+    def epoch_program(self) -> Callable[..., tuple[TrainState, Array, Array]]:
+        """The jitted epoch, `(state, *epoch_arguments) -> (state, mean loss, all finite)`; the state is donated."""
+        return _epoch_program(self.backbone, self.batch_size, self.problem.placement)
+
+    def epoch_arguments(self, data: TrainData | None = None) -> tuple[Any, ...]:
+        """What `epoch_program` takes besides the state.
+
+        Args:
+          data: training interactions in place of the problem's.
+        """
+        similarity = gamma = None
+        if self.gamma is not None:
+            assert self.problem.content is not None, "make_problem refuses the training strategy without content"
+            similarity, gamma = self.problem.content.similarity, jnp.float32(self.gamma)
+        return self.inputs, data or self.problem.train, similarity, gamma, self.hyperparameters
+
+    def train_epoch(self, state: TrainState) -> tuple[TrainState, Array, Array]:
+        """One epoch: the state after it, its mean loss, and whether all is finite. `state` is donated."""
+        return self.epoch_program(state, *self.epoch_arguments())
+
+    def validate(self, params: Any) -> Array:
+        """Mean validation Recall@20 of plain f, `[]`.
+
+        Plain f ranks as D-ISOLATOR does, so the best epoch does not depend on alpha, beta and
+        iota: one trained model answers all of their settings.
+        """
+        program = _validation_program(self.backbone, self.problem.placement)
+        sets = (self.problem.train.histories, self.problem.validation)
+        return program(params, self.inputs, self.hyperparameters, self._users_to_validate, *sets)
+
+    @functools.cached_property
+    def _users_to_validate(self) -> Array:
+        return users_to_validate(self.problem.train.histories, self.problem.validation)
+
+    def encode(self, params: Any) -> Encoded:
+        """Embeddings of all users and items under some parameters, without extras."""
+        return _encoder(self.backbone)(params, self.inputs, self.hyperparameters)
+
+
+def make_learner(config: RunConfig, problem: Problem, cache_dir: str | Path | None = None) -> Learner:
+    """The learner of a run's configuration.
+
+    Args:
+      config: the run's.
+      problem: its data, from `make_problem`.
+      cache_dir: where nearest-neighbour lists are kept; None: nowhere.
+    """
+    backbone, hyperparameters = problem.placement.backbone(get_backbone(config.backbone)), config.hyperparameters
+    find: NeighbourSearch = nearest_neighbours if cache_dir is None else cached_nearest_neighbours(cache_dir)
+    return Learner(
+        backbone=backbone,
+        hyperparameters=hyperparameters,
+        problem=problem,
+        inputs=backbone.prepare(problem.dataset, hyperparameters, find_neighbours=find),
+        gamma=config.gamma if config.training_strategy else None,
+        batch_size=config.batch_size,
+    )
+
+
+@functools.cache
+def _epoch_program(backbone: Backbone, batch_size: int, placement: Placement) -> Callable[..., Any]:
+    def epoch(state: TrainState, *arguments: Any) -> tuple[TrainState, Array, Array]:
+        state, loss, finite = run_epoch(state, *arguments, backbone=backbone, batch_size=batch_size)
+        return placement.constrain(state, backbone), loss, finite
+
+    return jax.jit(epoch, donate_argnums=0)
+
+
+@functools.cache
+def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..., Array]:
     @jax.jit
-    def validate(params, inputs, users, histories, truth):
-        encoded = backbone.encode(params, inputs, config.hyperparameters)
-        return mean_recall(encoded, users, histories, truth, rank=rank)
+    def validate(
+        params: Any, inputs: Any, hyperparameters: Any, users: Array, histories: Histories, truth: Histories
+    ) -> Array:
+        encoded = backbone.encode(params, inputs, hyperparameters)
+        return mean_recall(encoded, users, histories, truth, rank=placement.rank)
 
-    return lambda params: validate(params, inputs, users, problem.train.histories, problem.validation)
-
-
-def make_optimizer(config: RunConfig, problem: Problem) -> optax.GradientTransformation:
-    """The backbone's optimiser, its schedule in steps of this run's epochs."""
-    steps, _ = epoch_shape(problem.train.users.shape[0], config.batch_size)
-    return get_backbone(config.backbone).optimizer(config.hyperparameters, steps)
+    return validate
 
 
-def initial_state(config: RunConfig, problem: Problem) -> FitState:
-    """The run's state before its first epoch."""
-    backbone, optimizer = run_backbone(config, problem), make_optimizer(config, problem)
-    state = FitState.start(init_state(backbone, config.hyperparameters, optimizer, problem.dataset, config.seed))
-    return state if problem.mesh is None else placement.place_state(state, problem.dataset, problem.mesh)
+@functools.cache
+def _encoder(backbone: Backbone) -> Callable[..., Encoded]:
+    @jax.jit
+    def encode(params: Any, inputs: Any, hyperparameters: Any) -> Encoded:
+        return backbone.encode(params, inputs, hyperparameters)._replace(extras=None)
+
+    return encode

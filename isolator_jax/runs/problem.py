@@ -1,24 +1,19 @@
 """A dataset on its devices, ready to train on and to evaluate."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
-from isolator_jax.devices import mesh as meshes
-from isolator_jax.devices import ranking
+from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError
-from isolator_jax.evaluation import Evaluation, evaluate, top_k_lists
+from isolator_jax.evaluation import Evaluation, evaluate
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_table
 from isolator_jax.training import (
     TrainData,
     make_train_data,
@@ -34,7 +29,7 @@ class Problem:
       train: training interactions and histories.
       validation, test: held-out items of each user.
       content: similarities and consistencies; None for a dataset without features.
-      mesh: the devices to work on; None for one device.
+      placement: the devices to work on.
     """
 
     dataset: Dataset
@@ -42,12 +37,7 @@ class Problem:
     validation: Histories
     test: Histories
     content: Content | None
-    mesh: Mesh | None = None
-
-    @property
-    def rank(self) -> Callable[..., Any]:
-        """`top_k_lists` on the problem's devices."""
-        return top_k_lists if self.mesh is None else functools.partial(ranking.top_k_lists_on, self.mesh)
+    placement: Placement = ONE_DEVICE
 
 
 def load_dataset(config: RunConfig) -> Dataset:
@@ -69,8 +59,8 @@ def load_dataset(config: RunConfig) -> Dataset:
     return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
 
 
-def make_problem(config: RunConfig, dataset: Dataset, mesh: Mesh | None = None) -> Problem:
-    """Moves a dataset to the device, or the devices of a mesh, and computes its content similarity.
+def make_problem(config: RunConfig, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Problem:
+    """Moves a dataset to the devices, and computes its content similarity.
 
     Raises:
       DataError: the data lacks what the configuration needs.
@@ -91,17 +81,16 @@ def make_problem(config: RunConfig, dataset: Dataset, mesh: Mesh | None = None) 
             fusion=config.fusion,
             table_budget_bytes=config.similarity_budget_mb << 20,
             table_dtype=jnp.dtype(config.similarity_dtype),
-            make_table=build_table if mesh is None else functools.partial(ranking.build_table_on, mesh),
+            make_table=placement.build_table,
         )
-    problem = Problem(
+    return Problem(
         dataset=dataset,
-        train=train,
-        validation=dataset.validation.histories(dataset.num_users),
-        test=dataset.test.histories(dataset.num_users),
-        content=content,
-        mesh=mesh,
+        train=placement.everywhere(train),
+        validation=placement.everywhere(dataset.validation.histories(dataset.num_users)),
+        test=placement.everywhere(dataset.test.histories(dataset.num_users)),
+        content=None if content is None else placement.content(content),
+        placement=placement,
     )
-    return problem if mesh is None else _on_every_device(problem, mesh)
 
 
 def evaluate_problem(
@@ -113,15 +102,6 @@ def evaluate_problem(
 ) -> dict[str, Evaluation]:
     """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
     truth = {"validation": problem.validation, "test": problem.test}[split]
-    return evaluate(encoded, problem.train.histories, truth, strategies, problem.content, rank=problem.rank, **options)
-
-
-def _on_every_device(problem: Problem, mesh: Mesh) -> Problem:
-    """The problem with all but the similarity, which lies by user or by item, on every device."""
-    content = problem.content
-    if content is not None:
-        similarity = ranking.place_similarity(content.similarity, mesh)
-        consistency = meshes.replicate(content.channel_consistency, mesh)
-        content = dataclasses.replace(content, similarity=similarity, channel_consistency=consistency)
-    held_out = {split: meshes.replicate(getattr(problem, split), mesh) for split in ("validation", "test")}
-    return dataclasses.replace(problem, train=meshes.replicate(problem.train, mesh), content=content, **held_out)
+    return evaluate(
+        encoded, problem.train.histories, truth, strategies, problem.content, rank=problem.placement.rank, **options
+    )

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
+from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import RunError, TrainingInterrupted
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import _MetricsFile, _only_user, check_run_folder, read_config, write_report
-from isolator_jax.runs.learner import encode, initial_state, prepare_inputs, train_function, validation_function
+from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
@@ -97,9 +96,9 @@ def _train_run(
     on_epoch: Callable[[FitState, EpochRecord], None],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    inputs = prepare_inputs(config, problem, cache_dir)
+    learner = make_learner(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        state = initial_state(config, problem)
+        state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
         metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
@@ -113,8 +112,8 @@ def _train_run(
 
         state = fit(
             state,
-            train_function(config, problem, inputs),
-            validation_function(config, problem, inputs),
+            learner.train_epoch,
+            learner.validate,
             max_epochs=config.max_epochs,
             patience=config.patience,
             on_epoch=after_epoch,
@@ -132,7 +131,7 @@ def _train_run(
         "epochs": epoch,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
-    encoded = encode(config, problem, inputs, state.best_params)
+    encoded = learner.encode(state.best_params)
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
@@ -140,7 +139,7 @@ def _train_run(
     return report
 
 
-def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, Problem, Encoded, int]:
+def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
     The number of devices it was trained on does not matter.
@@ -151,7 +150,7 @@ def load_run(run_dir: str | Path, mesh: Mesh | None = None) -> tuple[RunConfig, 
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
-    problem = make_problem(config, load_dataset(config), mesh)
+    problem = make_problem(config, load_dataset(config), placement)
     return config, problem, *load_model(run_dir, problem)
 
 
@@ -170,9 +169,9 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
     config = RunConfig.from_dict(saved["config"])
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
+    learner = make_learner(config, problem, cache_dir or run_dir / "cache")
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore_latest(initial_state(config, problem))
+        state = checkpoints.restore_latest(learner.initial_state(config.seed))
     if state is None:
         raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
-    inputs = prepare_inputs(config, problem, cache_dir or run_dir / "cache")
-    return encode(config, problem, inputs, state.best_params), int(state.best_epoch)
+    return learner.encode(state.best_params), int(state.best_epoch)

@@ -6,9 +6,9 @@ from isolator_jax.training.epoch import (
     TrainState,
     epoch_shape,
     init_state,
-    make_epoch,
     make_score,
     make_train_data,
+    run_epoch,
 )
 from isolator_jax.training.fit import EpochRecord, FitState, finished, fit
 
@@ -22,7 +22,7 @@ __all__ = [
     "finished",
     "fit",
     "init_state",
-    "make_epoch",
     "make_score",
     "make_train_data",
+    "run_epoch",
 ]

@@ -1,7 +1,6 @@
 """One training epoch as one compiled program: shuffle, negatives, loss, update, repeat."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +16,9 @@ from isolator_jax.data import Dataset
 from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
+
+# Named, as JAX's default may be set from outside: a resumed run must draw the same numbers.
+_GENERATOR = "threefry2x32"
 
 
 @struct.dataclass
@@ -95,74 +97,73 @@ def make_score(similarity: Similarity | None, gamma: Array | None) -> Score:
 
 
 def init_state(
-    backbone: Backbone,
-    hyperparameters: Hyperparameters,
-    optimizer: optax.GradientTransformation,
-    dataset: Dataset,
-    seed: int,
+    backbone: Backbone, hyperparameters: Hyperparameters, dataset: Dataset, *, seed: int, steps_per_epoch: int
 ) -> TrainState:
     """The state before the first epoch."""
-    key = jax.random.key(seed)
+    key = jax.random.key(seed, impl=_GENERATOR)
     params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
     return TrainState(
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=backbone.optimizer(hyperparameters, steps_per_epoch).init(params),
         seed_key=jax.random.key_data(key),
         epoch=jnp.int32(0),
     )
 
 
-# (state, inputs, data, similarity, gamma) -> (state, mean loss [], all finite [])
-EpochFunction = Callable[..., tuple[TrainState, Array, Array]]
-
-
-def make_epoch(
-    backbone: Backbone,
+def run_epoch(
+    state: TrainState,
+    inputs: Any,
+    data: TrainData,
+    similarity: Similarity | None,
+    gamma: Array | None,
     hyperparameters: Hyperparameters,
-    optimizer: optax.GradientTransformation,
+    *,
+    backbone: Backbone,
     batch_size: int,
-) -> EpochFunction:
-    """Builds the epoch as a pure function, to be jitted with its state donated.
+) -> tuple[TrainState, Array, Array]:
+    """One epoch, a pure function to be compiled with its state donated.
 
     The epoch's key is the run's key with the epoch number folded in, and the step's is
     that with the step number: a resumed run draws what the uninterrupted one would.
+
+    Args:
+      state: before the epoch.
+      inputs: of `backbone.prepare`.
+      data: the training interactions.
+      similarity, gamma: of the training score; None for plain BPR.
+      hyperparameters: the backbone's.
+      backbone, batch_size: constants; a step has `batch_size` triples at most.
+
+    Returns:
+      The state after the epoch, the mean loss `[]` and whether all is finite `[]`.
     """
+    score = make_score(similarity, gamma)
+    steps, rows = epoch_shape(data.users.shape[0], batch_size)
+    optimizer = backbone.optimizer(hyperparameters, steps)
+    epoch = state.epoch + 1
+    epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key, impl=_GENERATOR), epoch)
+    order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), data.users.shape[0])
+    order = jnp.concatenate([order, order[: steps * rows - order.size]])
+    inputs = backbone.per_epoch(jax.random.fold_in(epoch_key, steps + 1), inputs, hyperparameters)
 
-    def loss_function(params, inputs, batch, score, key):
-        encoded = backbone.encode(params, inputs, hyperparameters)
-        ranking = backbone.ranking_loss(encoded, batch, score)
-        return ranking + backbone.auxiliary_loss(params, encoded, batch, hyperparameters, key)
+    def loss_function(params: Any, batch: Batch, key: Array) -> Array:
+        encode_key, loss_key = jax.random.fold_in(key, 0), key
+        encoded = backbone.encode(params, inputs, hyperparameters, encode_key)
+        return backbone.loss(params, encoded, batch, score, hyperparameters, loss_key)
 
-    def run_epoch(
-        state: TrainState,
-        inputs: Any,
-        data: TrainData,
-        similarity: Similarity | None,
-        gamma: Array | None,
-    ) -> tuple[TrainState, Array, Array]:
-        score = make_score(similarity, gamma)
-        epoch = state.epoch + 1
-        epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key), epoch)
-        steps, rows = epoch_shape(data.users.shape[0], batch_size)
-        order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), data.users.shape[0])
-        order = jnp.concatenate([order, order[: steps * rows - order.size]])
+    def step(carry: tuple[Any, Any], step_input: tuple[Array, Array]) -> tuple[tuple[Any, Any], Array]:
+        params, opt_state = carry
+        number, chosen = step_input
+        negative_key, loss_key = jax.random.split(jax.random.fold_in(epoch_key, number))
+        users = data.users[chosen]
+        negatives = sample_unseen(negative_key, data.histories, users, data.num_items)
+        batch = Batch(users, data.items[chosen], negatives)
+        loss, gradients = jax.value_and_grad(loss_function)(params, batch, loss_key)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
 
-        def step(carry, step_input):
-            params, opt_state = carry
-            number, chosen = step_input
-            negative_key, loss_key = jax.random.split(jax.random.fold_in(epoch_key, number))
-            users = data.users[chosen]
-            negatives = sample_unseen(negative_key, data.histories, users, data.num_items)
-            batch = Batch(users, data.items[chosen], negatives)
-            loss, gradients = jax.value_and_grad(loss_function)(params, inputs, batch, score, loss_key)
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
-
-        carry = (state.params, state.opt_state)
-        step_inputs = (jnp.arange(steps), order.reshape(steps, rows))
-        (params, opt_state), losses = lax.scan(step, carry, step_inputs)
-        loss = jnp.mean(losses)
-        finite = jax.tree.reduce(lambda so_far, leaf: so_far & jnp.all(jnp.isfinite(leaf)), params, jnp.isfinite(loss))
-        return TrainState(params, opt_state, state.seed_key, epoch), loss, finite
-
-    return run_epoch
+    carry = (state.params, state.opt_state)
+    (params, opt_state), losses = lax.scan(step, carry, (jnp.arange(steps), order.reshape(steps, rows)))
+    loss = jnp.mean(losses)
+    finite = jax.tree.reduce(lambda so_far, leaf: so_far & jnp.all(jnp.isfinite(leaf)), params, jnp.isfinite(loss))
+    return TrainState(params, opt_state, state.seed_key, epoch), loss, finite
