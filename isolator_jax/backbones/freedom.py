@@ -45,7 +45,7 @@ class FREEDOMHyperparameters(Hyperparameters):
     layers: int = bounded(2, least=0, most=100)
     item_layers: int = bounded(1, least=0, most=100)
     neighbours: int = bounded(10, least=1)
-    image_weight: float = bounded(0.1, least=0, most=1, static=True)
+    image_weight: float = bounded(0.1, least=0, most=1)
     dropout: float = bounded(0.8, least=0, most=1, static=True)
     reg: float = bounded(1e-3, least=0)
 

@@ -1,7 +1,6 @@
 """LGMRec: local graph views and a global view of learned hyper-edges (Guo et al., AAAI 2024)."""
 
 import itertools
-from collections import OrderedDict
 from typing import NamedTuple
 
 import jax
@@ -97,28 +96,24 @@ class Views(NamedTuple):
 
 
 def prepare(dataset: Dataset, hyperparameters: LGMRecHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
-    """The normalised training graph, the plain one from items to users, users' degrees `[U]`, the raw features.
-
-    The features are an OrderedDict: under jit a dict is sorted by name, and the contrast
-    compares an earlier modality with a later one.
-    """
+    """The normalised training graph, the plain one from items to users, users' degrees `[U]`, the features in order."""
     users, items = dataset.train.users, dataset.train.items
     sizes = dataset.num_users, dataset.num_items
     return {
         "graph": bipartite_graph(users, items, *sizes),
         "user_rows": user_item_block(users, items, np.ones(users.size), *sizes),
         "degrees": jnp.asarray(np.bincount(users, minlength=dataset.num_users), jnp.float32),
-        "features": OrderedDict((name, jnp.asarray(x, jnp.float32)) for name, x in dataset.features.items()),
+        "features": tuple(jnp.asarray(x, jnp.float32) for x in dataset.features.values()),
     }
 
 
 def init(key: Array, dataset: Dataset, hyperparameters: LGMRecHyperparameters) -> Params:
-    """ID tables, and for each modality the layers T (`projection`) and H (`hyperedges`), without biases."""
+    """ID tables, and for each modality, numbered from "0", the layers T and H, without biases."""
     user_key, item_key, content_key = jax.random.split(key, 3)
     content = {}
-    for number, (name, feature) in enumerate(dataset.features.items()):
+    for number, feature in enumerate(dataset.features.values()):
         keys = jax.random.split(jax.random.fold_in(content_key, number))
-        content[name] = {
+        content[str(number)] = {
             "projection": dense_init(keys[0], feature.shape[1], hyperparameters.dim, bias=False),
             "hyperedges": dense_init(keys[1], feature.shape[1], hyperparameters.hyperedges, bias=False),
         }
@@ -135,8 +130,8 @@ def encode(params: Params, inputs: Inputs, hyperparameters: LGMRecHyperparameter
     nodes = jnp.concatenate([params["user"], params["item"]])
     collaborative = mean_of_layers(inputs["graph"], nodes, hyperparameters.layers)
     content, hypergraphs = [], []
-    for number, (name, features) in enumerate(inputs["features"].items()):
-        layers = params["content"][name]
+    for number, features in enumerate(inputs["features"]):
+        layers = params["content"][str(number)]
         # T and H side by side: the features are read once, and one product serves the users.
         weight = jnp.concatenate([layers["projection"]["weight"], layers["hyperedges"]["weight"]])
         items = dense({"weight": weight}, features)

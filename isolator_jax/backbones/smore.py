@@ -119,13 +119,13 @@ def init(key: Array, dataset: Dataset, hyperparameters: SMOREHyperparameters) ->
             "query": dense_init(keys[2], dim, dim),
             "score": dense_init(keys[3], dim, dim, bias=False),
         }
-    params = {
+    return {
         "user": embedding_table(user_key, dataset.num_users, dim),
         "item": embedding_table(item_key, dataset.num_items, dim),
         "content": content,
         "fusion": branch(fusion_key),
+        **fusion.feature_params(dataset, hyperparameters),
     }
-    return {**params, **fusion.feature_parameters(dataset, hyperparameters)}
 
 
 def spectral(params: Params, tables: dict[str, Array]) -> tuple[dict[str, Array], Array]:

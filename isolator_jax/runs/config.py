@@ -133,11 +133,16 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
     converted = {name: _convert(name, value, fields[name]) for name, value in values.items()}
     for field in dataclasses.fields(kind):
         if field.name in converted:
-            _check_range(field, converted[field.name])
+            values_of_field = converted[field.name]
+            for value in values_of_field if isinstance(values_of_field, tuple) else (values_of_field,):
+                _check_range(field, value)
     return kind(**converted)
 
 
-def _convert(name: str, value: Any, kind: type) -> Any:
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[int, ...]:
+        parts = value.split(":") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(name, part, int) for part in parts)
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

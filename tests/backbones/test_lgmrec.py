@@ -43,8 +43,8 @@ def reference(dataset, params, hyper_layers=3, members=None):
     graph, rows = ref.normalized(plain), plain[: ref.USERS, ref.USERS :]
     output = ref.mean_of_layers(graph, np.concatenate([params["user"], params["item"]]), 3)
     collaborative_items, everywhere = output[ref.USERS :].copy(), []
-    for number, (name, features) in enumerate(dataset.features.items()):
-        features, layers = np.float64(features), params["content"][name]
+    for number, features in enumerate(dataset.features.values()):
+        features, layers = np.float64(features), params["content"][str(number)]
         items = features @ layers["projection"]["weight"].T
         users = rows @ items / (rows.sum(axis=1, keepdims=True) + 1e-7)
         output = output + ref.unit(graph @ graph @ np.concatenate([users, items]))
@@ -146,7 +146,7 @@ def test_each_modality_has_noise_of_its_own():
     dataset = dataclasses.replace(dataset, features={first: x, second: x})
     inputs = LGMREC.prepare(dataset, HYPERPARAMETERS, find_neighbours=nearest_neighbours)
     params = LGMREC.init(jax.random.key(0), dataset, HYPERPARAMETERS)
-    params["content"][second] = params["content"][first]
+    params["content"]["1"] = params["content"]["0"]
     one, other = LGMREC.encode(params, inputs, HYPERPARAMETERS, jax.random.key(0)).extras.hypergraphs
     assert np.abs(one.members - other.members).max() > 0.01
 
