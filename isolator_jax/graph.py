@@ -13,6 +13,7 @@ kernel (ten times faster there) and dot products in blocks, elsewhere jraph's se
 and one gather.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -120,7 +121,7 @@ class Graph:
 
     def with_weights(self, weights: Array) -> "Graph":
         """The same edges with other weights, `[E]`."""
-        return self.replace(edges=self.edges._replace(edges=weights))
+        return dataclasses.replace(self, edges=self.edges._replace(edges=weights))
 
 
 def make_graph(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax import losses
 from isolator_jax.backbones.base import (
@@ -179,14 +180,14 @@ def hypergraph(members: Array, items: Array, layers: int) -> Hypergraph:
     return Hypergraph(members, centres)
 
 
-def combine(views: Views, global_weight: Array) -> Array:
+def combine(views: Views, global_weight: ArrayLike) -> Array:
     """Collaborative view + sum of l2norm(content views) + global_weight * l2norm(sum of global rows). `[..., D]`."""
     local = sum(map(losses.l2_normalize, views.content), views.collaborative)
     everywhere = sum((graph.members @ graph.centres for graph in views.hypergraphs), jnp.float32(0))
     return local + global_weight * losses.l2_normalize(everywhere)
 
 
-def contrast(first: Hypergraph, second: Hypergraph, rows: Array, temperature: Array) -> Array:
+def contrast(first: Hypergraph, second: Hypergraph, rows: Array, temperature: ArrayLike) -> Array:
     """Sum over rows of the cosine InfoNCE of the first's global row against all of the second's.
 
     With g = h z, the cosines are l2norm(g_1) z_2^T (h_2 / |g_2|)^T: products of width A.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax.backbones import fusion
 from isolator_jax.backbones.base import (
@@ -177,7 +178,7 @@ def encode(params: Params, inputs: Inputs, hyperparameters: SMOREHyperparameters
     return Encoded(output[:users], output[users:], views)
 
 
-def fuse(params: Params, views: Views, nodes: Array, dropout: Array) -> Fused:
+def fuse(params: Params, views: Views, nodes: Array, dropout: ArrayLike) -> Fused:
     """Side = the mean of sigmoid(B_f ID) * f and, for each modality, sigmoid(B_m ID) * a_m * view_m.
 
     f is the fusion view and a_m = softmax over the width of P_m tanh(Q_m f + q_m). A node's
@@ -198,14 +199,14 @@ def fuse(params: Params, views: Views, nodes: Array, dropout: Array) -> Fused:
         layers = params["content"][name]
         attention = jax.nn.softmax(dense(layers["score"], jnp.tanh(dense(layers["query"], fused))))
         branches.append((layers, attention * view[nodes]))
-    gates = [jax.nn.sigmoid(dense(layers["gate"], identity)) for layers, _ in branches]
+    gates = jnp.stack([jax.nn.sigmoid(dense(layers["gate"], identity)) for layers, _ in branches])
     if views.key is not None:
-        gates = drop(views.key, jnp.stack(gates), nodes, dropout)
+        gates = drop(views.key, gates, nodes, dropout)
     sides = [gate * view for gate, (_, view) in zip(gates, branches, strict=True)]
     return Fused(identity, sum(sides, jnp.float32(0)) / len(sides))
 
 
-def drop(key: Array, gates: Array, nodes: Array, dropout: Array) -> Array:
+def drop(key: Array, gates: Array, nodes: Array, dropout: ArrayLike) -> Array:
     """Gates with a share of their entries zero and the others scaled up for it, by a key for each node.
 
     Args:

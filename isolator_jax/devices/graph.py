@@ -7,6 +7,7 @@ over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
 `PartitionedGraph` takes a `Graph`'s place in its operations.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -104,11 +105,11 @@ class PartitionedGraph:
         """As `Graph.subgraph`; the edges' places stay, as any share of them may be on one device."""
         del count
         used = self.used & kept[self.origins]
-        return self.replace(used=used, weights=jnp.where(used, self.weights, 0))
+        return dataclasses.replace(self, used=used, weights=jnp.where(used, self.weights, 0))
 
     def with_weights(self, weights: Array) -> "PartitionedGraph":
         """As `Graph.with_weights`; `[B * L]`, zero where unused."""
-        return self.replace(weights=weights)
+        return dataclasses.replace(self, weights=weights)
 
     def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
         own = P(self.mesh.axis_names)

@@ -66,8 +66,12 @@ def test_embeddings_loss_and_gradients_equal_the_reference(modalities):
     batch, kept = ref.make_batch(), some_kept(dataset)
     pruned = freedom.prune(inputs, jnp.asarray(kept), int(kept.sum()))
 
+    @jax.jit
+    def encode(params, inputs):
+        return FREEDOM.encode(params, inputs, HYPERPARAMETERS)
+
     def loss(params):
-        encoded = FREEDOM.encode(params, pruned, HYPERPARAMETERS)
+        encoded = encode(params, pruned)
         return FREEDOM.loss(params, encoded, batch, lambda f, users, items: f, HYPERPARAMETERS, None)
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)
@@ -77,7 +81,7 @@ def test_embeddings_loss_and_gradients_equal_the_reference(modalities):
     )
     everything = np.ones(len(dataset.train), bool)
     for found, mask in ((inputs, everything), (pruned, kept)):
-        encoded = FREEDOM.encode(params, found, HYPERPARAMETERS)
+        encoded = encode(params, found)
         expected = reference_output(dataset, ref.wide(params), mask)
         np.testing.assert_allclose(np.concatenate([encoded.users, encoded.items]), expected, atol=1e-5)
 

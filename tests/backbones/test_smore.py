@@ -124,11 +124,12 @@ def test_dropout_takes_its_share_anew_with_each_key_and_none_without_one():
     assert 0.005 < np.mean((np.asarray(first) == 0) & (np.asarray(second) == 0)) < 0.015
     _, hyperparameters, params, inputs = problem(2)
     with_dropout = dataclasses.replace(hyperparameters, dropout=0.9)
-    plain, still = (SMORE.encode(params, inputs, values) for values in (hyperparameters, with_dropout))
+    encode = jax.jit(SMORE.encode)
+    plain, still = (encode(params, inputs, values) for values in (hyperparameters, with_dropout))
     np.testing.assert_array_equal(plain.users, still.users)
-    noisy = SMORE.encode(params, inputs, with_dropout, jax.random.key(0))
+    noisy = encode(params, inputs, with_dropout, jax.random.key(0))
     assert np.abs(noisy.users - plain.users).max() > 1e-3
-    off = SMORE.encode(params, inputs, hyperparameters, jax.random.key(0))
+    off = encode(params, inputs, hyperparameters, jax.random.key(0))
     np.testing.assert_allclose(off.users, plain.users, atol=1e-7)
 
 
