@@ -4,7 +4,8 @@
 
 Columns: user, rank (from 1), item, score. Where the dataset's folder has u_id_mapping.csv
 or i_id_mapping.csv (two columns: the original id, and userID or itemID), users or items
-are read and written in their original ids.
+are read and written in their original ids, as they are: a spreadsheet may take an id that
+begins with =, +, - or @ for a formula, so import the columns of a CSV file as text.
 """
 
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from isolator_jax.files import write_atomically
 from isolator_jax.runs import load_run, strategies_of
 
 from .common import cli
-from .common.ids import original_ids
+from .common.ids import original_ids, warn_of_formulas
 from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
@@ -69,6 +70,8 @@ def main() -> None:
             "score": scores[filled],
         }
     )
+    if output.suffix == ".csv":
+        warn_of_formulas(output, np.concatenate([user_ids[users], item_ids[np.unique(items[filled])]]))
     write_atomically(output, lambda draft: WRITERS[output.suffix](table, draft))
     print(f"Written: {output} ({len(users)} users, {len(table)} recommendations)")
 

@@ -8,7 +8,8 @@ has one, gives the Vanilla rows. The page needs no network and no scripts. The f
 matplotlib and jinja2: pip install -e '.[plots]'.
 """
 
-import sys
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,7 +44,9 @@ try:
     from isolator_jax.reporting.figures import LOOKS, Curve, Interval
     from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsMetrics, UserExample, report_page
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'")
+    _MISSING: str | None = f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'"
+else:
+    _MISSING = None
 
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
 _USER = flags.DEFINE_string(
@@ -55,6 +58,8 @@ LISTS = ("vanilla", "d", "u")
 
 
 def main(*run_dirs: str) -> None:
+    if _MISSING is not None:
+        raise ConfigError(_MISSING)
     check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):

@@ -13,9 +13,10 @@ Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV o
 show. `claims` says which of the paper's claims hold on each dataset.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ try:
 
     from isolator_jax.reporting import paper_figures
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}; the figures need matplotlib: pip install -e '.[plots]'")
+    _MISSING: str | None = f"{error}; the figures need matplotlib: pip install -e '.[plots]'"
+else:
+    _MISSING = None
 
 ARTEFACTS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig5", "fig6", "claims")
 VARIANTS = ("vanilla", "u_without_training_strategy", "training_strategy", "d", "u")
@@ -71,6 +74,8 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tab
 
 
 def main() -> None:
+    if _MISSING is not None:
+        raise ConfigError(_MISSING)
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
     for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):

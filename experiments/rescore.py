@@ -16,6 +16,7 @@ report.json and report.md accuracy and bias.
 """
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def main() -> None:
         "config": _config(),
         "dataset": dataset.counts(),
         "parameters": {**parameters._asdict(), **chosen},
+        "without_training": {split: dataset.without_training(split) for split in ("validation", "test")},
         **_measured(results, dataset, content),
         "f": {**summary._asdict(), "warning": _warning(summary)},
     }
@@ -135,6 +137,8 @@ def _choose_parameters(
 ) -> tuple[UParameters, dict[str, Any]]:
     """U-ISOLATOR's parameters, and how they were chosen."""
     missing = [name for name in UParameters._fields if name not in given]
+    if not missing and _VALIDATION.value is not None:
+        warnings.warn("--validation is not used: --alpha, --beta and --iota are all given", stacklevel=2)
     if not missing or not len(dataset.validation):
         return _DEFAULTS._replace(**given), {"tuned": [], "default": missing}
     # A parameter that is given is a grid of one value.

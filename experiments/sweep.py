@@ -26,10 +26,11 @@ from isolator_jax.errors import CheckpointError, ConfigError, RunError, brief
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.runs import Problem, is_finished, load_dataset, load_model, make_problem, train_run
+from isolator_jax.runs import Problem, is_finished, load_dataset, load_model, locked, make_problem, train_run
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
+from isolator_jax.training.checkpoint import check_path
 
 from .common import cli, run_flags
 from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
@@ -80,10 +81,26 @@ def main() -> None:
     folders = [folder / "trials" / search.trial_name(trial, grid) for trial in trials]
     if len(set(folders)) < len(folders):
         raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
+    check_path(folder)
     problem = make_problem(base, load_dataset(base))
     if problem.content is None:
         raise ConfigError(f"dataset {problem.dataset.name} has no features, and U-ISOLATOR's settings need them")
+    with locked(folder):
+        _search(base, grid, gammas, seeds, settings, trials, folders, problem, folder)
 
+
+def _search(
+    base: RunConfig,
+    grid: dict[str, list[str]],
+    gammas: list[float],
+    seeds: list[int],
+    settings: Settings,
+    trials: list[RunConfig],
+    folders: list[Path],
+    problem: Problem,
+    folder: Path,
+) -> None:
+    """Runs the trials, chooses, tests and writes."""
     rows, trained = run_trials(trials, folders, problem, settings, cache_dir=folder / "cache")
     if not rows:
         raise RunError(f"all {len(trials)} trials failed; see failure.json in the folders of {folder / 'trials'}")
@@ -188,7 +205,7 @@ def _run_trial(
         raise
     except (RuntimeError, ValueError) as error:
         # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
-        tqdm.write(f"failed: {folder.name}: {error}", file=sys.stderr)
+        tqdm.write(f"failed: {folder.name}: {cli.one_line(error)}", file=sys.stderr)
         write_json(folder / "failure.json", {"error": type(error).__name__, "message": str(error)})
         return None
 

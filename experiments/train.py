@@ -45,11 +45,12 @@ def main() -> None:
         events.check_installed()
     dataset = load_dataset(config)
     check_run_folder(run_dir, config, dataset)
-    problem = make_problem(config, dataset, devices.placement_from_flags())
+    placement = devices.placement_from_flags()
     baseline = config.training_strategy and _VANILLA.value
     if _DRY_RUN.value:
-        print(estimate_table(estimate(config, problem, trainings=2 if baseline else 1)))
+        print(estimate_table(estimate(config, dataset, placement, trainings=2 if baseline else 1)))
         return
+    problem = make_problem(config, dataset, placement)
     report = train_with_baseline(
         config,
         problem,

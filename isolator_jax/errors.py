@@ -25,6 +25,17 @@ class TrainingInterrupted(Exception):
     """Training was told to stop before its end; the run can be resumed."""
 
 
+def printable(value: object) -> str:
+    """Foreign text on one line, with control and other invisible characters as their escapes.
+
+    Examples:
+      >>> printable("a\\x1b[2J\\nb")
+      'a\\\\x1b[2J b'
+    """
+    text = " ".join(str(value).split())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def brief(value: object, length: int = 160) -> str:
     """Foreign text for a message: on one line, printable, cut where it is long.
 
@@ -32,6 +43,5 @@ def brief(value: object, length: int = 160) -> str:
       >>> brief("bad\\nvalue"), brief("9" * 400, length=8)
       ('bad value', '99999...')
     """
-    text = " ".join(str(value)[: 4 * length].split())
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    text = printable(str(value)[: 4 * length])
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,28 +1,40 @@
 """Files that are either whole or not there: written under a temporary name, then renamed."""
 
+import contextlib
 import json
 import math
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_DRAFT = ".draft-"
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary path)` and renames the result to `path`.
 
     The temporary file lies beside the target and keeps its suffix. Where `write` fails,
-    it is removed, and what was at `path` stays.
+    it is removed, and what was at `path` stays. A new file's mode follows the umask, a
+    replaced one keeps its mode. A link to a file is replaced, never followed; a device, a
+    pipe or a socket is not replaced, but written to.
     """
     path = Path(path)
+    if _is_stream(path):
+        _write_through(path, write)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
+    draft = draft_beside(path)
+    replaced = path.stat().st_mode if path.is_file() and not path.is_symlink() else None
     try:
+        # O_EXCL follows no link; the system takes the umask off the mode.
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if replaced is None else 0o600))
         write(draft)
-        draft.chmod(0o644)
+        if replaced is not None:
+            draft.chmod(stat.S_IMODE(replaced))
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -37,6 +49,44 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes a JSON file atomically; NaN becomes null, which JSON can hold."""
     write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
+
+
+def draft_beside(path: Path) -> Path:
+    """A name of its own for what is to be renamed to `path`; nothing is made."""
+    return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
+
+
+def is_draft(path: Path) -> bool:
+    """Whether it is named as the temporary files here: what a killed process leaves behind."""
+    return path.name.startswith(_DRAFT)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes the temporary files that killed processes left in a folder; none may be writing there."""
+    for path in folder.iterdir():
+        if is_draft(path) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is there and no regular file, or is one of a process's own streams."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    # /dev/stdout and /dev/fd/1 may stand for a regular file, which the shell has opened.
+    own = path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+    return own or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_through(path: Path, write: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder, "draft" + path.suffix)
+        write(draft)
+        with draft.open("rb") as source, open(os.open(path, os.O_WRONLY), "wb") as target:
+            with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
+                while block := source.read(1 << 20):
+                    target.write(block)
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,25 +1,41 @@
 """What the commands share: how they start, how they stop, and how they fail.
 
-Exit codes: 0 done; 1 an error to mend (flags, data, configuration, files); 3 training
-diverged; 75 training was interrupted and saved, and the same command goes on with it.
+Exit codes: 0 done; 1 an error to mend (flags, data, configuration, files, memory); 3 training
+diverged; 75 training was interrupted and saved, and the same command goes on with it; 130
+interrupted with nothing to save.
 """
 
 import logging as python_logging
-import signal
+import math
+import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 
-from absl import app, logging
+import jax
+from absl import app, flags, logging
 
-from isolator_jax.errors import CheckpointError, ConfigError, DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    RunError,
+    TrainingDiverged,
+    TrainingInterrupted,
+    brief,
+    printable,
+)
 from isolator_jax.training import EpochRecord
 
-_DIVERGED, _INTERRUPTED = 3, 75
+from . import process
+from .process import stop_requests
+
+__all__ = ["one_line", "run", "stop_requests", "time_to_save"]
+
+_ERROR, _DIVERGED, _SAVED = 1, 3, 75
 
 
 def run(main: Callable[..., None], operands: str | None = None) -> None:
@@ -39,25 +55,68 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         logging.set_verbosity(logging.FATAL)
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         _silence_saving_threads()
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-        try:
-            main(*given)
-        except TrainingInterrupted as error:
-            print(f"interrupted: {one_line(error)}; the same command goes on from there", file=sys.stderr)
-            sys.exit(_INTERRUPTED)
-        except TrainingDiverged as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            sys.exit(_DIVERGED)
-        except (ConfigError, DataError, RunError, CheckpointError, OSError) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            sys.exit(1)
+        warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
+        with process.shown_streams():
+            code, message = _outcome(main, given)
+            if message:
+                print(message, file=sys.stderr)
+        sys.exit(code)
 
+    process.begin()
     app.run(start)
 
 
-def one_line(error: Exception) -> str:
-    """A message on one line, whatever the paths it names are made of."""
-    return " ".join(str(error).splitlines())
+def _outcome(main: Callable[..., None], given: list[str]) -> tuple[int, str]:
+    """Runs a command; its exit code, and what there is to say.
+
+    Errors that are not of the user, the data or the machine are raised: they are faults of the program.
+    """
+    try:
+        _refuse_numbers_that_are_none()
+        main(*given)
+        sys.stdout.flush()
+    except TrainingInterrupted as error:
+        return _SAVED, f"interrupted: {one_line(error)}; the same command goes on from there"
+    except TrainingDiverged as error:
+        return _DIVERGED, f"error: {one_line(error)}"
+    except BrokenPipeError:
+        process.discard(1)
+        return _ERROR, "error: standard output was closed before all was written"
+    except (ConfigError, DataError, RunError, CheckpointError, OSError) as error:
+        return _ERROR, f"error: {one_line(error)}"
+    except Exception as error:
+        if (message := _of_the_machine(error)) is None:
+            raise
+        return _ERROR, f"error: {message}"
+    return 0, ""
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What to say of an error that the machine's limits explain; None of any other."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory ({brief(str(error) or type(error).__name__)}); lower --batch_size, "
+            "--similarity_budget_mb or the model's dim, where the command has them, or raise the limit"
+        )
+    try:
+        jax.devices()
+    except Exception as failure:  # of many types, by platform
+        wanted = os.environ.get("JAX_PLATFORMS") or "any platform"
+        reason = str(failure) or "no such accelerator, or JAX was installed without its support"
+        return f"JAX finds no device of {brief(wanted)} ({brief(reason)}); set JAX_PLATFORMS=cpu, or mend that"
+    return None
+
+
+def _refuse_numbers_that_are_none() -> None:
+    """Refuses NaN and infinity in any flag that is a number."""
+    for name, flag in flags.FLAGS._flags().items():
+        if isinstance(flag.value, float) and not math.isfinite(flag.value):
+            raise ConfigError(f"--{name} must be a finite number, got {flag.value}")
+
+
+def one_line(message: object) -> str:
+    """A message on one line, without control characters, whatever the names in it are made of."""
+    return printable(message)
 
 
 def _silence_saving_threads() -> None:
@@ -73,26 +132,6 @@ def _silence_saving_threads() -> None:
 
     sys.excepthook = show
     threading.excepthook = sys.unraisablehook = lambda _: None
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Notes SIGTERM and Ctrl-C instead of dying of them; gives what says whether one came.
-
-    Python sees a signal when a compiled epoch returns, so training ends with its epoch.
-    """
-    requested = False
-
-    def note(*_: object) -> None:
-        nonlocal requested
-        requested = True
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: requested
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def time_to_save(seconds: float) -> Callable[[EpochRecord], bool]:

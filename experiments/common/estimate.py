@@ -1,15 +1,18 @@
 """What a run will take, from its compiled epoch and a few of its steps."""
 
-import os
 import time
 from typing import Any
 
 import jax
+from isolator_jax.memory import host_bytes, resident_bytes
 from tabulate import tabulate
 
+from isolator_jax.data import Dataset
+from isolator_jax.devices.placement import Placement
 from isolator_jax.errors import ConfigError
-from isolator_jax.runs import Problem, make_learner
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.plan import plan_memory
 
 from ..measure.rates import timed
 
@@ -18,11 +21,11 @@ _STEPS = 5
 _REPEATS = 3
 
 
-def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str, Any]:
-    """Measures a few steps and one validation, and reads the compiler's memory plan.
+def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, trainings: int) -> dict[str, Any]:
+    """Plans the memory, and if it is there measures a few steps and one validation.
 
     Args:
-      config, problem: the run.
+      config, dataset, placement: the run.
       trainings: how many are trained, one after the other.
 
     Returns:
@@ -31,22 +34,20 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
     Raises:
       ConfigError: training needs more memory than the device has.
     """
+    available = available_bytes()
+    needed = base_bytes() + plan_memory(config, dataset, placement, available).total
+    if needed > available:
+        raise ConfigError(
+            f"training needs {_size(needed)} of memory and there are {_size(available)}; lower --batch_size or "
+            "--similarity_budget_mb, take a smaller dim, or more --devices"
+        )
     started = time.perf_counter()
+    problem = make_problem(config, dataset, placement)
     learner = make_learner(config, problem)
     train = learner.initial_state(config.seed).train
     prepare_seconds = time.perf_counter() - started
     parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
     epoch = learner.epoch_program
-    plan = epoch.lower(train, *learner.epoch_arguments()).compile().memory_analysis()
-    # The state comes out where it went in; the best parameters are kept beside it.
-    needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + parameter_bytes
-    available = available_bytes()
-    if needed > available:
-        raise ConfigError(
-            f"training needs {_size(needed)} of memory and the device has {_size(available)}; lower --batch_size or "
-            "--similarity_budget_mb, take a smaller dim, or more --devices"
-        )
-
     steps, rows = learner.epoch_shape
     timed_steps = min(steps, _STEPS)
     few = slice(0, timed_steps * rows)
@@ -78,9 +79,14 @@ def estimate(config: RunConfig, problem: Problem, *, trainings: int) -> dict[str
 
 
 def available_bytes() -> int:
-    """Memory of the first device; of the host where that is the CPU."""
+    """Memory of the first device; where that is the CPU, what this process may hold."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return limit or host_bytes()
+
+
+def base_bytes() -> int:
+    """What this process holds now, where the devices share its memory."""
+    return 0 if jax.devices()[0].memory_stats() else resident_bytes()
 
 
 def estimate_table(estimated: dict[str, Any]) -> str:

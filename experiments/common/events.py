@@ -1,5 +1,6 @@
 """TensorBoard event files of a run, by tensorboardX."""
 
+import warnings
 from pathlib import Path
 
 from isolator_jax.errors import ConfigError
@@ -18,13 +19,26 @@ def check_installed() -> None:
 
 
 class Events:
-    """Writes each epoch's loss, validation Recall@20 and seconds; opens no file before the first epoch."""
+    """Writes each epoch's loss, validation Recall@20 and seconds; opens no file before the first epoch.
+
+    What cannot be written is left out, with a warning: it ends no training.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._writer: SummaryWriter | None = None
+        self._failed = False
 
     def write(self, record: EpochRecord) -> None:
+        if self._failed:
+            return
+        try:
+            self._write(record)
+        except OSError as error:
+            self._failed = True
+            warnings.warn(f"{self._folder}: no further event files are written ({error.strerror})", stacklevel=2)
+
+    def _write(self, record: EpochRecord) -> None:
         if self._writer is None:
             # What an earlier process wrote from this epoch on, before it was killed, is not shown.
             self._writer = SummaryWriter(str(self._folder), purge_step=record.epoch)

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from isolator_jax.runs import Problem, train_run, write_report
+from isolator_jax.runs import Problem, check_run_folder, locked, train_run, write_report
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
 
@@ -40,17 +40,18 @@ def train_with_baseline(
     Raises:
       TrainingInterrupted: SIGTERM or Ctrl-C came; what was trained is saved.
     """
-    with cli.stop_requests() as stop:
+    check_run_folder(run_dir, config, problem.dataset)
+    # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
+    with cli.stop_requests() as stop, locked(run_dir):
         options = {"cache_dir": run_dir / "cache", "stop": stop, "tensorboard": tensorboard}
-        report = _train(config, problem, run_dir, checkpoint_seconds, **options)
+        report = _train(config, problem, run_dir, checkpoint_seconds, lock=False, **options)
         if baseline:
             plain = dataclasses.replace(config, training_strategy=False)
-            of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, **options)
-    if baseline:
-        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
-        for split in ("validation", "test"):
-            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
-        write_report(run_dir, report)
+            of_plain = _train(plain, problem, run_dir / "vanilla", checkpoint_seconds, lock=True, **options)
+            report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+            for split in ("validation", "test"):
+                report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+            write_report(run_dir, report)
     return report
 
 
@@ -60,6 +61,7 @@ def _train(
     run_dir: Path,
     checkpoint_seconds: float,
     *,
+    lock: bool,
     cache_dir: Path,
     stop: Callable[[], bool],
     tensorboard: bool,
@@ -85,4 +87,5 @@ def _train(
             cache_dir=cache_dir,
             on_epoch=show,
             stop=stop,
+            lock=lock,
         )

@@ -1,13 +1,36 @@
 """Reader of `.npy` matrices: memory-mapped, never unpickled, checked before any work starts."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from isolator_jax.errors import DataError, brief
+from isolator_jax.memory import host_bytes
 
 _CHECK_BYTES = 64 << 20
+
+# Reading makes copies: of another type, sorted, without what is there twice.
+_COPIES = 4
+
+
+def refuse_more_than_memory(path: Path, unpacked: int) -> None:
+    """Refuses a file whose content, as large as it declares, cannot be worked on in memory.
+
+    Args:
+      path: the file.
+      unpacked: bytes it says it holds.
+
+    Raises:
+      DataError: with both sizes.
+    """
+    available = host_bytes()
+    if _COPIES * unpacked > available:
+        raise DataError(
+            f"{path}: unpacks to {unpacked:,} bytes, and to work on it takes about {_COPIES} times as many; this "
+            f"process may hold {available:,}; give it more memory, or a smaller file"
+        )
 
 
 def read_features(path: Path, least_items: int) -> np.ndarray:
@@ -18,9 +41,10 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
       least_items: how many rows it must have at least.
 
     Raises:
-      DataError: not a finite float matrix, or too few rows.
+      DataError: not a finite float matrix, or too few rows, or too large for memory.
     """
     features = read_matrix(path, "(items, dim)")
+    refuse_more_than_memory(path, features.size * 4)
     if features.shape[0] < least_items:
         raise DataError(
             f"{path}: {features.shape[0]} rows, but the interactions name item {least_items - 1}; "
@@ -28,7 +52,23 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
         )
     for row, _ in _not_finite(features):
         raise DataError(f"{path}, row {row}: NaN or infinite in float32; replace it, zeros mean no content")
+    _warn_of_vanishing_rows(path, features)
     return features
+
+
+def _warn_of_vanishing_rows(path: Path, features: np.ndarray) -> None:
+    """Warns of rows that are not zero and become so in float32: they would be taken for items without content."""
+    tiny = np.finfo(np.float32).tiny
+    vanishing = []
+    for start, rows in _chunks(features):
+        largest = np.abs(rows).max(axis=1, initial=0.0)
+        vanishing += (start + np.flatnonzero((largest > 0) & (largest < tiny))).tolist()
+    if vanishing:
+        warnings.warn(
+            f"{path}: {len(vanishing)} rows, the first of them {vanishing[0]}, have values so small that float32 takes "
+            "them for zero, which means no content; scale the features up",
+            stacklevel=4,
+        )
 
 
 def read_embeddings(users: Path, items: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +80,7 @@ def read_embeddings(users: Path, items: Path) -> tuple[np.ndarray, np.ndarray]:
     embeddings = []
     for path in (users, items):
         matrix = read_matrix(path, "(users or items, dim)")
+        refuse_more_than_memory(path, matrix.size * 4)
         for row, column in _not_finite(matrix):
             raise DataError(f"{path}, row {row}, column {column}: NaN or infinite in float32; export it again")
         embeddings.append(np.asarray(matrix, np.float32))
@@ -94,9 +135,15 @@ def read_matrix(path: Path, shape: str) -> np.ndarray:
 
 def _not_finite(matrix: np.ndarray) -> Iterator[tuple[int, int]]:
     """Rows and columns of the values that are not finite in float32, as models see them."""
-    step = max(1, _CHECK_BYTES // (matrix.shape[1] * matrix.dtype.itemsize))
-    for start in range(0, matrix.shape[0], step):
+    for start, rows in _chunks(matrix):
         with np.errstate(over="ignore"):
-            wrong = ~np.isfinite(matrix[start : start + step].astype(np.float32))
+            wrong = ~np.isfinite(rows.astype(np.float32))
         for row, column in np.argwhere(wrong):
             yield start + int(row), int(column)
+
+
+def _chunks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """A matrix in runs of rows, each with the number of its first."""
+    step = max(1, _CHECK_BYTES // (matrix.shape[1] * matrix.dtype.itemsize))
+    for start in range(0, matrix.shape[0], step):
+        yield start, matrix[start : start + step]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -65,6 +66,16 @@ class Dataset:
         sizes = {name: len(self.split(name)) for name in SPLITS}
         return {"users": self.num_users, "items": self.num_items, **sizes}
 
+    def without_training(self, split: str) -> dict[str, int]:
+        """Users of a held-out split who have no training items, so that they get no list, and their interactions."""
+        held_out = self.split(split).users
+        cold = ~np.isin(held_out, self.train.users)
+        return {
+            "users": int(np.unique(held_out[cold]).size),
+            "of": int(np.unique(held_out).size),
+            "interactions": int(cold.sum()),
+        }
+
     def fingerprint(self) -> str:
         """Hash of the whole content: equal exactly when a run would see equal data."""
         digest = hashlib.blake2b(digest_size=16)
@@ -78,3 +89,20 @@ class Dataset:
             digest.update(repr((name, feature.shape, feature.dtype.str)).encode())
             digest.update(np.ascontiguousarray(feature).data)
         return digest.hexdigest()
+
+
+def warn_of_users_without_training(dataset: Dataset, files: Mapping[str, object]) -> None:
+    """Warns where held-out users have no training items.
+
+    Args:
+      dataset: the data.
+      files: where each split was read from.
+    """
+    for split in SPLITS[1:]:
+        cold = dataset.without_training(split)
+        if cold["users"]:
+            warnings.warn(
+                f"{files[split]}: {cold['users']} of {cold['of']} {split} users have no training interactions; they "
+                f"get no list, and their {cold['interactions']} {split} interactions count in no mean",
+                stacklevel=4,
+            )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.data.arrays import read_features
-from isolator_jax.data.dataset import SPLITS, Dataset, Interactions
+from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
 from isolator_jax.data.interactions import read_interactions
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.errors import DataError
@@ -40,13 +40,15 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
     for split in set(splits) - {"train"}:
         if not np.isin(interactions[split].users, trained).any():
             raise DataError(f"{splits[split]}: no user in it has training interactions")
-    return Dataset(
+    dataset = Dataset(
         name=splits["train"].stem,
         num_users=num_users,
         num_items=num_items,
         features=_named_features(features, num_items),
         **interactions,
     )
+    warn_of_users_without_training(dataset, {split: splits.get(split, splits["train"]) for split in SPLITS})
+    return dataset
 
 
 def _all_pairs(splits: Mapping[str, Path], num_users: int, num_items: int) -> dict[str, pd.DataFrame]:

@@ -2,20 +2,26 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import scipy.sparse
 
+from isolator_jax.data.arrays import refuse_more_than_memory
 from isolator_jax.errors import DataError, brief
 
 COLUMNS = ("userID", "itemID", "x_label")
 FORMATS = (".inter", ".csv", ".parquet", ".npz")
 _RENAMED = {"user": "userID", "item": "itemID"}
 _MAX_ID = np.iinfo(np.int32).max - 1
+
+# Columns that may say of a pair that it is no interaction. They are not read.
+_RATINGS = ("rating", "ratings", "score", "value", "weight", "label", "feedback", "click", "clicked", "like", "target")
 
 
 class Source(NamedTuple):
@@ -25,19 +31,41 @@ class Source(NamedTuple):
       path: the file.
       unit: what its rows are called.
       first: the number of the first row.
+      delimiter: of a text whose fields may be quoted, and so go over several lines; else None.
+      names: the file's own names of columns that are called otherwise here.
     """
 
     path: Path
     unit: str
     first: int
+    delimiter: str | None = None
+    names: Mapping[str, str] = {}
 
     def at(self, row: int) -> str:
-        return f"{self.unit} {row + self.first}"
+        number = row + self.first
+        return f"{self.unit} {number if self.delimiter is None else _line_of(self.path, self.delimiter, number)}"
+
+    def name(self, column: str) -> str:
+        return self.names.get(column, column)
 
 
-def text_source(path: Path) -> Source:
-    """A text file with a header."""
-    return Source(path, "line", 2)
+def text_source(path: Path, delimiter: str | None = None) -> Source:
+    """A text file with a header; its fields may be quoted where it ends in `.csv`."""
+    return Source(path, "line", 2, delimiter or ("," if path.suffix == ".csv" else None))
+
+
+def _line_of(path: Path, delimiter: str, record: int) -> int:
+    """The line on which a record begins, both counted from 1."""
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            for _ in range(record - 1):
+                next(reader)
+                line = reader.line_num + 1
+    except (csv.Error, StopIteration):  # pandas reads it otherwise
+        return record
+    return line
 
 
 def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFrame:
@@ -55,7 +83,7 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
 
     Raises:
       DataError: unreadable or malformed, an id out of range, or a pair in two splits, with
-        line or row.
+        line or row; or a file that unpacks to more than fits into memory.
     """
     if path.suffix not in FORMATS:
         raise DataError(f"{path}: interactions are read from {', '.join(FORMATS)}")
@@ -70,21 +98,21 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
         table, source = _read_parquet(path), Source(path, "row", 0)
     else:
         table, source = read_text_table(path), text_source(path)
-    table = table.rename(columns={old: new for old, new in _RENAMED.items() if new not in table.columns})
-    _refuse_repeated_columns(source, table.columns)
-    missing = [column for column in COLUMNS[:2] if column not in table.columns]
+    renamed = {old: new for old, new in _RENAMED.items() if new not in table.columns}
+    source = source._replace(names={new: old for old, new in renamed.items() if old in table.columns})
+    missing = [column for column in COLUMNS[:2] if column not in table.columns and source.name(column) == column]
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)}; it needs userID and itemID, or user and item, "
-            f"found: {brief(', '.join(map(str, table.columns)))}"
+            f"found: {brief(', '.join(map(repr, table.columns)))}"
         )
-    pairs = checked_pairs(table, source)
+    pairs = checked_pairs(table.rename(columns=renamed), source)
     for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
         wrong = pairs.index[pairs[column] >= count]
         if len(wrong):
             raise DataError(
-                f"{path}, {source.at(wrong[0])}: {column} {pairs[column][wrong[0]]}, but the model has {count} {what}; "
-                "ids are the 0-based rows of its arrays"
+                f"{path}, {source.at(wrong[0])}: {source.name(column)} {pairs[column][wrong[0]]}, but the model has "
+                f"{count} {what}; ids are the 0-based rows of its arrays"
             )
     return pairs
 
@@ -96,17 +124,31 @@ def read_sparse(path: Path) -> scipy.sparse.coo_array:
       DataError: not a valid sparse matrix.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        refuse_more_than_memory(path, unpacked)
         matrix = scipy.sparse.load_npz(path)  # never unpickles
         if hasattr(matrix, "check_format"):
             matrix.check_format(full_check=True)
         matrix = scipy.sparse.coo_array(matrix)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
+        finite, negative = np.isfinite(matrix.data), int((matrix.data < 0).sum())
+    except (MemoryError, DataError):
+        raise
     except Exception as error:  # of many types, from zip files to numpy headers
         reason = brief(error)
         raise DataError(
             f"{path}: not a readable sparse matrix ({reason}); save it with scipy.sparse.save_npz"
         ) from None
+    if not finite.all():
+        entry = int(np.argmin(finite))
+        raise DataError(
+            f"{path}: the entry of user {matrix.row[entry]} and item {matrix.col[entry]} is {matrix.data[entry]}, not "
+            "finite; entries other than zero are interactions, so leave out what is none"
+        )
+    if negative:
+        warnings.warn(f"{path}: {negative} entries are below zero and count as interactions", stacklevel=3)
     return matrix
 
 
@@ -120,6 +162,7 @@ def checked_pairs(table: pd.DataFrame, source: Source) -> pd.DataFrame:
         raise DataError(
             f"{source.path}, {source.at(0)}: more fields than the header names; every line needs the same columns"
         )
+    _warn_of_ratings(source, table)
     columns = [column for column in COLUMNS if column in table.columns]
     pairs = pd.DataFrame({column: integers(source, column, table[column]) for column in columns})
     if "x_label" in columns:
@@ -164,13 +207,19 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     Raises:
       DataError: with the row.
     """
+    too_large = lambda row: f"{source.name(column)} {brief(values[row])} is too large; renumber the ids densely from 0"
+    if values.dtype.kind in "iu":
+        refuse(source, values < 0, lambda row: f"{source.name(column)} {values[row]} is below 0; ids are from 0 on")
+        refuse(source, values > _MAX_ID, too_large)
+        return values.to_numpy(np.int64)
     text = values.map(str).astype(str).str.strip()
     refuse(
         source,
         ~text.str.fullmatch(r"[0-9]+", na=False),
-        lambda row: f"{column} {brief(repr(values[row]))} is not a non-negative integer; ids are 0-based integers",
+        lambda row: (
+            f"{source.name(column)} {brief(repr(values[row]))} is not a non-negative integer; ids are 0-based integers"
+        ),
     )
-    too_large = lambda row: f"{column} {brief(values[row])} is too large; renumber the ids densely from 0"
     refuse(source, text.str.len() > 18, too_large)
     numbers = text.astype(np.int64)
     refuse(source, numbers > _MAX_ID, too_large)
@@ -186,10 +235,43 @@ def refuse(source: Source, wrong: pd.Series, message: Callable[[int], str]) -> N
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    """The columns that matter, those that pandas wrote as the table's index among them."""
     try:
-        return pd.read_parquet(path).reset_index(drop=True)
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _refuse_repeated_columns(Source(path, "row", 0), names)
+            wanted = [name for name in names if name in COLUMNS or name in _RENAMED or _is_rating(name)]
+            if not {"userID", "user"} & set(wanted) or not {"itemID", "item"} & set(wanted):
+                return pd.DataFrame(columns=names)  # for the message that says what there is
+            refuse_more_than_memory(path, file.metadata.num_rows * 8 * len(wanted))
+            return file.read(columns=wanted).to_pandas(ignore_metadata=True)
+    except (MemoryError, DataError):
+        raise
     except Exception as error:  # of many types, from pyarrow
         raise DataError(f"{path}: not a readable parquet file ({brief(error)})") from None
+
+
+def _is_rating(name: object) -> bool:
+    return str(name).strip().lower().split(":")[0] in _RATINGS
+
+
+def _warn_of_ratings(source: Source, table: pd.DataFrame) -> None:
+    """Warns where a column that is not read may say that pairs are no interactions."""
+    for column in filter(_is_rating, table.columns):
+        values = table[column]
+        if values.dtype.kind not in "iufb":
+            text = values.map(str).str.strip()
+            numbers = pd.to_numeric(text, errors="coerce")
+            if (numbers.isna() & ~text.str.lower().isin(["", "nan", "none", "null"])).any():
+                continue  # words
+            values = numbers
+        without = int((~(values > 0)).sum())
+        if without:
+            warnings.warn(
+                f"{source.path}: {brief(column)} is 0, less or missing on {without} of {len(table)} {source.unit}s, "
+                "which count as interactions all the same; leave out of the file what is none",
+                stacklevel=4,
+            )
 
 
 def _refuse_repeated_columns(source: Source, names: Iterable[object]) -> None:

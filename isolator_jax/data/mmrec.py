@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.data.arrays import read_features
-from isolator_jax.data.dataset import SPLITS, Dataset, Interactions
+from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
 from isolator_jax.data.interactions import COLUMNS, checked_pairs, integers, read_text_table, refuse, text_source
 from isolator_jax.errors import DataError, brief
 
@@ -42,7 +42,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
     folder = Path(data_dir) / name
     path = folder / f"{name}.inter"
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; --data_dir must contain a folder {name!r}")
+        raise DataError(f"{folder}: no such folder; data_dir is the folder that holds the dataset's folder {name!r}")
     if not path.is_file():
         raise DataError(f"{path}: no such file; an MMRec dataset keeps its interactions there")
     table = _read_inter(path)
@@ -65,7 +65,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
     train, validation, test = (
         Interactions.from_pairs(rows["userID"].to_numpy(), rows["itemID"].to_numpy()) for rows in rows_of_splits
     )
-    return Dataset(
+    dataset = Dataset(
         name=name,
         num_users=int(table["userID"].max()) + 1,
         num_items=_catalogue_size(folder, features, least_items),
@@ -74,6 +74,8 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
         test=test,
         features=features,
     )
+    warn_of_users_without_training(dataset, dict.fromkeys(SPLITS, path))
+    return dataset
 
 
 def _read_inter(path: Path) -> pd.DataFrame:
@@ -82,7 +84,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
     if missing:
         raise DataError(
             f"{path}, line 1: no column {', '.join(missing)}; the header must name "
-            f"{', '.join(COLUMNS)} (tab-separated), found: {brief(', '.join(table.columns))}"
+            f"{', '.join(COLUMNS)} (tab-separated), found: {brief(', '.join(map(repr, table.columns)))}"
         )
     return checked_pairs(table, text_source(path))
 
@@ -165,12 +167,13 @@ def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
     header, table = table.iloc[0].tolist(), table[1:].reset_index(drop=True)
     if len(header) != 2 or header.count(column) != 1:
         raise DataError(f"{path}, line 1: needs two columns, an original id and {column}; found {brief(header)}")
-    ids = integers(text_source(path), column, table[header.index(column)])
+    source = text_source(path, separator)
+    ids = integers(source, column, table[header.index(column)])
     if not np.array_equal(np.sort(ids), np.arange(count)):
         raise DataError(f"{path}: {column} must name each of 0 .. {count - 1} once")
     original = table[1 - header.index(column)]
     refuse(
-        text_source(path),
+        source,
         original.duplicated(),
         lambda row: f"the original id {brief(repr(original[row]))} is there twice; each id needs one of its own",
     )

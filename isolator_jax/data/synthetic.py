@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import pandas as pd
 
 from isolator_jax.data.dataset import Dataset, Interactions
 from isolator_jax.errors import DataError, brief
+from isolator_jax.files import draft_beside
 
 _MOST_CELLS = 100_000_000
 
@@ -141,7 +141,8 @@ def write_dataset(
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name or remove it")
     data_dir.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=data_dir))
+    draft = draft_beside(target)
+    draft.mkdir()
     try:
         frames = [
             pd.DataFrame({"userID": split.users, "itemID": split.items, "x_label": label})
@@ -154,7 +155,6 @@ def write_dataset(
         np.savez(draft / "ground_truth.npz", **truth._asdict())
         settings = json.dumps(dataclasses.asdict(config), indent=2)
         (draft / "ground_truth.json").write_text(settings + "\n")
-        draft.chmod(0o755)
         os.rename(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -25,6 +25,12 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
         f"Model: {config['model']}. Features: {', '.join(config['features'])}, fusion {config['fusion']}.",
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
+        *(
+            f"{cold['users']} of {cold['of']} {split} users have no training interactions: they get no list, and their "
+            f"{cold['interactions']} {split} interactions count in no mean."
+            for split, cold in report["without_training"].items()
+            if cold["users"]
+        ),
         f"U-ISOLATOR: alpha {parameters['alpha']:g}, beta {parameters['beta']:g}, iota {parameters['iota']:g}; "
         f"{chosen}.",
         "",

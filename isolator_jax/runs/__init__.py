@@ -3,6 +3,7 @@
 from isolator_jax.runs.folder import (
     check_run_folder,
     is_finished,
+    locked,
     read_config,
     read_metrics,
     read_report,
@@ -21,6 +22,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "load_run",
+    "locked",
     "make_learner",
     "make_problem",
     "read_config",

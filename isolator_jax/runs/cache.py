@@ -1,12 +1,15 @@
 """Nearest-neighbour lists kept on disk, named by the content they were made from."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from isolator_jax.files import write_atomically
 from isolator_jax.neighbours import Neighbours, NeighbourSearch, nearest_neighbours
+
+_HEADERS = 4096
 
 
 def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
@@ -38,6 +41,9 @@ def read_lists(path: Path, shape: tuple[int, int]) -> Neighbours | None:
       shape: `(I, K)`, what the lists must have.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > 2 * 4 * shape[0] * shape[1] + _HEADERS:
+                return None  # it would unpack to more than such lists
         with np.load(path, allow_pickle=False) as stored:
             lists = Neighbours(**{name: stored[name] for name in Neighbours._fields})
     except Exception:  # of many types, from zip files to numpy headers

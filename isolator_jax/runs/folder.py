@@ -2,11 +2,14 @@
 
 A run folder holds `config.json` (the resolved configuration and the data's fingerprint),
 `metrics.jsonl` (a line an epoch), `checkpoints/`, `cache/` (nearest-neighbour lists, where the
-backbone needs them), and at the end `report.json` and `report.md`.
+backbone needs them), and at the end `report.json` and `report.md`. A report names the
+checkpoint it was made of, by epoch and digest, and tells of no other.
 """
 
+import errno
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +21,15 @@ from filelock import FileLock, Timeout
 from isolator_jax.data import Dataset
 from isolator_jax.data.dataset import SPLITS
 from isolator_jax.errors import ConfigError, RunError, brief
-from isolator_jax.files import write_json, write_text
+from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord
+from isolator_jax.training.checkpoint import check_path, recorded_digest, saved_epochs
 
 _LOCK = ".lock"
+_UNUSUAL_FEATURE = 1e4
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
@@ -36,9 +42,21 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
     """The report of a finished run, as `train_run` returned it but with None for NaN.
 
     Raises:
-      RunError: not a run folder, the run is not finished, or its report is not what was written.
+      RunError: not a run folder, the run is not finished, or its report is not what was written,
+        or is of another checkpoint than the newest.
     """
     run_dir = Path(run_dir)
+    report = _read_report(run_dir)
+    if not _is_of_newest_checkpoint(run_dir, report):
+        raise RunError(
+            f"{run_dir}: report.json tells of epoch {report['checkpoint']['epoch']}, and the newest checkpoint is "
+            "another; give the run's experiments.train command again to write it anew"
+        )
+    return report
+
+
+def _read_report(run_dir: Path) -> dict[str, Any]:
+    """As `read_report`, whatever checkpoint the report is of."""
     read_config(run_dir)
     if not (run_dir / "report.json").is_file():
         raise RunError(
@@ -50,7 +68,7 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
         _check_report(report)
     except (ConfigError, KeyError, TypeError) as error:
         raise RunError(
-            f"{run_dir / 'report.json'}: not a run's report ({brief(repr(error))}); delete it and "
+            f"{run_dir / 'report.json'}: not a run's report ({brief(repr(error))}); rename it and "
             "give the experiments.train command again to write it anew"
         ) from None
     return report
@@ -67,6 +85,10 @@ def _check_report(report: dict[str, Any]) -> None:
     trainings = [report, report["baseline"]] if "baseline" in report else [report]
     for training in trainings:
         counts += [training["best_epoch"], training["epochs"]]
+    counts.append(report["checkpoint"]["epoch"])
+    if not isinstance(report["checkpoint"]["sha256"], str):
+        raise TypeError(f"checkpoint is {report['checkpoint']}")
+    for training in trainings:
         seconds = [training["seconds_per_epoch"][name] for name in ("train", "validation")]
         if not all(map(is_number, seconds)):
             raise TypeError(f"seconds_per_epoch is {seconds}")
@@ -76,6 +98,28 @@ def _check_report(report: dict[str, Any]) -> None:
         for strategy, metrics in dict.items(report[split]):
             if not all(map(is_number, dict.values(metrics))):
                 raise TypeError(f"{split} {strategy} is {metrics}")
+
+
+def divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:
+    """What a user should know of a run that diverged.
+
+    Args:
+      error: of `fit`.
+      saved: epoch of the newest checkpoint; None where there is none.
+      dataset: the run's data, whose features may be the reason.
+    """
+    largest = {name: float(np.abs(features).max(initial=0.0)) for name, features in dataset.features.items()}
+    reasons = "".join(
+        f"; or scale the features {name} down, whose values go up to {value:.3g}"
+        for name, value in largest.items()
+        if value > _UNUSUAL_FEATURE
+    )
+    left = (
+        "nothing was saved, and the folder is free for another configuration"
+        if saved is None
+        else f"the checkpoint of epoch {saved} is from before; another configuration needs another folder"
+    )
+    return f"{error}{reasons}; {left}"
 
 
 def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
@@ -95,7 +139,7 @@ def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
             records.append(record)
         elif number < len(lines):
             raise RunError(
-                f"{path}, line {number}: not the record of a further epoch; delete the file to go on without "
+                f"{path}, line {number}: not the record of a further epoch; rename the file to go on without "
                 "the history it held"
             )
     return records
@@ -111,22 +155,61 @@ def _epoch_record(line: bytes) -> EpochRecord | None:
     return record if whole and all(type(value) in (int, float) for value in record) else None
 
 
+def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
+    """Whether a report was made of the newest checkpoint there is; where there is none, it stands alone."""
+    folder = run_dir / "checkpoints"
+    saved = saved_epochs(folder)
+    if not saved:
+        return True
+    named = report["checkpoint"]
+    return saved[-1] == named["epoch"] and recorded_digest(folder, saved[-1]) in (None, named["sha256"])
+
+
 @contextmanager
-def _only_user(run_dir: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the operating system frees with the process."""
+def locked(folder: str | Path) -> Iterator[None]:
+    """Holds a folder's lock, which the operating system frees with the process; makes the folder.
+
+    Whoever writes in a run folder, or in one below it, holds it: one command at a time.
+
+    Raises:
+      RunError: another command holds it, or the file system has no locks.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK
+    if path.is_symlink():  # opening it would empty the file it leads to
+        raise RunError(f"{path} is a link to elsewhere; remove the link, the lock is made anew")
+    lock = FileLock(path, blocking=False)
     try:
-        with FileLock(run_dir / _LOCK, blocking=False):
-            yield
+        lock.acquire()
     except Timeout:
-        raise RunError(f"{run_dir}: another process is training in this folder; wait for it, or stop it") from None
+        raise RunError(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise RunError(
+            f"{folder}: its file system has no file locks ({brief(error)}), which keep two commands apart; "
+            "choose a folder on a local disk, results can be copied afterwards"
+        ) from None
+    try:
+        remove_drafts(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """What `config.json` of a run says, for a folder that is free or holds that run.
 
+    A folder whose run saved nothing, because it was killed or diverged before its first
+    checkpoint, is free for any other.
+
     Raises:
-      RunError: the folder holds something else than a run of this configuration on this data.
+      RunError: the folder holds something else than a run of this configuration on this data,
+        or more epochs of it than asked for, or its checkpoints are gone; or no checkpoint can
+        be kept in it.
     """
+    check_path(run_dir)
     wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
         saved = read_config(run_dir)
@@ -137,14 +220,51 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
         ]
         if saved["data_fingerprint"] != wanted["data_fingerprint"]:
             different.append("the data has changed")
-        if different:
+        epochs = saved_epochs(run_dir / "checkpoints")
+        if different and (epochs or (run_dir / "report.json").exists()):
             raise RunError(
-                f"{run_dir} holds a run of another configuration ({'; '.join(different)}); "
+                f"{run_dir} holds a run of another configuration ({brief('; '.join(different), 400)}); "
                 "choose another folder, or give the same flags to resume it"
             )
-    elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != _LOCK for path in run_dir.iterdir())):
-        raise RunError(f"{run_dir} exists and is not a run folder; choose another --run_dir")
+        if not different:
+            _refuse_what_cannot_be_resumed(run_dir, config, epochs)
+    elif run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir()))):
+        raise RunError(f"{run_dir} exists and is not a run folder; choose another")
     return wanted
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a file is what a run leaves that was killed while it began."""
+    return path.name == _LOCK or is_draft(path)
+
+
+def _refuse_what_cannot_be_resumed(run_dir: Path, config: RunConfig, epochs: list[int]) -> None:
+    """Raises where a folder's model is further than asked for, or its checkpoints are gone."""
+    if not epochs:
+        if (run_dir / "report.json").exists():
+            raise RunError(
+                f"{run_dir}: the run is finished and its checkpoints are gone, so it cannot go on; put them back, "
+                "or choose another folder to train it again"
+            )
+        return
+    allowed = _epochs_allowed(run_dir, config)
+    if epochs[-1] > allowed:
+        raise RunError(
+            f"{run_dir} holds the run after {epochs[-1]} epochs, more than the {allowed} of max_epochs="
+            f"{config.max_epochs} and patience={config.patience}; choose another folder for the shorter run, or ask "
+            "for as many epochs"
+        )
+
+
+def _epochs_allowed(run_dir: Path, config: RunConfig) -> int:
+    """After how many epochs a run of these limits ends or has ended, by the epochs it recorded."""
+    best, best_epoch = -math.inf, 0
+    for record in read_metrics(run_dir):
+        if record.validation > best or math.isinf(best):
+            best, best_epoch = record.validation, record.epoch
+        if record.epoch - best_epoch >= config.patience:
+            return min(record.epoch, config.max_epochs)
+    return config.max_epochs
 
 
 def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
@@ -152,14 +272,16 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
 
     Raises:
       RunError: the folder holds something else than a run of this configuration on this data,
-        or its report is not what was written.
+        or more epochs of it, or its report is not what was written.
     """
     check_run_folder(run_dir, config, dataset)
     if not (run_dir / "report.json").is_file():
         return False
     # Not config.json: that is already the longer run's where it was interrupted.
-    reported = RunConfig.from_dict(read_report(run_dir)["config"])
-    return (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
+    report = _read_report(run_dir)
+    reported = RunConfig.from_dict(report["config"])
+    same = (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
+    return same and _is_of_newest_checkpoint(run_dir, report)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -192,11 +314,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 class _MetricsFile:
-    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from."""
+    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from, with a warning."""
 
     def __init__(self, run_dir: Path, last_epoch: int):
         self._path = run_dir / "metrics.jsonl"
-        self._records = [record for record in read_metrics(run_dir) if record.epoch <= last_epoch]
+        found = read_metrics(run_dir)
+        self._records = [record for record in found if record.epoch <= last_epoch]
+        if lost := found[len(self._records) :]:
+            warnings.warn(
+                f"{run_dir}: epochs {lost[0].epoch} to {lost[-1].epoch} have no checkpoint and are trained again",
+                stacklevel=2,
+            )
         write_text(self._path, "".join(self._line(record) for record in self._records))
 
     def append(self, record: EpochRecord) -> None:

@@ -58,7 +58,7 @@ class Learner:
         return self.problem.placement.state(FitState.start(state), self.backbone)
 
     @property
-    def epoch_program(self) -> Callable[..., tuple[TrainState, Array, Array]]:
+    def epoch_program(self) -> Any:
         """The jitted epoch, `(state, *epoch_arguments) -> (state, mean loss, all finite)`; the state is donated."""
         return _epoch_program(self.backbone, self.batch_size, self.problem.placement)
 

@@ -59,8 +59,16 @@ def load_dataset(config: RunConfig) -> Dataset:
     return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
 
 
-def make_problem(config: RunConfig, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Problem:
+def make_problem(
+    config: RunConfig, dataset: Dataset, placement: Placement = ONE_DEVICE, *, with_content: bool = True
+) -> Problem:
     """Moves a dataset to the devices, and computes its content similarity.
+
+    Args:
+      config: the run's.
+      dataset: on the host.
+      placement: the devices.
+      with_content: whether to compute the similarity, which may be the largest part.
 
     Raises:
       DataError: the data lacks what the configuration needs.
@@ -74,7 +82,7 @@ def make_problem(config: RunConfig, dataset: Dataset, placement: Placement = ONE
         )
     train = make_train_data(dataset)
     content = None
-    if dataset.features:
+    if dataset.features and with_content:
         content = make_content(
             dataset.features,
             train.histories,

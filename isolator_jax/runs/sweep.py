@@ -44,7 +44,10 @@ def make_trials(
       ConfigError: a hyper-parameter the backbone does not have, or a value it cannot take.
     """
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    trained: list[dict[str, Any]] = [{"training_strategy": False}, *({"gamma": gamma} for gamma in gammas)]
+    trained: list[dict[str, Any]] = [
+        {"training_strategy": False},
+        *({"training_strategy": True, "gamma": gamma} for gamma in gammas),
+    ]
     return [
         dataclasses.replace(base, hparams={**base.hparams, **hparams}, seed=seed, **training)
         for hparams, training, seed in itertools.product(combinations, trained, seeds)

@@ -1,16 +1,25 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
+from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
-from isolator_jax.errors import RunError, TrainingInterrupted
+from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.folder import _MetricsFile, _only_user, check_run_folder, read_config, write_report
+from isolator_jax.runs.folder import (
+    _MetricsFile,
+    check_run_folder,
+    divergence_message,
+    locked,
+    read_config,
+    write_report,
+)
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
@@ -44,6 +53,7 @@ def train_run(
     splits: Sequence[str] = ("validation", "test"),
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
     stop: Callable[[], bool] = lambda: False,
+    lock: bool = True,
 ) -> dict[str, Any]:
     """Trains, or resumes and finishes, the run of a folder, and writes its report.
 
@@ -57,6 +67,7 @@ def train_run(
       splits: which splits the report evaluates the best epoch on.
       on_epoch: called after each epoch.
       stop: asked before each epoch whether to save and end here.
+      lock: whether to hold the folder's lock meanwhile; False where the caller does (`folder.locked`).
 
     Returns:
       The report, as in `report.json`.
@@ -69,8 +80,7 @@ def train_run(
     """
     run_dir = Path(run_dir)
     check_run_folder(run_dir, config, problem.dataset)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with _only_user(run_dir):
+    with locked(run_dir) if lock else nullcontext():
         # Again: another process may have begun a run since.
         write_json(run_dir / "config.json", check_run_folder(run_dir, config, problem.dataset))
         return _train_run(
@@ -102,7 +112,7 @@ def _train_run(
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
         metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
-        checkpoints.discard_after(int(state.train.epoch))
+        checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
             metrics.append(record)
@@ -110,18 +120,22 @@ def _train_run(
                 checkpoints.save(record.epoch, state)
             on_epoch(state, record)
 
-        state = fit(
-            state,
-            learner.train_epoch,
-            learner.validate,
-            max_epochs=config.max_epochs,
-            patience=config.patience,
-            on_epoch=after_epoch,
-            stop=stop,
-        )
+        try:
+            state = fit(
+                state,
+                learner.train_epoch,
+                learner.validate,
+                max_epochs=config.max_epochs,
+                patience=config.patience,
+                on_epoch=after_epoch,
+                stop=stop,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
+        saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}
     if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
         raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
     report = {
@@ -129,6 +143,7 @@ def _train_run(
         "dataset": problem.dataset.counts(),
         "best_epoch": int(state.best_epoch),
         "epochs": epoch,
+        "checkpoint": saved,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
     encoded = learner.encode(state.best_params)
@@ -150,8 +165,17 @@ def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[Ru
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
-    problem = make_problem(config, load_dataset(config), placement)
+    problem = make_problem(config, _dataset_of_run(run_dir, config), placement)
     return config, problem, *load_model(run_dir, problem)
+
+
+def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
+    if config.data_dir is not None and not Path(config.data_dir, config.dataset or "").is_dir():
+        raise DataError(
+            f"{run_dir}: the run's data is no longer in {config.data_dir}; put the folder {config.dataset} back there, "
+            "or give the run's experiments.train command again with the data's new place, which is then noted"
+        )
+    return load_dataset(config)
 
 
 def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path | None = None) -> tuple[Encoded, int]:

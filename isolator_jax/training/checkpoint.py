@@ -1,31 +1,49 @@
 """Checkpoints of the whole fit state, by orbax. The only module that knows orbax."""
 
+import errno
 import hashlib
 import json
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from isolator_jax.errors import CheckpointError
+from isolator_jax.errors import CheckpointError, RunError, brief
 from isolator_jax.files import write_json
+
+_DIGESTS = "digests.json"
+
+# What a file system may hold and the writers below orbax cannot: they read these as patterns or separators.
+_UNUSABLE = "*?[]\\"
+
+# Errors that say nothing about a file's content.
+_OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE)
+_SIGNS_OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", *map(os.strerror, _OF_THE_SYSTEM))
 
 
 class Checkpoints:
     """The checkpoints of one run, numbered by epoch; the newest two are kept.
 
     Each is written under a temporary name and renamed when complete, so an interrupted
-    save leaves the earlier ones as they were. `digests.json` beside them holds the SHA-256
-    of their files: what a disk has changed since is not used. Use as a context manager.
+    save leaves the earlier ones as they were; a folder's first is read back once.
+    `digests.json` beside them holds the SHA-256 of their files: what a disk has changed since
+    is not used. Use as a context manager.
 
     Args:
       folder: where they are.
       read_only: only restore; another process may be saving.
+
+    Raises:
+      RunError: the folder's path is none that checkpoints can be written below.
     """
 
     def __init__(self, folder: str | Path, *, read_only: bool = False):
+        check_path(folder)
         self._folder = Path(folder).resolve()
         # Saving is synchronous: the state is donated to the next epoch, whose writes a
         # background save could otherwise pick up.
@@ -48,13 +66,16 @@ class Checkpoints:
         """Saves `state` as the checkpoint of `epoch`.
 
         Raises:
-          OSError: it cannot be written; the earlier checkpoints stay.
+          OSError: it cannot be written, or the first one not read back; the earlier checkpoints stay.
         """
+        first = self.latest_epoch() is None
         try:
             self._manager.save(epoch, args=ocp.args.StandardSave(state))
             kept = {str(step) for step in self._manager.all_steps()}
-            digests = {step: digest for step, digest in self._digests().items() if step in kept}
-            write_json(self._folder / "digests.json", {**digests, str(epoch): _digest(self._folder / str(epoch))})
+            digests = {step: digest for step, digest in _read_digests(self._folder).items() if step in kept}
+            write_json(self._folder / _DIGESTS, {**digests, str(epoch): _digest(self._folder / str(epoch))})
+            if first:
+                self._read_back(epoch, state)
         except Exception as error:  # the writers below orbax have errors of their own
             raise OSError(
                 f"{self._folder}: the checkpoint of epoch {epoch} could not be written ({_first_line(error)}); "
@@ -72,48 +93,132 @@ class Checkpoints:
           The state; None where there is no checkpoint.
 
         Raises:
-          CheckpointError: there are checkpoints, and all are damaged.
+          CheckpointError: there are checkpoints, and all are damaged; or the system does not let
+            one be read, which says nothing about it.
         """
         epochs = sorted(self._manager.all_steps(), reverse=True)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         for epoch in epochs:
             folder = self._folder / str(epoch)
+            sound = False
             try:
-                written = self._digests().get(str(epoch))
-                if written is not None and written != _digest(folder):
+                written = _read_digests(self._folder).get(str(epoch))
+                sound = written is not None and written == _digest(folder)
+                if written is not None and not sound:
                     raise ValueError("its files have changed since they were written")
                 return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
             except Exception as error:  # a damaged file can make any reader below orbax fail
+                if sound or _of_the_system(error):
+                    raise CheckpointError(
+                        f"{folder}: cannot be read ({_first_line(error)}); the checkpoint was left as it is: mend the "
+                        "cause (rights, memory, open files, the disk), and the same command goes on"
+                    ) from error
                 warnings.warn(f"{folder}: damaged checkpoint, not used ({_first_line(error)})", stacklevel=2)
         if epochs:
             raise CheckpointError(
                 f"{self._folder}: no usable checkpoint, all of {', '.join(map(str, epochs))} are damaged; "
-                "remove the run folder and train again"
+                "put a copy of one back, or train in another folder"
             )
         return None
 
-    def discard_after(self, epoch: int) -> None:
-        """Removes the checkpoints after `epoch`: what a resumed run found damaged."""
-        for step in self._manager.all_steps():
+    def set_aside_after(self, epoch: int) -> None:
+        """Renames the checkpoints after `epoch`, which a resumed run found damaged, to `NUMBER.damaged`."""
+        for step in saved_epochs(self._folder):
             if step > epoch:
-                self._manager.delete(step)
+                damaged = self._folder / str(step)
+                names = (damaged.with_name(f"{step}.damaged{end}") for end in ("", *(f"-{n}" for n in range(2, 1000))))
+                damaged.rename(next(name for name in names if not name.exists()))
+        self._manager.reload()
 
-    def _digests(self) -> dict[str, str]:
-        # Written after the checkpoint: a run killed in between has one without a digest.
-        try:
-            return json.loads((self._folder / "digests.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+    def digest(self, epoch: int) -> str:
+        """SHA-256 of a checkpoint's files, as `digests.json` holds it or should."""
+        return _read_digests(self._folder).get(str(epoch)) or _digest(self._folder / str(epoch))
+
+    def _read_back(self, epoch: int, state: Any) -> None:
+        """Raises where a checkpoint that was just written does not hold the state."""
+        if not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+            return  # other processes hold the rest
+        # Of no size themselves, such arrays ask for the values on the host.
+        like = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), state)
+        found = self._manager.restore(epoch, args=ocp.args.StandardRestore(like))
+        if not jax.tree.all(
+            jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), found, state)
+        ):
+            raise ValueError("read back, it holds other values")
+
+
+def check_path(folder: str | Path) -> None:
+    """Refuses a folder below which checkpoints cannot be written and read back.
+
+    Raises:
+      RunError: names the characters.
+    """
+    path = str(Path(folder).resolve())
+    found = [character for character in _UNUSABLE if character in path]
+    if found:
+        raise RunError(
+            f"{brief(path)}: checkpoints cannot be kept below a path with {' '.join(found)} in it; "
+            "choose another folder"
+        )
+    if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
+        raise RunError(f"{brief(path)}: checkpoints need a path of UTF-8 text; choose another folder")
+
+
+def saved_epochs(folder: Path) -> list[int]:
+    """Epochs of the complete checkpoints in a folder, rising, without opening any."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.name.isascii())
+
+
+def recorded_digest(folder: Path, epoch: int) -> str | None:
+    """What `digests.json` says of a checkpoint; None where it says nothing."""
+    return _read_digests(folder).get(str(epoch))
+
+
+def _read_digests(folder: Path) -> dict[str, str]:
+    """What was recorded when checkpoints were written; nothing where the file is missing or is no such record.
+
+    A run killed between a checkpoint and its digest has one without.
+
+    Raises:
+      OSError: the file is there and cannot be read.
+    """
+    try:
+        found = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {epoch: digest for epoch, digest in entries if isinstance(digest, str)}
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files."""
+    """SHA-256 over the names and contents of a folder's files.
+
+    Raises:
+      OSError: a file or folder cannot be read.
+    """
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(_files(folder)):
         with path.open("rb") as file:
             total.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(parent, name) for name in names)
+
+
+def _of_the_system(error: Exception) -> bool:
+    """Whether an error tells of the system at the moment, and not of a file's content."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM):
+        return True
+    return any(sign in str(error) for sign in _SIGNS_OF_THE_SYSTEM)
+
+
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return brief(f"{type(error).__name__}: {error}".splitlines()[0], 400)

@@ -17,8 +17,8 @@ from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
 
-# Named, as JAX's default may be set from outside: a resumed run must draw the same numbers.
-_GENERATOR = "threefry2x32"
+# Named, so that JAX_DEFAULT_PRNG_IMPL changes no run, nor how one that was interrupted goes on.
+PRNG = "threefry2x32"
 
 
 @struct.dataclass
@@ -100,7 +100,7 @@ def init_state(
     backbone: Backbone, hyperparameters: Hyperparameters, dataset: Dataset, *, seed: int, steps_per_epoch: int
 ) -> TrainState:
     """The state before the first epoch."""
-    key = jax.random.key(seed, impl=_GENERATOR)
+    key = jax.random.key(seed, impl=PRNG)
     params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
     return TrainState(
         params=params,
@@ -141,7 +141,7 @@ def run_epoch(
     steps, rows = epoch_shape(data.users.shape[0], batch_size)
     optimizer = backbone.optimizer(hyperparameters, steps)
     epoch = state.epoch + 1
-    epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key, impl=_GENERATOR), epoch)
+    epoch_key = jax.random.fold_in(jax.random.wrap_key_data(state.seed_key, impl=PRNG), epoch)
     order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), data.users.shape[0])
     order = jnp.concatenate([order, order[: steps * rows - order.size]])
     inputs = backbone.per_epoch(jax.random.fold_in(epoch_key, steps + 1), inputs, hyperparameters)

@@ -80,8 +80,8 @@ def fit(
         epoch = int(train.epoch)
         if not bool(finite):
             raise TrainingDiverged(
-                f"epoch {epoch}: the loss or a parameter is NaN or infinite (mean loss {float(loss):g}); "
-                "lower the learning rate, or check the other hyper-parameters and the size of the features"
+                f"epoch {epoch}: the loss or a parameter is NaN or infinite (mean loss "
+                f"{float(loss):g}); lower the learning rate or check the hyper-parameters"
             )
         trained = time.perf_counter()
         value = float(validate(train.params))

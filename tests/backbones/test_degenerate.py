@@ -8,13 +8,10 @@ from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import Dataset, Interactions
 from isolator_jax.errors import DataError
 from isolator_jax.runs import (
-    encode,
     evaluate_problem,
-    initial_state,
+    make_learner,
     make_problem,
-    prepare_inputs,
     strategies_of,
-    train_function,
 )
 from isolator_jax.runs.config import RunConfig
 
@@ -45,13 +42,13 @@ DATASETS = {
 def train(name, dataset, epochs=2):
     config = RunConfig(backbone=name, hparams={"dim": 4, "learning_rate": 0.05}, batch_size=4)
     problem = make_problem(config, dataset)
-    inputs, state = prepare_inputs(config, problem), initial_state(config, problem).train
-    step = train_function(config, problem, inputs)
+    learner = make_learner(config, problem)
+    state = learner.initial_state(0).train
     with jax.debug_nans(True):  # not before: an undefined c_u is a NaN
         for _ in range(epochs):
-            state, loss, finite = step(state)
+            state, loss, finite = learner.train_epoch(state)
             assert bool(finite) and np.isfinite(loss)
-        return config, problem, encode(config, problem, inputs, state.params)
+        return config, problem, learner.encode(state.params)
 
 
 # All backbones on the odd features; the rest on the simplest and the one with most parts.

@@ -10,6 +10,7 @@ import pytest
 from isolator_jax.backbones import Batch
 from isolator_jax.backbones.grcn import GRCN, GRCNHyperparameters
 from isolator_jax.data import Dataset, Interactions
+from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.training import make_score
 
 USERS, ITEMS, ROWS = 7, 9, 6
@@ -75,8 +76,8 @@ def content_channel(neighbours, features, dense, table, rounds):
 def reference_embeddings(dataset, params, rounds=3):
     neighbours = neighbours_of(dataset)
     channels = [
-        content_channel(neighbours, np.float64(x), params["content"][name], params["preference"][name], rounds)
-        for name, x in dataset.features.items()
+        content_channel(neighbours, np.float64(x), params["content"][str(m)], params["preference"][str(m)], rounds)
+        for m, x in enumerate(dataset.features.values())
     ]
     weights = np.zeros((USERS + ITEMS, USERS + ITEMS))
     for target, sources in enumerate(neighbours):
@@ -91,8 +92,7 @@ def reference_embeddings(dataset, params, rounds=3):
     return nodes[:USERS], nodes[USERS:]
 
 
-def reference_regulariser(dataset, params, batch):
-    first = next(iter(dataset.features))
+def reference_regulariser(params, batch, first="0"):
     rows = [(u, i) for items in (batch.positives, batch.negatives) for u, i in zip(batch.users, items, strict=True)]
     table = params["id"]
     ids = np.mean([np.square(table[u]) + np.square(table[USERS + i]) for u, i in rows])
@@ -106,7 +106,7 @@ def reference_regulariser(dataset, params, batch):
 def reference_loss(dataset, params, batch):
     users, items = reference_embeddings(dataset, params)
     margins = [users[u] @ (items[p] - items[n]) for u, p, n in zip(*batch, strict=True)]
-    return np.mean(np.log1p(np.exp(-np.array(margins)))) + reference_regulariser(dataset, params, batch)
+    return np.mean(np.log1p(np.exp(-np.array(margins)))) + reference_regulariser(params, batch)
 
 
 def to_float64(tree):
@@ -114,7 +114,7 @@ def to_float64(tree):
 
 
 def encode(dataset, params, hyperparameters=HYPERPARAMETERS):
-    inputs = GRCN.prepare(dataset, hyperparameters)
+    inputs = GRCN.prepare(dataset, hyperparameters, find_neighbours=nearest_neighbours)
     return jax.jit(lambda params, inputs: GRCN.encode(params, inputs, hyperparameters))(params, inputs)
 
 
@@ -123,10 +123,9 @@ def loss_and_gradients(dataset, params, batch):
 
     def loss(params, inputs):
         encoded = GRCN.encode(params, inputs, HYPERPARAMETERS)
-        ranking = GRCN.ranking_loss(encoded, batch, make_score(None, None))
-        return ranking + GRCN.auxiliary_loss(params, encoded, batch, HYPERPARAMETERS, jax.random.key(0)), encoded
+        return GRCN.loss(params, encoded, batch, make_score(None, None), HYPERPARAMETERS, None), encoded
 
-    inputs = GRCN.prepare(dataset, HYPERPARAMETERS)
+    inputs = GRCN.prepare(dataset, HYPERPARAMETERS, find_neighbours=nearest_neighbours)
     (value, encoded), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, inputs)
     return value, gradients, encoded
 
@@ -168,15 +167,15 @@ def test_nodes_without_interactions_keep_their_own_rows():
     dataset, params, _ = make_problem(2)
     encoded, dim = encode(dataset, params), HYPERPARAMETERS.dim
     np.testing.assert_allclose(encoded.users[6, :dim], unit(params["id"][6]), atol=1e-6)
-    np.testing.assert_allclose(encoded.users[6, dim : 2 * dim], unit(params["preference"]["m9"][6]), atol=1e-6)
+    np.testing.assert_allclose(encoded.users[6, dim : 2 * dim], unit(params["preference"]["0"][6]), atol=1e-6)
     np.testing.assert_allclose(encoded.items[8, :dim], unit(params["id"][USERS + 8]), atol=1e-6)
 
 
 def test_gradients_of_zero_rows_are_finite():
     dataset, params, batch = make_problem(2)
     params["id"] = params["id"].at[jnp.array([1, 6, USERS + 3])].set(0)
-    params["preference"]["m9"] = params["preference"]["m9"].at[5].set(0)
-    params["content"]["m9"]["bias"] = jnp.zeros(HYPERPARAMETERS.dim)  # item 2 has no content
+    params["preference"]["0"] = params["preference"]["0"].at[5].set(0)
+    params["content"]["0"]["bias"] = jnp.zeros(HYPERPARAMETERS.dim)  # item 2 has no content
     value, gradients, _ = loss_and_gradients(dataset, params, batch)
     assert np.isfinite(value)
     for leaf in jax.tree.leaves(gradients):
@@ -186,8 +185,9 @@ def test_gradients_of_zero_rows_are_finite():
 def test_the_first_modality_is_the_first_given_and_not_the_first_by_name():
     dataset, params, batch = make_problem(2)
     encoded = encode(dataset, params)
-    loss = GRCN.auxiliary_loss(params, encoded, batch, HYPERPARAMETERS, jax.random.key(0))
+    # A score of nothing leaves log 2 of the ranking loss.
+    loss = GRCN.loss(params, encoded, batch, lambda f, users, items: 0 * f, HYPERPARAMETERS, None) - np.log(2)
     exact, plain_batch = to_float64(params), Batch(*(np.asarray(x) for x in batch))
-    turned = dataclasses.replace(dataset, features=dict(reversed(dataset.features.items())))
-    np.testing.assert_allclose(loss, reference_regulariser(dataset, exact, plain_batch), rtol=1e-5)
-    assert abs(loss - reference_regulariser(turned, exact, plain_batch)) > 1e-3
+    assert list(dataset.features) == ["m9", "m0"]
+    np.testing.assert_allclose(loss, reference_regulariser(exact, plain_batch), rtol=1e-5)
+    assert abs(loss - reference_regulariser(exact, plain_batch, first="1")) > 1e-3

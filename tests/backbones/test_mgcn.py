@@ -10,6 +10,7 @@ import pytest
 
 from isolator_jax.backbones import base, fusion
 from isolator_jax.backbones.mgcn import MGCN, MGCNHyperparameters
+from isolator_jax.neighbours import nearest_neighbours
 
 HYPERPARAMETERS = MGCNHyperparameters(dim=4, neighbours=4, layers=3, reg=0.3, cl=0.7, temperature=0.4, norm_batch=7)
 
@@ -38,8 +39,7 @@ def reference_loss(dataset, params, batch):
 def loss_function(inputs, batch, hyperparameters):
     def loss(params):
         encoded = MGCN.encode(params, inputs, hyperparameters)
-        ranking = MGCN.ranking_loss(encoded, batch, lambda f, users, items: f)
-        return ranking + MGCN.auxiliary_loss(params, encoded, batch, hyperparameters, None), encoded
+        return MGCN.loss(params, encoded, batch, lambda f, users, items: f, hyperparameters, None), encoded
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -47,7 +47,7 @@ def loss_function(inputs, batch, hyperparameters):
 def problem(modalities):
     dataset = ref.make_dataset(modalities)
     params = ref.make_params(MGCN, dataset, HYPERPARAMETERS)
-    return dataset, params, MGCN.prepare(dataset, HYPERPARAMETERS), ref.make_batch()
+    return dataset, params, MGCN.prepare(dataset, HYPERPARAMETERS, find_neighbours=nearest_neighbours), ref.make_batch()
 
 
 @pytest.mark.parametrize("modalities", [1, 2, 3])
@@ -78,7 +78,9 @@ def test_frozen_features_are_an_input_and_the_model_is_the_same():
     frozen = dataclasses.replace(HYPERPARAMETERS, trainable_features=False)
     params = ref.make_params(MGCN, dataset, frozen)
     assert "features" not in params
-    (loss, _), gradient = loss_function(MGCN.prepare(dataset, frozen), batch, frozen)(params)
+    (loss, _), gradient = loss_function(
+        MGCN.prepare(dataset, frozen, find_neighbours=nearest_neighbours), batch, frozen
+    )(params)
 
     def reference(params):
         return reference_loss(dataset, {**params, "features": dataset.features}, batch)
@@ -90,13 +92,17 @@ def test_frozen_features_are_an_input_and_the_model_is_the_same():
 def test_the_batch_rows_give_the_ranking_loss_and_gradient_of_all_rows():
     _, params, inputs, batch = problem(2)
 
-    def loss(params, ranking_loss):
-        encoded = MGCN.encode(params, inputs, HYPERPARAMETERS)
-        return ranking_loss(encoded, batch, lambda f, users, items: f * (users + 1) - items)
+    score = lambda f, users, items: f * (users + 1) - items
 
-    loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    of_batch, gradient = loss(params, fusion.ranking_loss)
-    of_all, expected = loss(params, base.bpr_ranking_loss)
+    def loss_of_batch(params):
+        encoded = MGCN.encode(params, inputs, HYPERPARAMETERS)
+        return fusion.ranking_loss(fusion.fuse_batch(params, encoded.extras, ref.USERS, batch), batch, score)
+
+    def loss_of_all(params):
+        return base.ranking_loss(MGCN.encode(params, inputs, HYPERPARAMETERS), batch, score)
+
+    of_batch, gradient = jax.jit(jax.value_and_grad(loss_of_batch))(params)
+    of_all, expected = jax.jit(jax.value_and_grad(loss_of_all))(params)
     np.testing.assert_allclose(of_batch, of_all, rtol=1e-6)
     for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -14,15 +14,8 @@ import pytest
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch
 from isolator_jax.data import Dataset, Interactions
-from isolator_jax.runs import (
-    encode,
-    evaluate_problem,
-    initial_state,
-    make_problem,
-    prepare_inputs,
-    strategies_of,
-    train_function,
-)
+from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.runs import evaluate_problem, make_learner, make_problem, strategies_of
 from isolator_jax.runs.config import RunConfig
 
 REG, LAYERS = 0.3, 3
@@ -130,7 +123,7 @@ def test_embeddings_loss_and_gradient_equal_the_reference(name, gamma, seed):
     backbone, hyperparameters = BACKBONES[name], config.hyperparameters
     problem, batch = make_problem(config, dataset), random_batch(dataset, seed)
     inputs, params = (
-        backbone.prepare(dataset, hyperparameters),
+        backbone.prepare(dataset, hyperparameters, find_neighbours=nearest_neighbours),
         random_params(backbone, dataset, hyperparameters, seed),
     )
 
@@ -139,8 +132,7 @@ def test_embeddings_loss_and_gradient_equal_the_reference(name, gamma, seed):
         score = lambda f, users, items: (
             f if gamma is None else scoring.training_score(f, problem.content.similarity.pairs(users, items), gamma)
         )
-        auxiliary = backbone.auxiliary_loss(params, encoded, batch, hyperparameters, jax.random.key(0))
-        return backbone.ranking_loss(encoded, batch, score) + auxiliary, encoded
+        return backbone.loss(params, encoded, batch, score, hyperparameters, jax.random.key(0)), encoded
 
     with jax.debug_nans(True):
         (value, encoded), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -190,13 +182,13 @@ def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_referen
     hparams = {"dim": 4, "learning_rate": 0.05}
     config = RunConfig(backbone=name, hparams=hparams, batch_size=8, gamma=0.4, iota=0.9, seed=2)
     problem = make_problem(config, dataset)  # c_u of users with one item is NaN, and said to be
-    inputs, state = prepare_inputs(config, problem), initial_state(config, problem).train
-    train = train_function(config, problem, inputs)
+    learner = make_learner(config, problem)
+    state = learner.initial_state(config.seed).train
     with jax.debug_nans(True):
         for _ in range(3):
-            state, loss, finite = train(state)
+            state, loss, finite = learner.train_epoch(state)
             assert bool(finite)
-        encoded = encode(config, problem, inputs, state.params)
+        encoded = learner.encode(state.params)
     f = np.asarray(encoded.users, np.float64) @ np.asarray(encoded.items, np.float64).T
     scores = reference_strategies(dataset, config, f)
     results = evaluate_problem(problem, encoded, "test", strategies_of(config, True), ks=(3,))
@@ -238,7 +230,13 @@ def test_a_node_order_is_no_information(name):
     nodes = np.concatenate([np.argsort(users), dataset.num_users + np.argsort(items)])
     order = {dataset.num_users: np.argsort(users), dataset.num_items: np.argsort(items), len(nodes): nodes}
     table = lambda x: x[order[x.shape[0]]] if x.ndim == 2 and x.shape[0] in order else x
-    found = backbone.encode(jax.tree.map(table, params), backbone.prepare(moved, hyperparameters), hyperparameters)
-    plain = backbone.encode(params, backbone.prepare(dataset, hyperparameters), hyperparameters)
+    found = backbone.encode(
+        jax.tree.map(table, params),
+        backbone.prepare(moved, hyperparameters, find_neighbours=nearest_neighbours),
+        hyperparameters,
+    )
+    plain = backbone.encode(
+        params, backbone.prepare(dataset, hyperparameters, find_neighbours=nearest_neighbours), hyperparameters
+    )
     np.testing.assert_allclose(found.users, plain.users[np.argsort(users)], atol=2e-5)
     np.testing.assert_allclose(found.items, plain.items[np.argsort(items)], atol=2e-5)

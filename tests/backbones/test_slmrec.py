@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isolator_jax.backbones import Batch
+from isolator_jax.backbones import Batch, slmrec
 from isolator_jax.backbones.slmrec import SLMREC, SLMRecHyperparameters
 from isolator_jax.content import make_content
 from isolator_jax.data import Dataset, Interactions
+from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.training import make_score
 
 USERS, ITEMS, ROWS = 6, 8, 5
@@ -106,18 +107,18 @@ def reference_factors(dataset, batch, gamma, fusion):
 @pytest.mark.parametrize("seed", range(2))
 def test_embeddings_and_losses_equal_the_reference(modalities, fusion, gamma, seed):
     dataset, params, batch = make_problem(modalities, seed)
-    inputs = SLMREC.prepare(dataset, HYPERPARAMETERS)
+    inputs = SLMREC.prepare(dataset, HYPERPARAMETERS, find_neighbours=nearest_neighbours)
     encoded = jax.jit(lambda p, i: SLMREC.encode(p, i, HYPERPARAMETERS))(params, inputs)
     users, items, views = reference_embeddings(dataset, params)
     np.testing.assert_allclose(encoded.users, users, atol=1e-5)
     np.testing.assert_allclose(encoded.items, items, atol=1e-5)
 
     positives = np.asarray(batch.positives)
-    contrasts = SLMREC.auxiliary_loss(params, encoded, batch, HYPERPARAMETERS, None)
+    contrasts = slmrec.contrasts(params, encoded.extras.items, batch, HYPERPARAMETERS.contrast_temperature)
     np.testing.assert_allclose(contrasts, reference_contrasts(params, views, positives), rtol=1e-5)
 
     content = make_content(dataset.features, dataset.train.histories(USERS), fusion=fusion)
-    ranking = SLMREC.ranking_loss(encoded, batch, make_score(content.similarity, gamma))
+    ranking = slmrec.softmax_loss(encoded, batch, make_score(content.similarity, gamma), HYPERPARAMETERS.temperature)
     cosines = unit(users[np.asarray(batch.users)]) @ unit(items[positives]).T
     if gamma is not None:
         elu = np.where(cosines > 0, cosines + 1, np.exp(cosines))

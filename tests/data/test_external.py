@@ -2,12 +2,16 @@
 
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
 
+from isolator_jax.data import arrays
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.errors import DataError
@@ -89,15 +93,18 @@ def test_repeated_pairs_count_once_with_a_warning(tmp_path, features):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user,item\n0,1\n0,x\n", "line 3: itemID 'x'"),
-        ("user,item\n0,1\n-1,1\n", "line 3: userID '-1'"),
+        ("user,item\n0,1\n0,x\n", "line 3: item 'x'"),
+        ("user,item\n0,1\n-1,1\n", "line 3: user '-1'"),
         ("user,thing\n0,1\n", "no column itemID"),
         ("user,item\n0,1,2\n", "line 2: more fields"),
         ("user,item\n0,1\n0,1,2\n", "line 3"),
         ("", "empty"),
+        # Names as they stand in the file, blanks and all; lines, not records.
+        ("user, item\n0,1\n", "found: 'user', ' item'"),
+        ('user,item,review\n0,1,"two\nlines"\n0,2,"\n\n"\n0,x,\n', "line 7: item 'x'"),
         ("user,item\n", "no training interactions"),
-        ("user,item\n3,0\n", "userID 3, but the model has 3 users"),
-        ("user,item\n0,4\n", "itemID 4, but the model has 4 items"),
+        ("user,item\n3,0\n", "user 3, but the model has 3 users"),
+        ("user,item\n0,4\n", "item 4, but the model has 4 items"),
     ],
 )
 def test_malformed_tables_are_refused_with_the_place(tmp_path, features, text, message):
@@ -112,7 +119,7 @@ def test_malformed_tables_are_refused_with_the_place(tmp_path, features, text, m
 def test_parquet_ids_that_are_no_integers_are_refused_with_the_row(tmp_path, features, values):
     path = tmp_path / "train.parquet"
     pd.DataFrame({"user": [0, 0], "item": pd.Series(values)}).to_parquet(path)
-    with pytest.raises(DataError, match=r"train\.parquet, row [01]: itemID"):
+    with pytest.raises(DataError, match=r"train\.parquet, row [01]: item "):
         read(features, train=path)
 
 
@@ -189,3 +196,98 @@ def test_embeddings_without_finite_inner_products_are_refused(tmp_path):
 def test_scores_stay_on_the_disk(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((3, 4)))
     assert isinstance(read_scores(tmp_path / "x.npy"), np.memmap)
+
+
+def rated(path, ratings, column="rating"):
+    table = pd.DataFrame([(*pair, rating) for pair, rating in zip(PAIRS, ratings, strict=True)])
+    table.columns = ["user", "item", column]
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("ratings", "column", "warned"),
+    [
+        ([5, 0, 3, 0], "rating", "rating is 0, less or missing on 2 of 4"),
+        ([1.0, np.nan, -1.0, 2.0], "Score", "Score is 0, less or missing on 2 of 4"),
+        ([5, 4, 3, 1], "rating", None),
+        (["good", "bad", "", "bad"], "label", None),
+        ([0, 0, 0, 0], "timestamp", None),
+    ],
+)
+def test_ratings_that_say_no_interaction_are_warned_of(tmp_path, features, suffix, ratings, column, warned):
+    path = rated(tmp_path / f"train{suffix}", ratings, column)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert pairs_of(read(features, train=path).train) == sorted(PAIRS)
+    assert [warned in str(warning.message) for warning in caught] == ([] if warned is None else [True])
+
+
+def test_entries_of_a_matrix_that_say_no_interaction_are_refused_or_warned_of(tmp_path, features):
+    matrix = scipy.sparse.csr_array(np.eye(USERS, ITEMS))
+    for value, outcome in (
+        (np.nan, pytest.raises(DataError, match="user 1 and item 1 is nan")),
+        (-1.0, pytest.warns(UserWarning, match="1 entries are below zero")),
+    ):
+        matrix.data[1] = value
+        scipy.sparse.save_npz(tmp_path / "train.npz", matrix)
+        with outcome:
+            read(features, train=tmp_path / "train.npz")
+
+
+def test_held_out_users_without_training_items_are_counted(tmp_path, features):
+    train, test = (
+        write_pairs(tmp_path / "train.csv", [(0, 1)]),
+        write_pairs(tmp_path / "test.csv", [(0, 0), *PAIRS[2:]]),
+    )
+    with pytest.warns(UserWarning, match=r"test\.csv: 2 of 3 test users have no training .* their 2 test interactions"):
+        dataset = read(features, train=train, test=test)
+    assert dataset.without_training("test") == {"users": 2, "of": 3, "interactions": 2}
+    assert dataset.without_training("validation") == {"users": 0, "of": 0, "interactions": 0}
+
+
+def test_columns_that_pandas_kept_as_the_index_are_columns(tmp_path, features):
+    table = pd.DataFrame(PAIRS, columns=["user", "item"])
+    for index in ("item", ["user", "item"]):
+        table.set_index(index).to_parquet(tmp_path / "train.parquet")
+        assert pairs_of(read(features, train=tmp_path / "train.parquet").train) == sorted(PAIRS)
+    table.rename(columns={"user": "who"}).set_index("who").to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no column userID.*found: 'item', 'who'"):
+        read(features, train=tmp_path / "train.parquet")
+
+
+def bomb(path):
+    """A small file that says it holds many pairs."""
+    if path.suffix == ".parquet":
+        zeros = pa.array(np.zeros(400_000, np.int64))
+        pq.write_table(pa.table({"user": zeros, "item": zeros}), path, compression="zstd")
+    else:
+        np.savez_compressed(path, format=np.array(b"coo"), shape=np.array([USERS, ITEMS]), data=np.zeros(10**6))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_what_unpacks_to_more_than_memory_is_refused_before_it_is_unpacked(tmp_path, features, suffix, monkeypatch):
+    path = bomb(tmp_path / f"train{suffix}")
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(arrays, "host_bytes", lambda: 20_000_000)
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(scipy.sparse, "load_npz", lambda *_: pytest.fail("read"))
+    with pytest.raises(DataError, match=r"train\.\w+: unpacks to [0-9,]+ bytes"):
+        read(features, train=path)
+
+
+def test_a_matrix_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.ones((100, 10), np.float32))
+    monkeypatch.setattr(arrays, "host_bytes", lambda: 10_000)
+    for reader in (lambda path: arrays.read_features(path, 1), lambda path: read_embeddings(path, path)):
+        with pytest.raises(DataError, match=r"x\.npy: unpacks to 4,000 bytes"):
+            reader(tmp_path / "x.npy")
+
+
+def test_features_that_vanish_in_float32_are_warned_of(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.array([[1.0, 0.0], [0.0, 0.0], [1e-40, 0.0], [1e-60, -1e-50]]))
+    with pytest.warns(UserWarning, match="2 rows, the first of them 2, .* scale the features up"):
+        arrays.read_features(path, 4)

@@ -3,6 +3,7 @@
 By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/devices/eight_devices.py
 """
 
+import dataclasses
 import re
 
 import jax
@@ -12,25 +13,16 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
-from isolator_jax.backbones import BACKBONES
+from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
+from isolator_jax.devices.placement import make_placement
 from isolator_jax.devices.ranking import place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.histories import Histories
-from isolator_jax.runs import (
-    encode,
-    evaluate_problem,
-    initial_state,
-    load_run,
-    make_problem,
-    prepare_inputs,
-    strategies_of,
-    train_function,
-    train_run,
-)
+from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.scoring import d_isolator, u_isolator
 from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
@@ -40,26 +32,21 @@ CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"
 DATASET, TRUTH = make_dataset(CONFIG)
 
 
-def mesh_of(devices):
-    return make_mesh(devices) if devices else None
-
-
 def problem_on(devices, name, **options):
     config = RunConfig(backbone=name, batch_size=65, hparams={"dim": 8, "learning_rate": 0.01}, **options)
-    return config, make_problem(config, DATASET, mesh_of(devices))
+    return config, make_problem(config, DATASET, make_placement(devices))
 
 
 def learn(devices, name, epochs=3, **options):
     """Losses, validation and embeddings of a few epochs."""
     config, problem = problem_on(devices, name, **options)
-    inputs = prepare_inputs(config, problem)
-    train = train_function(config, problem, inputs)
-    state, losses = initial_state(config, problem).train, []
+    learner = make_learner(config, problem)
+    state, losses = learner.initial_state(0).train, []
     for _ in range(epochs):
-        state, loss, finite = train(state)
+        state, loss, finite = learner.train_epoch(state)
         assert bool(finite)
         losses.append(float(loss))
-    encoded = encode(config, problem, inputs, state.params)
+    encoded = learner.encode(state.params)
     return {"losses": np.array(losses), "users": np.asarray(encoded.users), "items": np.asarray(encoded.items)}
 
 
@@ -68,30 +55,64 @@ SIZES = dict.fromkeys(BACKBONES, 8) | {"mfbpr": 1, "lightgcn": 4, "vbpr": 2}
 
 @pytest.mark.parametrize(("name", "devices"), SIZES.items())
 def test_training_does_not_depend_on_the_number_of_devices(name, devices):
-    expected, found = learn(0, name), learn(devices, name)
+    expected, found = learn(1, name), learn(devices, name)
     for part, values in expected.items():
         error = np.abs(found[part] - values).max() / np.abs(values).max()
         assert error < 2e-5, f"{part} differ by {error}"
 
 
 def test_training_with_similarity_from_features_does_not_depend_on_the_number_of_devices():
-    expected, found = (learn(devices, "mfbpr", similarity_budget_mb=0) for devices in (0, 8))
+    expected, found = (learn(devices, "mfbpr", similarity_budget_mb=0) for devices in (1, 8))
     for part, values in expected.items():
         np.testing.assert_allclose(found[part], values, atol=2e-5, err_msg=part)
+
+
+def test_inputs_without_a_row_for_users_or_items_arrive_as_they_are(monkeypatch):
+    """22 items are padded to 24, the number of users: sizes say nothing, `tables` does."""
+    users, items = 24, 22
+    dataset, _ = make_dataset(dataclasses.replace(CONFIG, users=users, items=items))
+    shapes = []
+
+    def prepare(dataset, hyperparameters, *, find_neighbours):
+        return {
+            "scale": jnp.float32(0.5),
+            "of_users": jnp.ones((users, 1)),
+            "of_items": jnp.ones((items, 1)),
+            "weights": jnp.ones((users, users)),
+        }
+
+    def encode(params, inputs, hyperparameters, key=None):
+        shapes.append({name: x.shape for name, x in inputs.items()})
+        scaled = inputs["weights"] @ params["user"] * inputs["of_users"] * inputs["scale"]
+        return Encoded(scaled, params["item"] * inputs["of_items"])
+
+    odd = dataclasses.replace(
+        BACKBONES["mfbpr"], prepare=prepare, encode=encode, tables=("user", "item", "of_users", "of_items")
+    )
+    monkeypatch.setitem(BACKBONES, "odd", odd)
+    config = RunConfig(backbone="odd", batch_size=65, hparams={"dim": 8})
+    found = []
+    for devices in (1, 8):
+        learner = make_learner(config, make_problem(config, dataset, make_placement(devices)))
+        state, loss, _ = learner.train_epoch(learner.initial_state(0).train)
+        found.append((float(loss), np.asarray(learner.encode(state.params).users)))
+    assert all(seen == {"scale": (), "of_users": (24, 1), "of_items": (22, 1), "weights": (24, 24)} for seen in shapes)
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-5)
 
 
 def lists_of(devices, name, **options):
     """Evaluations of an untrained model's test lists by strategy."""
     config, problem = problem_on(devices, name, **options)
-    inputs = prepare_inputs(config, problem)
-    encoded = encode(config, problem, inputs, initial_state(config, problem).train.params)
+    learner = make_learner(config, problem)
+    encoded = learner.encode(learner.initial_state(0).train.params)
     strategies = strategies_of(config, with_content=True)
     return evaluate_problem(problem, encoded, "test", strategies, ks=(5, 10), user_chunk=3, item_chunk=9)
 
 
 @pytest.mark.parametrize(("budget", "fusion"), [(2048, "per_modality"), (0, "mean")])
 def test_lists_and_metrics_do_not_depend_on_the_number_of_devices(budget, fusion):
-    single, several = (lists_of(n, "vbpr", similarity_budget_mb=budget, fusion=fusion) for n in (0, 8))
+    single, several = (lists_of(n, "vbpr", similarity_budget_mb=budget, fusion=fusion) for n in (1, 8))
     for name, evaluation in single.items():
         np.testing.assert_array_equal(several[name].lists, evaluation.lists)
         for metric, expected in evaluation.metrics.items():
@@ -145,22 +166,19 @@ def exchanged(compiled):
 
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
     config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8}, similarity_budget_mb=0)
-    problem = make_problem(config, DATASET, make_mesh(8))
-    train, state = (
-        train_function(config, problem, prepare_inputs(config, problem)),
-        initial_state(config, problem).train,
-    )
-    largest = max(exchanged(jax.jit(train).lower(state).compile()))
+    learner = make_learner(config, make_problem(config, DATASET, make_placement(8)))
+    state = learner.initial_state(0).train
+    largest = max(exchanged(learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()))
     assert 0 < largest <= 16 * 2 * 8 < 31 * 2 * 8
 
 
 def test_each_device_holds_its_share_and_never_the_whole_similarity_table():
     config, problem = problem_on(8, "mgcn")
-    inputs = prepare_inputs(config, problem)
-    compiled = jax.jit(train_function(config, problem, inputs)).lower(initial_state(config, problem).train).compile()
+    learner = make_learner(config, problem)
+    state, inputs = learner.initial_state(0).train, learner.inputs.inputs
+    compiled = learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()
     assert 0 < max(exchanged(compiled)) < 31 * 22
 
-    state = initial_state(config, problem).train
     by_row = [
         (state.params["user"], 32),
         (state.params["item"], 24),
@@ -186,12 +204,12 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
         return train_run(config, problem, tmp_path / folder, checkpoint_every=lambda record: False)
 
     run("changed", 8, 1)
-    changed, whole = run("changed", 0, 2), run("whole", 0, 2)
+    changed, whole = run("changed", 1, 2), run("whole", 1, 2)
     assert changed["epochs"] == whole["epochs"] == 2
     assert changed["best_epoch"] == whole["best_epoch"]
     for metric, value in whole["test"]["vanilla"].items():
         assert changed["test"]["vanilla"][metric] == pytest.approx(value, abs=1e-5)
-    *_, first, _ = load_run(tmp_path / "changed", make_mesh(4))
+    *_, first, _ = load_run(tmp_path / "changed", make_placement(4))
     *_, second, _ = load_run(tmp_path / "whole")
     np.testing.assert_allclose(first.users, second.users, atol=1e-5)
     assert first.users.shape == (31, 16) and first.items.shape == (22, 16)

@@ -9,14 +9,13 @@ import pytest
 from jax import export
 
 from isolator_jax import scoring
-from isolator_jax.backbones import BACKBONES, Encoded, get_backbone
+from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
-from isolator_jax.runs import initial_state, make_optimizer, make_problem
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
-from isolator_jax.training import make_epoch
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
 WITHOUT_GRAPH = {"mfbpr", "vbpr"}
@@ -47,7 +46,9 @@ def cpu_kernels(function, arguments, platforms):
     Export itself refuses custom calls that it does not know to be stable.
     """
     allowed = [export.DisabledSafetyCheck.custom_call(CSR_KERNEL)] if "cpu" in platforms else []
-    exported = export.export(jax.jit(function), platforms=platforms, disabled_checks=allowed)(*arguments)
+    exported = export.export(
+        function if hasattr(function, "lower") else jax.jit(function), platforms=platforms, disabled_checks=allowed
+    )(*arguments)
     assert exported.platforms == platforms
     calls = re.findall(r"custom_call @([\w.]+)", exported.mlir_module())
     return {name for name in calls if name.startswith(("cpu_", "lapack_", "blas_"))}
@@ -57,14 +58,10 @@ def cpu_kernels(function, arguments, platforms):
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_alone(name, platforms, dataset):
     config = RunConfig(backbone=name, batch_size=16)
-    problem = make_problem(config, dataset)
-    backbone = get_backbone(name)
-    epoch = make_epoch(backbone, config.hyperparameters, make_optimizer(config, problem), config.batch_size)
-    inputs = backbone.prepare(dataset, config.hyperparameters)
-    state = initial_state(config, problem).train
-    arguments = (state, inputs, problem.train, problem.content.similarity, jnp.float32(0.1))
+    learner = make_learner(config, make_problem(config, dataset))
+    arguments = (learner.initial_state(0).train, *learner.epoch_arguments())
     expected = {CSR_KERNEL} if "cpu" in platforms and name not in WITHOUT_GRAPH else set()
-    assert cpu_kernels(epoch, arguments, platforms) == expected
+    assert cpu_kernels(learner.epoch_program, arguments, platforms) == expected
 
 
 @each_platform

@@ -7,11 +7,9 @@ import pytest
 
 from experiments.measure.floor import Products, count_products, floor_seconds
 from experiments.measure.rates import Ceilings
-from isolator_jax.backbones import BACKBONES
 from isolator_jax.graph import edge_dots, propagate, user_item_block
-from isolator_jax.runs import initial_state, make_optimizer, make_problem, prepare_inputs
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.training import make_epoch
 
 GRAPH = user_item_block(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 0]), np.ones(4), 3, 2)
 
@@ -38,9 +36,8 @@ def test_products_are_counted_within_derivatives_compiled_parts_and_loops():
 def step_products(small_dataset, name, **hparams):
     config = RunConfig(backbone=name, hparams=hparams, batch_size=10_000)
     problem = make_problem(config, small_dataset)
-    epoch = make_epoch(BACKBONES[name], config.hyperparameters, make_optimizer(config, problem), config.batch_size)
-    state, inputs = initial_state(config, problem).train, prepare_inputs(config, problem)
-    return counted(epoch, state, inputs, problem.train, problem.content.similarity, jnp.float32(0.1))
+    learner = make_learner(config, problem)
+    return counted(learner.epoch_program, learner.initial_state(0).train, *learner.epoch_arguments())
 
 
 def test_products_of_a_step(small_dataset):

@@ -91,7 +91,7 @@ def prepare(name):
     if name == "make_dataset":
         module.make_dataset = small_only(module.make_dataset)
     if name in ("evaluate", "recommend"):
-        module.load_run = remember(module.load_run, lambda run_dir, mesh=None: os.path.realpath(run_dir))
+        module.load_run = remember(module.load_run, lambda run_dir, placement=None: os.path.realpath(run_dir))
     return module
 
 

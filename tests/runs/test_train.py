@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from isolator_jax import runs as run_module
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import CheckpointError, DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.runs import (
+    Learner,
     evaluate_problem,
     is_finished,
     load_dataset,
@@ -163,18 +163,13 @@ def test_a_run_is_not_read_back_on_changed_data(data, tmp_path):
 
 
 def test_divergence_stops_the_run_and_the_last_good_checkpoint_stays(data, tmp_path, monkeypatch):
-    real = run_module.train_function
+    real = Learner.train_epoch
 
-    def poisoned(config, problem, inputs):
-        train = real(config, problem, inputs)
+    def poisoned(learner, state):
+        state, loss, finite = real(learner, state)
+        return state, loss, finite & (state.epoch < 3)
 
-        def epoch(state):
-            state, loss, finite = train(state)
-            return state, loss, finite & (state.epoch < 3)
-
-        return epoch
-
-    monkeypatch.setattr(run_module, "train_function", poisoned)
+    monkeypatch.setattr(Learner, "train_epoch", poisoned)
     with pytest.raises(TrainingDiverged, match="epoch 3"):
         start(configure(data), tmp_path / "run")
     *_, epoch = load_run(tmp_path / "run")

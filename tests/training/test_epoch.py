@@ -10,7 +10,7 @@ import pytest
 from isolator_jax import scoring
 from isolator_jax.data import Interactions
 from isolator_jax.errors import DataError
-from isolator_jax.runs import initial_state, make_problem, train_function
+from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import epoch_shape, make_score, make_train_data
 
@@ -43,9 +43,10 @@ def test_one_epoch_of_one_batch_is_one_adam_step_on_the_mean_loss(small_dataset)
     )
     config = RunConfig(backbone="mfbpr", gamma=0.7, hparams={"reg": 0.3, "learning_rate": 0.01})
     problem = make_problem(config, dataset)
-    state = initial_state(config, problem).train
-    before = jax.tree.map(np.asarray, state.params)
-    after, loss, finite = train_function(config, problem, {})(state)
+    learner = make_learner(config, problem)
+    state = learner.initial_state(0).train
+    before = jax.tree.map(np.array, state.params)
+    after, loss, finite = learner.train_epoch(state)
 
     s = np.asarray(problem.content.similarity.table[0], np.float64)
 
@@ -76,9 +77,10 @@ def test_every_interaction_is_seen_in_an_epoch(small_dataset):
         backbone="mfbpr", training_strategy=False, batch_size=64, hparams={"reg": 0, "learning_rate": 1e-3}
     )
     problem = make_problem(config, small_dataset)
-    state = initial_state(config, problem).train
-    before = np.asarray(state.params["user"]).copy()
-    after, *_ = train_function(config, problem, {})(state)
+    learner = make_learner(config, problem)
+    state = learner.initial_state(0).train
+    before = np.array(state.params["user"])
+    after, *_ = learner.train_epoch(state)
     moved = np.abs(np.asarray(after.params["user"]) - before).max(axis=1) > 0
     assert moved[np.unique(small_dataset.train.users)].all()
 
