@@ -13,6 +13,9 @@ from isolator_jax.backbones import freedom
 from isolator_jax.backbones.freedom import FREEDOM, FREEDOMHyperparameters
 from isolator_jax.graph import bipartite_graph
 from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.runs import make_learner, make_problem
+from isolator_jax.runs.config import RunConfig
+from isolator_jax.training import Checkpoints
 
 # Seven neighbours of nine items: some of them at a negative cosine.
 HYPERPARAMETERS = FREEDOMHyperparameters(
@@ -150,6 +153,26 @@ def test_an_epochs_graph_is_that_of_its_interactions_and_the_whole_one_stays():
         graphs.append(frozenset(zip(users.tolist(), items.tolist(), strict=True)))
     assert len(set(graphs)) == 5
     assert inputs["graph"] is whole
+
+
+def test_a_resumed_run_draws_what_the_uninterrupted_one_does(small_dataset, tmp_path):
+    config = RunConfig(backbone="freedom", hparams={"dim": 4}, batch_size=1024, training_strategy=False)
+    problem = make_problem(config, small_dataset)
+
+    def go_on(state, epochs):
+        learner = make_learner(config, problem)
+        for _ in range(epochs):
+            train, _, _ = learner.train_epoch(state.train)
+            state = dataclasses.replace(state, train=train)
+        return state
+
+    start = lambda: make_learner(config, problem).initial_state(5)
+    uninterrupted = go_on(start(), 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, go_on(start(), 1))
+        resumed = go_on(checkpoints.restore_latest(start()), 2)
+    for found, expected in zip(jax.tree.leaves(resumed.train), jax.tree.leaves(uninterrupted.train), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_without_dropout_every_epoch_has_the_whole_graph():

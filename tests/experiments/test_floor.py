@@ -49,6 +49,10 @@ def test_products_of_a_step(small_dataset):
     vbpr = step_products(small_dataset, "vbpr", dim=16)
     assert vbpr == Products(dense_flops=2 * 2 * items * 20 * 16)
     assert step_products(small_dataset, "grcn").dot_terms > 0
+    # The pruned graph has a fifth of the edges, the item graph ten an item.
+    freedom = step_products(small_dataset, "freedom", dim=16, neighbours=10)
+    item_edges = freedom.sparse_terms / (2 * 16) - 2 * 2 * int(small_dataset.train.users.size * (1 - 0.8))
+    assert 10 * items <= item_edges <= 20 * items
     # JAX's own choices by platform, as in the diagonal of the logits, are no operations of a graph.
     assert step_products(small_dataset, "slmrec").dot_terms == 0
 
