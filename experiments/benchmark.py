@@ -102,10 +102,10 @@ def _config() -> RunConfig:
 
 def _dataset(config: RunConfig) -> Dataset:
     sizes = [_USERS.value, _ITEMS.value, _INTERACTIONS.value]
-    made = any(size is not None for size in sizes)
-    if made and (None in sizes or config.dataset is not None):
+    made = [size for size in sizes if size is not None]
+    if made and (len(made) < len(sizes) or config.dataset is not None):
         raise ConfigError("--users, --items and --interactions go together, and in place of --data_dir and --dataset")
-    dataset = random_dataset(*sizes) if made else load_dataset(config)
+    dataset = random_dataset(*made) if made else load_dataset(config)
     widths = _RANDOM_FEATURES.value or (["image:64", "text:32"] if made else None)
     if widths is not None:
         dataset = with_random_features(dataset, parse_widths("random_features", widths))
@@ -125,7 +125,7 @@ def _scaling_study() -> dict[str, Any]:
         def measure_apart(sizes: scaling.Sizes) -> dict[str, Any]:
             out = Path(folder) / "results.json"
             arguments = [*sys.argv[1:], "--noscaling", f"--json={out}", *(f"--{n}={size}" for n, size in sizes.items())]
-            command = [sys.executable, "-m", "experiments.benchmark", *arguments]
+            command = [sys.executable, "-m", f"{__package__}.benchmark", *arguments]
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             if done.returncode != 0:
                 raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")

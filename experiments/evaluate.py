@@ -4,6 +4,7 @@ python -m experiments.evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --i
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -32,7 +33,8 @@ def main() -> None:
         check_output("json", _JSON.value)
     config, problem, encoded, epoch = load_run(_RUN_DIR.value, devices.placement_from_flags())
     given = {"alpha": _ALPHA.value, "beta": _BETA.value, "iota": _IOTA.value}
-    config = dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = dataclasses.replace(config, **changes)
     check_list_length("k", max(ks), problem.dataset.num_items)
     results = evaluate_problem(
         problem,

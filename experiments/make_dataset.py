@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -36,11 +37,9 @@ flags.DEFINE_integer("seed", _DEFAULTS.seed, "Seed.")
 
 def main() -> None:
     names = [field.name for field in dataclasses.fields(SyntheticConfig) if field.name != "modalities"]
+    given: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
     try:
-        config = SyntheticConfig(
-            **{name: flags.FLAGS[name].value for name in names},
-            modalities=parse_widths("modalities", _MODALITIES.value),
-        )
+        config = SyntheticConfig(**given, modalities=parse_widths("modalities", _MODALITIES.value))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)

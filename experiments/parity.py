@@ -21,8 +21,8 @@ from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from isolator_jax import scoring
-from isolator_jax.backbones import BACKBONES, Batch, get_backbone
-from isolator_jax.content import make_content
+from isolator_jax.backbones import BACKBONES, Batch, Encoded, get_backbone
+from isolator_jax.content import Content, make_content
 from isolator_jax.data import read_dataset
 from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.neighbours import nearest_neighbours
@@ -56,7 +56,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         settings = json.loads(str(golden["hparams"]))
     except json.JSONDecodeError as reason:
         raise DataError(f"the golden file's hparams are no JSON ({brief(reason)})") from None
-    hyperparameters = backbone.hyperparameters(**_hyperparameters(layout, settings), **layout.fixed)
+    hyperparameters = backbone.hyperparameters(**(_hyperparameters(layout, settings) | dict(layout.fixed)))
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
     sizes = (golden["user_emb"].shape[0], golden["item_emb"].shape[0])
     if sizes != (dataset.num_users, dataset.num_items):
@@ -121,10 +121,10 @@ def _arrays(layout: GoldenLayout, golden: Mapping[str, np.ndarray], kind: str) -
     }
 
 
-def _u_scores(encoded, content, settings) -> jax.Array:
+def _u_scores(encoded: Encoded, content: Content, settings: Mapping[str, float]) -> jax.Array:
     users = jnp.arange(encoded.users.shape[0])
     f = encoded.users @ encoded.items.T
-    s = content.similarity.rows(users, 0, encoded.items.shape[0])
+    s = content.similarity.rows(users, jnp.int32(0), encoded.items.shape[0])
 
     def score(f: jax.Array, s: jax.Array, c: jax.Array) -> jax.Array:
         return scoring.u_score(f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"])

@@ -8,7 +8,6 @@ are read and written in their original ids, as they are: a spreadsheet may take 
 begins with =, +, - or @ for a formula, so import the columns of a CSV file as text.
 """
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import flags
@@ -17,6 +16,7 @@ from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
 from isolator_jax.runs import load_run, strategies_of
+from isolator_jax.strategies import IN_RUNS
 
 from .common import cli
 from .common.ids import original_ids, warn_of_formulas
@@ -24,9 +24,7 @@ from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
-_STRATEGY = flags.DEFINE_enum(
-    "strategy", "d", ["vanilla", "training_strategy", "d", "u"], "Inference strategy to rank by."
-)
+_STRATEGY = flags.DEFINE_enum("strategy", "d", IN_RUNS, "Inference strategy to rank by.")
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _USERS = flags.DEFINE_list("users", None, "Ids of the users to recommend to. Default: all with training items.")
 
@@ -49,17 +47,9 @@ def main() -> None:
     user_ids = original_ids(config, "userID", problem.dataset.num_users)
     item_ids = original_ids(config, "itemID", problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
-    items, keys = top_k_lists(
-        encoded.users,
-        encoded.items,
-        jnp.asarray(users),
-        problem.train.histories,
-        {"list": strategy.key},
-        None if problem.content is None else problem.content.similarity,
-        None if problem.content is None else problem.content.channel_consistency,
-        k=_K.value,
-    )["list"]
-    items, scores = np.asarray(items), np.asarray(strategy.score(keys))
+    histories, content = problem.train.histories, problem.content
+    found, keys = top_k_lists(encoded, users, histories, {"list": strategy}, content, k=_K.value)["list"]
+    items, scores = np.asarray(found), np.asarray(strategy.score(keys))
     filled = items >= 0
     ranks = np.broadcast_to(np.arange(1, _K.value + 1), items.shape)
     table = pd.DataFrame(

@@ -8,8 +8,6 @@ has one, gives the Vanilla rows. The page needs no network and no scripts. The f
 matplotlib and jinja2: pip install -e '.[plots]'.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
+from isolator_jax.reporting.views import SPLITS, Curve, Interval, ListItem, RunView, SettingsMetrics, UserExample
 from isolator_jax.runs import (
     Problem,
     evaluate_problem,
@@ -34,19 +33,12 @@ from isolator_jax.runs import (
     strategies_of,
 )
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
 from .common.ids import original_ids
 from .common.parsing import check_output
 from .common.progress import progress
-
-try:
-    from isolator_jax.reporting.figures import LOOKS, Curve, Interval
-    from isolator_jax.reporting.page import SPLITS, ListItem, RunView, SettingsMetrics, UserExample, report_page
-except ModuleNotFoundError as error:
-    _MISSING: str | None = f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'"
-else:
-    _MISSING = None
 
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
 _USER = flags.DEFINE_string(
@@ -54,12 +46,13 @@ _USER = flags.DEFINE_string(
 )
 
 LIST_LENGTH = 20
-LISTS = ("vanilla", "d", "u")
 
 
 def main(*run_dirs: str) -> None:
-    if _MISSING is not None:
-        raise ConfigError(_MISSING)
+    try:
+        from isolator_jax.reporting.page import report_page
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'") from None
     check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -121,7 +114,9 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         report=reports[0],
         metrics={split: _metrics(reports, split) for split in SPLITS},
         curves=curves,
-        ucbias={strategy: _interval(results[strategy], groups) for strategy in LOOKS if groups and strategy in results},
+        ucbias={
+            strategy: _interval(results[strategy], groups) for strategy in STRATEGIES if groups and strategy in results
+        },
         consistency=content.consistency if has_groups else None,
         groups=groups,
         settings=_settings(problem, encoded) if has_groups and len(problem.dataset.validation) else None,
@@ -129,25 +124,22 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     )
 
 
-def _strategy_name(strategy: str, config: RunConfig) -> str:
-    """The name of a run's strategy beside those of other runs: U on a plain model is "U w/o TS"."""
-    return "u_without_training_strategy" if strategy == "u" and not config.training_strategy else strategy
-
-
 def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:
     strategies = strategies_of(config, problem.content is not None)
     results = evaluate_problem(problem, encoded, "test", strategies, ks=(LIST_LENGTH,))
-    return {_strategy_name(strategy, config): result for strategy, result in results.items()}
+    return {
+        name_beside_others(strategy, trained=config.training_strategy): result for strategy, result in results.items()
+    }
 
 
 def _metrics(reports: Sequence[Mapping], split: str) -> dict[str, dict[str, float | None]]:
     """The reports' metrics by strategy, in the order the page shows them."""
     metrics = {
-        _strategy_name(strategy, RunConfig.from_dict(report["config"])): values
+        name_beside_others(strategy, trained=report["config"]["training_strategy"]): values
         for report in reports
         for strategy, values in report[split].items()
     }
-    return {strategy: metrics[strategy] for strategy in LOOKS if strategy in metrics}
+    return {strategy: metrics[strategy] for strategy in STRATEGIES if strategy in metrics}
 
 
 def _curve(folder: Path, config: RunConfig) -> Curve:
@@ -167,7 +159,7 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
 def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
     """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
-    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, grid)
+    metrics = evaluate_settings(encoded, None, problem.train.histories, grid, problem.content, truth=problem.validation)
     return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 
@@ -197,7 +189,7 @@ def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluati
         consistency=None if consistency is None or np.isnan(consistency) else consistency,
         held_out=item_ids[held_out].tolist(),
         history=sorted(described(history), key=lambda entry: -(entry.similarity or 0.0)),
-        lists={strategy: described(list_of(results[strategy])) for strategy in LISTS if strategy in results},
+        lists={strategy: described(list_of(results[strategy])) for strategy in MAIN if strategy in results},
     )
 
 

@@ -33,14 +33,15 @@ from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
-from isolator_jax.evaluation.evaluate import UCBIAS_K
-from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, UParameters, rescore, summarize_scores, tune
+from isolator_jax.evaluation.grid import UParameters
+from isolator_jax.evaluation.metrics import UCBIAS_K
+from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
+from isolator_jax.features import FUSIONS
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, rescoring_markdown
-from isolator_jax.runs.config import LARGEST_PARAMETER
-from isolator_jax.similarity import FUSIONS
+from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 
 from .common import cli
 from .common.parsing import check_list_length, check_output
@@ -61,7 +62,7 @@ _FUSION = flags.DEFINE_enum(
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the lists and the report.", required=True)
 
-_DEFAULTS = UParameters(alpha=2.0, beta=5.0, iota=0.1)
+_DEFAULTS = UParameters(RunConfig.alpha, RunConfig.beta, RunConfig.iota)
 
 # More neighbours than this made equal by ELU', and U's order is no longer that of its equation.
 _TOLERATED_TIES = 0.01
@@ -105,7 +106,8 @@ def main() -> None:
 
 def _given_parameters() -> dict[str, float]:
     """alpha, beta and iota as far as the flags give them."""
-    given = {name: flags.FLAGS[name].value for name in UParameters._fields if flags.FLAGS[name].value is not None}
+    values = {name: flags.FLAGS[name].value for name in UParameters._fields}
+    given = {name: float(value) for name, value in values.items() if value is not None}
     for name, value in given.items():
         if not 0 <= value <= LARGEST_PARAMETER:
             raise ConfigError(f"--{name} must be at least 0 and at most {LARGEST_PARAMETER:g}, got {value}")
@@ -113,13 +115,12 @@ def _given_parameters() -> dict[str, float]:
 
 
 def _read_model() -> Model:
-    embeddings = (_USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value)
-    if (_SCORES.value is None) == (embeddings == (None, None)) or (embeddings.count(None) == 1):
-        raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
-    if _SCORES.value is not None:
-        return read_scores(Path(_SCORES.value))
-    users, items = read_embeddings(*map(Path, embeddings))
-    return Encoded(jnp.asarray(users), jnp.asarray(items))
+    users, items, scores = _USER_EMBEDDINGS.value, _ITEM_EMBEDDINGS.value, _SCORES.value
+    if scores is not None and users is None and items is None:
+        return read_scores(Path(scores))
+    if scores is None and users is not None and items is not None:
+        return Encoded(*map(jnp.asarray, read_embeddings(Path(users), Path(items))))
+    raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
 
 
 def _read_data(num_users: int, num_items: int) -> Dataset:
@@ -146,6 +147,7 @@ def _choose_parameters(
     settings = Settings(*([given[name]] if name in given else grid for name, grid in grids))
     validation = dataset.validation.histories(dataset.num_users)
     parameters, recall = tune(model, histories, validation, content, settings)
+    assert parameters is not None, "some setting has the best recall"
     return parameters, {"tuned": missing, "default": [], "validation_recall@20": recall}
 
 
@@ -180,8 +182,8 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},
         "groups": {
-            name: {"users": int(group.sum()), "evaluated": int((group & evaluated).sum())}
-            for name, group in groups._asdict().items()
+            name: {**summary, "evaluated": round(float(weight[evaluated].sum()), 6)}
+            for (name, summary), weight in zip(groups.summary().items(), groups[:2], strict=True)
         },
     }
 

@@ -27,7 +27,7 @@ def main() -> None:
         raise ConfigError("--datasets names no dataset")
     if _JSON.value is not None:
         check_output("json", _JSON.value)
-    if _DATASETS.value is None:
+    if _DATA_DIR.value is None or _DATASETS.value is None:
         datasets = [make_dataset()[0]]
     else:
         datasets = [read_dataset(_DATA_DIR.value, name) for name in _DATASETS.value]

@@ -13,6 +13,8 @@ its test result. The same command goes on where an interrupted search stopped. A
 fails is recorded in its folder's `failure.json` and left out; delete that file to try again.
 """
 
+import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -76,49 +78,62 @@ def main() -> None:
     gammas, seeds = parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value)
     _refuse_too_many("trials", [*map(len, grid.values()), 1 + len(gammas), len(seeds)], _MOST_TRIALS)
     _refuse_too_many("settings of alpha, beta and iota", list(map(len, settings)), _MOST_SETTINGS)
-    trials = search.make_trials(base, grid, gammas, seeds)
-    folder = Path(_OUTPUT_DIR.value)
-    folders = [folder / "trials" / search.trial_name(trial, grid) for trial in trials]
-    if len(set(folders)) < len(folders):
+    plan = Plan(base, grid, gammas, seeds, settings, Path(_OUTPUT_DIR.value))
+    if len(plan.trials) < math.prod([*map(len, grid.values()), 1 + len(gammas), len(seeds)]):
         raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
-    check_path(folder)
+    check_path(plan.folder)
     problem = make_problem(base, load_dataset(base))
     if problem.content is None:
         raise ConfigError(f"dataset {problem.dataset.name} has no features, and U-ISOLATOR's settings need them")
-    with locked(folder):
-        _search(base, grid, gammas, seeds, settings, trials, folders, problem, folder)
+    with locked(plan.folder):
+        run_search(plan, problem)
 
 
-def _search(
-    base: RunConfig,
-    grid: dict[str, list[str]],
-    gammas: list[float],
-    seeds: list[int],
-    settings: Settings,
-    trials: list[RunConfig],
-    folders: list[Path],
-    problem: Problem,
-    folder: Path,
-) -> None:
-    """Runs the trials, chooses, tests and writes."""
-    rows, trained = run_trials(trials, folders, problem, settings, cache_dir=folder / "cache")
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A search, as the flags ask for it.
+
+    Attributes:
+      base: what all trials share.
+      grid, gammas, seeds, settings: what is searched.
+      folder: where its trials and results are kept.
+    """
+
+    base: RunConfig
+    grid: dict[str, list[str]]
+    gammas: list[float]
+    seeds: list[int]
+    settings: Settings
+    folder: Path
+
+    @functools.cached_property
+    def trials(self) -> dict[Path, RunConfig]:
+        """Each training's configuration by its folder."""
+        trials = search.make_trials(self.base, self.grid, self.gammas, self.seeds)
+        return {self.folder / "trials" / search.trial_name(trial, self.grid): trial for trial in trials}
+
+
+def run_search(plan: Plan, problem: Problem) -> None:
+    """Runs what is missing of the trials, chooses, tests what was chosen, and writes the results."""
+    folder, trials = plan.folder, plan.trials
+    rows, trained = run_trials(list(trials.values()), list(trials), problem, plan.settings, cache_dir=folder / "cache")
     if not rows:
         raise RunError(f"all {len(trials)} trials failed; see failure.json in the folders of {folder / 'trials'}")
     table = pd.concat(rows, ignore_index=True)
     write_atomically(folder / "validation.csv", lambda draft: table.to_csv(draft, index=False))
     write_atomically(folder / "validation.parquet", lambda draft: table.to_parquet(draft, index=False))
 
-    chosen = search.choose(table, list(grid))
-    tested = search.test_chosen(chosen, list(grid), dict(zip(folders, trials, strict=True)), problem, folder / "cache")
+    chosen = search.choose(table, list(plan.grid))
+    tested = search.test_chosen(chosen, list(plan.grid), trials, problem, folder / "cache")
     report = {
-        "config": base.to_dict(),
-        "grid": grid,
-        "gammas": gammas,
-        "seeds": seeds,
-        "settings": settings._asdict(),
+        "config": plan.base.to_dict(),
+        "grid": plan.grid,
+        "gammas": plan.gammas,
+        "seeds": plan.seeds,
+        "settings": plan.settings._asdict(),
         "dataset": problem.dataset.counts(),
         "trainings": {
-            "of the naive product": search.naive_trainings(trials, settings),
+            "of the naive product": search.naive_trainings(list(trials.values()), plan.settings),
             "of this search": len(trials),
             "run now": trained,
             "failed": len(trials) - len(rows),

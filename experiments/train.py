@@ -10,6 +10,8 @@ command on an interrupted run folder resumes it. --dry_run checks everything, tr
 that are thrown away, and tells the memory and time that the run would take.
 """
 
+import sys
+
 from absl import flags
 
 from isolator_jax.errors import ConfigError
@@ -19,7 +21,7 @@ from isolator_jax.runs import check_run_folder, load_dataset, make_problem
 from .common import cli, devices, events, run_flags
 from .common.estimate import estimate, estimate_table
 from .common.parsing import check_output
-from .common.training import train_with_baseline
+from .common.training import train_and_show
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(devices)
@@ -46,16 +48,21 @@ def main() -> None:
     dataset = load_dataset(config)
     check_run_folder(run_dir, config, dataset)
     placement = devices.placement_from_flags()
-    baseline = config.training_strategy and _VANILLA.value
+    vanilla = config.training_strategy and _VANILLA.value
     if _DRY_RUN.value:
-        print(estimate_table(estimate(config, dataset, placement, trainings=2 if baseline else 1)))
+        print(estimate_table(estimate(config, dataset, placement, trainings=2 if vanilla else 1)))
         return
     problem = make_problem(config, dataset, placement)
-    report = train_with_baseline(
+    if vanilla:
+        print(
+            "Two trainings: ISOLATOR, then plain BPR for the Vanilla row; --novanilla leaves the second out.",
+            file=sys.stderr,
+        )
+    report = train_and_show(
         config,
         problem,
         run_dir,
-        baseline=baseline,
+        vanilla=vanilla,
         checkpoint_seconds=_CHECKPOINT_SECONDS.value,
         tensorboard=_TENSORBOARD.value,
     )

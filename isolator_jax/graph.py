@@ -1,44 +1,43 @@
 """Sparse graphs as jraph `GraphsTuple`s and the three operations that every backbone shares.
 
-A `Graph` is a `jraph.GraphsTuple` whose edges are sorted by receiver, together with the
-row offsets of that order and of the transposed one, made once on the host. Three
+A `Graph` is a valid `jraph.GraphsTuple` whose edges are sorted by receiver, together with
+the row offsets of that order and of the transposed one, made once on the host. Three
 operations, each the others' derivative:
 
   propagate       out[r] = sum over edges s -> r of w * x[s]
   propagate_back  out[s] = sum over edges s -> r of w * y[r]
   edge_dots       out[e] = <a[receiver of e], b[sender of e]>
 
-Each has two lowerings, chosen by the platform the program is compiled for: on the CPU a CSR
-kernel (ten times faster there) and dot products in blocks, elsewhere jraph's segment sum
-and one gather.
+Their lowerings and derivative rules, for reverse mode, are in `_sparse`.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 from flax import struct
-from jax import Array, lax
-from jax.experimental import sparse
+from jax import Array
+from jax.typing import ArrayLike
 
-# Edges per block of `edge_dots` on the CPU: both gathered blocks stay in a core's cache.
-_DOT_BLOCK = 2048
+from isolator_jax import _sparse, checks
 
 
 @struct.dataclass
 class Graph:
     """A weighted directed graph with E edges, from S senders to R receivers.
 
-    Senders and receivers are the same N nodes, or, in a user-item block, two kinds of
-    node that are numbered apart.
+    Senders and receivers are the same N nodes, or, in a block, two kinds of node. The
+    jraph tuple numbers all nodes through, a block's receivers first and its senders from
+    R on (users before items in a user-item block); the operations number each kind from 0.
 
     Attributes:
-      edges: senders and receivers `[E] int32`, sorted by receiver, then sender; `edges`
-        holds the weights `[E] float32`.
+      edges: the graph as jraph has it, without node features: senders and receivers
+        `[E] int32` sorted by receiver, then sender, weights `[E] float32` as its `edges`,
+        n_node and n_edge `[1] int32`.
+      senders: `[E] int32`, the senders numbered from 0; the tuple's own where senders and
+        receivers are the same nodes.
       offsets: `[R + 1] int32`, receiver r's edges are `offsets[r]:offsets[r + 1]`.
       transpose_order: `[E] int32`, the permutation that sorts the edges by sender.
       transpose_offsets: `[S + 1] int32`, the senders' row offsets in that order.
@@ -46,14 +45,62 @@ class Graph:
     """
 
     edges: jraph.GraphsTuple
+    senders: Array
     offsets: Array
     transpose_order: Array
     transpose_offsets: Array
     symmetric: bool = struct.field(pytree_node=False)
 
-    @property
-    def senders(self) -> Array:
-        return self.edges.senders
+    @classmethod
+    def from_jraph(
+        cls, graphs: jraph.GraphsTuple, *, num_receivers: int | None = None, symmetric: bool = False
+    ) -> "Graph":
+        """Takes the edges of a `jraph.GraphsTuple`, on the host; several graphs in it become one.
+
+        Args:
+          graphs: any order of edges; its `edges` are their weights, `[E]` or `[E, 1]`, or None:
+            all 1. Its nodes and globals are not taken over.
+          num_receivers: R of a block, whose nodes from R on send to those before; None where
+            all nodes do both.
+          symmetric: as in `make_graph`.
+
+        Raises:
+          ValueError: counts that do not fit, edges that a block cannot have, and what
+            `make_graph` refuses.
+
+        Examples:
+          >>> graph = user_item_block([0, 1], [1, 1], [0.5, 2.0], num_users=2, num_items=3)
+          >>> tuple_ = graph.to_jraph()
+          >>> tuple_.senders.tolist(), tuple_.receivers.tolist(), tuple_.n_node.tolist()
+          ([3, 3], [0, 1], [5])
+          >>> Graph.from_jraph(tuple_, num_receivers=2).num_senders
+          3
+        """
+        checks.instance("graphs", graphs, jraph.GraphsTuple)
+        n_node, n_edge = (
+            int(checks.host_array(name, getattr(graphs, name), shape=("graphs",), dtype="int").sum(dtype=np.int64))
+            for name in ("n_node", "n_edge")
+        )
+        senders, receivers = (
+            checks.host_array(name, getattr(graphs, name), shape=("E",), sizes={"E": n_edge}, dtype="int", below=n_node)
+            for name in ("senders", "receivers")
+        )
+        weights = (
+            np.ones(n_edge) if graphs.edges is None else checks.host_array("edges", graphs.edges, shape=(n_edge, ...))
+        )
+        if weights.size != n_edge:
+            raise ValueError(f"edges must hold one weight for each edge, got shape {list(weights.shape)}")
+        weights = weights.reshape(n_edge)
+        if num_receivers is None:
+            return make_graph(senders, receivers, weights, n_node, symmetric=symmetric)
+        checks.count("num_receivers", num_receivers)
+        if n_edge and (senders.min() < num_receivers or receivers.max() >= num_receivers):
+            raise ValueError(f"num_receivers {num_receivers} must be above all receivers and at most any sender")
+        return user_item_block(receivers, senders - num_receivers, weights, num_receivers, n_node - num_receivers)
+
+    def to_jraph(self, nodes: Array | None = None) -> jraph.GraphsTuple:
+        """The graph as jraph has it, with features `[N, ...]` of its nodes, N = R + S in a block."""
+        return self.edges._replace(nodes=nodes)
 
     @property
     def receivers(self) -> Array:
@@ -73,16 +120,18 @@ class Graph:
 
     def product(self, weights: Array, x: Array) -> Array:
         """The sparse product without a derivative. `[E], [S, D] -> [R, D]`."""
-        return block_product(self.senders, self.receivers, self.offsets, weights, x)
+        return _sparse.block_product(self.senders, self.receivers, self.offsets, weights, x)
 
     def product_back(self, weights: Array, y: Array) -> Array:
         """The transposed product without a derivative. `[E], [R, D] -> [S, D]`."""
         order = self.transpose_order
-        return block_product(self.receivers[order], self.senders[order], self.transpose_offsets, weights[order], y)
+        return _sparse.block_product(
+            self.receivers[order], self.senders[order], self.transpose_offsets, weights[order], y
+        )
 
     def dots(self, a: Array, b: Array) -> Array:
         """`edge_dots` without a derivative. `[R, D], [S, D] -> [E]`."""
-        return dots_of_edges(self.receivers, self.senders, a, b)
+        return _sparse.dots_of_edges(self.receivers, self.senders, a, b)
 
     def over_edges(self, reduce: Callable[..., Array], over: str, values: Array) -> Array:
         """Reduces `[E]` values over each receiver or sender, and gives each edge its node's result."""
@@ -96,74 +145,57 @@ class Graph:
         """`[E]` edge values; a graph on several devices has places without an edge to mask."""
         return values
 
-    def subgraph(self, kept: Array, count: int) -> "Graph":
-        """The graph of some of its edges; works under jit.
-
-        Args:
-          kept: `[E] bool`, which; of a symmetric graph, an edge and its reverse alike.
-          count: how many of them are true.
-        """
-        order = self.transpose_order
-        edges, transposed = (jnp.flatnonzero(mask, size=count) for mask in (kept, kept[order]))
-        before, before_transposed = (jnp.append(0, jnp.cumsum(mask)) for mask in (kept, kept[order]))
-        return Graph(
-            edges=self.edges._replace(
-                edges=self.weights[edges],
-                senders=self.senders[edges],
-                receivers=self.receivers[edges],
-                n_edge=jnp.array([count], jnp.int32),
-            ),
-            offsets=before[self.offsets],
-            transpose_order=before[order[transposed]],
-            transpose_offsets=before_transposed[self.transpose_offsets],
-            symmetric=self.symmetric,
-        )
-
     def with_weights(self, weights: Array) -> "Graph":
         """The same edges with other weights, `[E]`."""
         return dataclasses.replace(self, edges=self.edges._replace(edges=weights))
 
+    def subgraph(self, kept: Array, count: int) -> "Graph":
+        """The graph of the `count` edges that `kept`, `[E] bool`, is true of; works under jit.
+
+        Of a symmetric graph, an edge and its reverse are kept or left out together.
+        """
+        chosen, index = _sparse.choose(kept, count, self.offsets, self.transpose_order, self.transpose_offsets)
+        values = {name: getattr(self.edges, name)[chosen] for name in ("edges", "senders", "receivers")}
+        edges = self.edges._replace(**values, n_edge=jnp.array([count], jnp.int32))
+        return Graph(edges, self.senders[chosen], *index, symmetric=self.symmetric)
+
 
 def make_graph(
-    senders: np.ndarray,
-    receivers: np.ndarray,
-    weights: np.ndarray,
-    num_senders: int,
-    num_receivers: int,
-    *,
-    symmetric: bool = False,
+    senders: ArrayLike, receivers: ArrayLike, weights: ArrayLike, num_nodes: int, *, symmetric: bool = False
 ) -> Graph:
-    """Builds a `Graph` on the host from unique edges in any order.
+    """Builds a `Graph` on the host from unique edges between the same nodes, in any order.
 
     Args:
       senders, receivers: `[E]` node ids.
-      weights: `[E]` edge weights.
-      num_senders, num_receivers: S and R.
-      symmetric: promise that S = R and weight(a -> b) = weight(b -> a) for all edges.
+      weights: `[E]` finite edge weights.
+      num_nodes: N.
+      symmetric: weight(a -> b) = weight(b -> a) for all edges.
+
+    Raises:
+      ValueError: ids that do not exist, an edge given twice, weights that are not finite,
+        or not symmetric where they are said to be.
     """
-    order = np.lexsort((senders, receivers))
-    senders = np.asarray(senders, np.int32)[order]
-    receivers = np.asarray(receivers, np.int32)[order]
-    weights = np.asarray(weights, np.float32)[order]
-    edges = jraph.GraphsTuple(
-        nodes=None,
-        edges=jnp.asarray(weights),
-        senders=jnp.asarray(senders),
-        receivers=jnp.asarray(receivers),
-        n_node=jnp.array([max(num_senders, num_receivers)], jnp.int32),
-        n_edge=jnp.array([senders.size], jnp.int32),
-        globals=None,
-    )
-    return Graph(
-        edges=edges,
-        offsets=_row_offsets(receivers, num_receivers),
-        transpose_order=jnp.asarray(np.lexsort((receivers, senders)).astype(np.int32)),
-        transpose_offsets=_row_offsets(senders, num_senders),
-        symmetric=symmetric,
-    )
+    num_nodes = checks.count("num_nodes", num_nodes)
+    graph = _sorted_graph(senders, receivers, weights, num_nodes, num_nodes, block=False, symmetric=symmetric)
+    if symmetric:
+        order = np.asarray(graph.transpose_order)
+        there, back, values = (np.asarray(x) for x in (graph.senders, graph.receivers, graph.weights))
+        if (there[order] != back).any() or (back[order] != there).any() or (values[order] != values).any():
+            raise ValueError("weights must be the same in both directions where symmetric is set")
+    return graph
 
 
-def bipartite_graph(users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> Graph:
+def user_item_block(users: ArrayLike, items: ArrayLike, weights: ArrayLike, num_users: int, num_items: int) -> Graph:
+    """A user-by-item block of a graph: items send, users receive; `propagate_back` is its transpose.
+
+    Raises:
+      ValueError: as `make_graph`.
+    """
+    num_users, num_items = checks.count("num_users", num_users), checks.count("num_items", num_items)
+    return _sorted_graph(items, users, weights, num_items, num_users, block=True, names=("items", "users"))
+
+
+def bipartite_graph(users: ArrayLike, items: ArrayLike, num_users: int, num_items: int) -> Graph:
     """The normalised user-item graph A_hat = D^-1/2 A D^-1/2 of unique interactions.
 
     Nodes are the users followed by the items; every interaction is an edge in both
@@ -171,25 +203,28 @@ def bipartite_graph(users: np.ndarray, items: np.ndarray, num_users: int, num_it
 
     Args:
       users, items: `[E / 2]` ids of the training interactions.
+
+    Raises:
+      ValueError: as `make_graph`.
     """
-    items = np.asarray(items, np.int64) + num_users
+    users, items = interaction_ids(users, items, num_users, num_items)
+    items = items + num_users
     senders = np.concatenate([users, items])
     receivers = np.concatenate([items, users])
     nodes = num_users + num_items
     scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
-    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes, symmetric=True)
+    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, symmetric=True)
 
 
-def normalized_by_degree(graph: Graph) -> Graph:
-    """The same edges with the weights of D^-1/2 A D^-1/2; works under jit."""
-    ones = graph.masked(jnp.ones_like(graph.weights))
-    received, sent = (graph.over_edges(jax.ops.segment_sum, over, ones) for over in ("receivers", "senders"))
-    return graph.with_weights(graph.masked(1 / jnp.sqrt(jnp.maximum(received * sent, 1))))
-
-
-def user_item_block(users: np.ndarray, items: np.ndarray, weights: np.ndarray, num_users: int, num_items: int) -> Graph:
-    """A user-by-item block of a graph: items send, users receive; `propagate_back` is its transpose."""
-    return make_graph(items, users, weights, num_items, num_users)
+def interaction_ids(
+    users: ArrayLike, items: ArrayLike, num_users: int, num_items: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checked ids of interactions on the host, `[E] int64` each, so that sums of them fit."""
+    num_users, num_items = checks.count("num_users", num_users), checks.count("num_items", num_items)
+    users = checks.host_array("users", users, shape=("E",), dtype="int", below=num_users)
+    items = checks.host_array("items", items, shape=("E",), dtype="int", below=num_items)
+    checks.equal_shapes(users=users, items=items)
+    return users.astype(np.int64), items.astype(np.int64)
 
 
 def inverse_sqrt(values: np.ndarray) -> np.ndarray:
@@ -200,14 +235,14 @@ def inverse_sqrt(values: np.ndarray) -> np.ndarray:
 
 def mean_of_layers(graph: Graph, x: Array, layers: int) -> Array:
     """LightGCN's encoder: the mean of x, A x, ..., A^layers x (He et al., SIGIR 2020). `[N, D]`."""
-    total = x
+    total = checks.array("x", x, shape=("N", "D"), sizes={"N": graph.num_senders})
     for _ in range(layers):
         x = propagate(graph, x)
         total = total + x
     return total / (layers + 1)
 
 
-def edge_softmax(graph: Graph, logits: Array, *, over: str) -> Array:
+def edge_softmax(graph: Graph, logits: ArrayLike, *, over: str) -> Array:
     """Softmax of edge values over the edges that share a receiver, or a sender.
 
     Args:
@@ -218,30 +253,12 @@ def edge_softmax(graph: Graph, logits: Array, *, over: str) -> Array:
     Returns:
       `[E]`, same order; differentiable.
     """
-    return _edge_softmax(over, graph, logits)
+    checks.option("over", over, ("receivers", "senders"))
+    logits = checks.array("logits", logits, shape=("E",), sizes={"E": graph.weights.shape[0]})
+    return _sparse.edge_softmax(over, graph, logits)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _edge_softmax(over: str, graph: Graph, logits: Array) -> Array:
-    exponentials = jnp.exp(logits - graph.over_edges(jax.ops.segment_max, over, logits))
-    return graph.masked(exponentials / graph.over_edges(jax.ops.segment_sum, over, exponentials))
-
-
-def _edge_softmax_forward(over, graph, logits):
-    alpha = _edge_softmax(over, graph, logits)
-    return alpha, (graph, alpha)
-
-
-def _edge_softmax_backward(over, saved, out):
-    graph, alpha = saved
-    weighted = alpha * out
-    return None, weighted - alpha * graph.over_edges(jax.ops.segment_sum, over, weighted)
-
-
-_edge_softmax.defvjp(_edge_softmax_forward, _edge_softmax_backward)
-
-
-def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
+def propagate(graph: Graph, x: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """out[r] = sum over edges s -> r of weight * x[s].
 
     Args:
@@ -252,96 +269,72 @@ def propagate(graph: Graph, x: Array, weights: Array | None = None) -> Array:
 
     Returns:
       `[R, D]`; zero for nodes that receive no edge.
+
+    Raises:
+      ValueError: values or weights of another shape.
     """
+    x = checks.array("x", x, shape=("S", "D"), sizes={"S": graph.num_senders})
     if weights is None:
-        return _propagate_symmetric(graph, x) if graph.symmetric else _propagate(graph, graph.weights, x)
-    return _propagate(graph, weights, x)
+        return _sparse.propagate_symmetric(graph, x) if graph.symmetric else _sparse.propagate(graph, graph.weights, x)
+    return _sparse.propagate(graph, _edge_values(graph, weights), x)
 
 
-def propagate_back(graph: Graph, y: Array, weights: Array | None = None) -> Array:
+def propagate_back(graph: Graph, y: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """The transpose: out[s] = sum over edges s -> r of weight * y[r]. `[R, D] -> [S, D]`."""
-    return _propagate_back(graph, graph.weights if weights is None else weights, y)
+    y = checks.array("y", y, shape=("R", "D"), sizes={"R": graph.num_receivers})
+    return _sparse.propagate_back(graph, graph.weights if weights is None else _edge_values(graph, weights), y)
 
 
-@jax.custom_vjp
-def edge_dots(graph: Graph, a: Array, b: Array) -> Array:
+def edge_dots(graph: Graph, a: ArrayLike, b: ArrayLike) -> Array:
     """out[e] = <a[receiver of e], b[sender of e]>. `[R, D], [S, D] -> [E]`."""
-    return graph.dots(jnp.asarray(a), jnp.asarray(b))
+    a = checks.array("a", a, shape=("R", "D"), sizes={"R": graph.num_receivers})
+    b = checks.array("b", b, shape=("S", "D"), sizes={"S": graph.num_senders, "D": a.shape[1]})
+    return _sparse.edge_dots(graph, a, b)
 
 
-@jax.custom_vjp
-def _propagate(graph: Graph, weights: Array, x: Array) -> Array:
-    return graph.product(weights, x)
+def _edge_values(graph: Graph, weights: ArrayLike) -> Array:
+    return checks.array("weights", weights, shape=("E",), sizes={"E": graph.weights.shape[0]})
 
 
-@jax.custom_vjp
-def _propagate_back(graph: Graph, weights: Array, y: Array) -> Array:
-    return graph.product_back(weights, y)
-
-
-@jax.custom_vjp
-def _propagate_symmetric(graph: Graph, x: Array) -> Array:
-    return graph.product(graph.weights, x)
-
-
-# The graph itself has no derivative: None stands for its zero cotangent.
-_propagate.defvjp(
-    lambda graph, weights, x: (_propagate(graph, weights, x), (graph, weights, x)),
-    lambda saved, out: (None, edge_dots(saved[0], out, saved[2]), _propagate_back(saved[0], saved[1], out)),
-)
-_propagate_back.defvjp(
-    lambda graph, weights, y: (_propagate_back(graph, weights, y), (graph, weights, y)),
-    lambda saved, out: (None, edge_dots(saved[0], saved[2], out), _propagate(saved[0], saved[1], out)),
-)
-_propagate_symmetric.defvjp(
-    lambda graph, x: (_propagate_symmetric(graph, x), graph),
-    lambda graph, out: (None, _propagate_symmetric(graph, out)),
-)
-edge_dots.defvjp(
-    lambda graph, a, b: (edge_dots(graph, a, b), (graph, a, b)),
-    lambda saved, out: (None, _propagate(saved[0], out, saved[2]), _propagate_back(saved[0], out, saved[1])),
-)
-
-
-def block_product(senders: Array, receivers: Array, offsets: Array, weights: Array, x: Array) -> Array:
-    """The sparse product, edges sorted by receiver, lowered for the platform at hand.
-
-    Edges past the last offset have receivers out of range, and are left out.
-    """
-    if senders.shape[0] == 0:
-        return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), x.dtype)
-    return lax.platform_dependent(senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product)
-
-
-def dots_of_edges(receivers: Array, senders: Array, a: Array, b: Array) -> Array:
-    """<a[receiver], b[sender]> of each edge, lowered for the platform at hand."""
-    return lax.platform_dependent(receivers, senders, a, b, cpu=_dots_in_blocks, default=_dots_at_once)
-
-
-def _csr_product(senders, receivers, offsets, weights, x):
-    del receivers
-    return sparse.BCSR((weights, senders, offsets), shape=(offsets.shape[0] - 1, x.shape[0])) @ x
-
-
-def _segment_product(senders, receivers, offsets, weights, x):
-    return jraph.segment_sum(
-        x[senders] * weights[:, None],
-        receivers,
-        num_segments=offsets.shape[0] - 1,
-        indices_are_sorted=True,
+def _sorted_graph(
+    senders: ArrayLike,
+    receivers: ArrayLike,
+    weights: ArrayLike,
+    num_senders: int,
+    num_receivers: int,
+    *,
+    block: bool,
+    symmetric: bool = False,
+    names: tuple[str, str] = ("senders", "receivers"),
+) -> Graph:
+    senders = checks.host_array(names[0], senders, shape=("E",), dtype="int", below=num_senders)
+    receivers = checks.host_array(names[1], receivers, shape=("E",), dtype="int", below=num_receivers)
+    weights = checks.host_array("weights", weights, shape=("E",), finite=True)
+    checks.equal_shapes(**dict(zip(names, (senders, receivers), strict=True)), weights=weights)
+    order = np.lexsort((senders, receivers))
+    senders, receivers, weights = senders[order], receivers[order], weights[order]
+    again = np.flatnonzero((senders[1:] == senders[:-1]) & (receivers[1:] == receivers[:-1]))
+    if again.size:
+        edge = f"{names[0]} {senders[again[0]]}, {names[1]} {receivers[again[0]]}"
+        raise ValueError(f"an edge must be given once, got {edge} more than once")
+    local = jnp.asarray(senders)
+    edges = jraph.GraphsTuple(
+        nodes=None,
+        edges=jnp.asarray(weights),
+        senders=jnp.asarray(senders + np.int32(num_receivers)) if block else local,
+        receivers=jnp.asarray(receivers),
+        n_node=jnp.array([num_receivers + num_senders if block else num_senders], jnp.int32),
+        n_edge=jnp.array([senders.size], jnp.int32),
+        globals=None,
     )
-
-
-def _dots_at_once(receivers, senders, a, b):
-    return jnp.sum(a[receivers] * b[senders], axis=1)
-
-
-def _dots_in_blocks(receivers, senders, a, b):
-    # The product with ones sums rows by vector instructions where XLA's own row sums are
-    # scalar loops, and blocks keep the gathered rows in a core's cache: ten times faster on
-    # the CPU than one gather of all edges.
-    ones = jnp.ones(a.shape[1], a.dtype)
-    return lax.map(lambda edge: (a[edge[0]] * b[edge[1]]) @ ones, (receivers, senders), batch_size=_DOT_BLOCK)
+    return Graph(
+        edges=edges,
+        senders=local,
+        offsets=_row_offsets(receivers, num_receivers),
+        transpose_order=jnp.asarray(np.lexsort((receivers, senders)).astype(np.int32)),
+        transpose_offsets=_row_offsets(senders, num_senders),
+        symmetric=symmetric,
+    )
 
 
 def _row_offsets(ids: np.ndarray, count: int) -> Array:

@@ -2,17 +2,21 @@
 
 Everything here runs inside `jit` with static shapes although users differ in how many
 items they have: one user's row is searched by bisection, and many users' rows are walked
-in fixed-size blocks of their concatenation.
+in fixed-size blocks of their concatenation. Ids are checked on entry (`checks`), where they
+are not traced.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array, lax
+from jax.typing import ArrayLike
+
+from isolator_jax import checks
 
 # An array, or a pytree of arrays.
 Accumulator = TypeVar("Accumulator")
@@ -34,22 +38,39 @@ class Histories:
     max_length: int = struct.field(pytree_node=False)
 
     @classmethod
-    def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> "Histories":
-        """Builds the CSR form on the host from unique (user, item) pairs in any order.
+    def from_pairs(cls, users: ArrayLike, items: ArrayLike, num_users: int) -> "Histories":
+        """Builds the CSR form on the host from (user, item) pairs in any order.
+
+        A pair given more than once counts once: these are sets.
+
+        Args:
+          users, items: `[E]` ids, whatever holds integers.
+          num_users: U.
+
+        Raises:
+          TypeError: ids that are no numbers.
+          ValueError: users and items of different lengths, ids that are negative, no whole
+            numbers or too large, users from U on.
 
         Examples:
-          >>> histories = Histories.from_pairs(np.array([0, 2, 0]), np.array([5, 1, 3]), num_users=3)
+          >>> histories = Histories.from_pairs([0, 2, 0, 0], [5, 1, 3, 5], num_users=3)
           >>> histories.items.tolist(), histories.offsets.tolist()
           ([3, 5, 1], [0, 2, 2, 3])
           >>> histories.lengths.tolist()
           [2, 0, 1]
         """
+        num_users = checks.count("num_users", num_users)
+        users = checks.host_array("users", users, shape=("E",), dtype="int", below=num_users)
+        items = checks.host_array("items", items, shape=("E",), dtype="int")
+        checks.equal_shapes(users=users, items=items)
         order = np.lexsort((items, users))
+        users, items = users[order], items[order]
+        again = np.zeros(users.size, bool)
+        again[1:] = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+        users, items = users[~again], items[~again]
         lengths = np.bincount(users, minlength=num_users)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        values = items[order].astype(np.int32)
-        if values.size == 0:
-            values = np.zeros(1, np.int32)
+        values = items if items.size else np.zeros(1, np.int32)
         return cls(jnp.asarray(offsets), jnp.asarray(values), int(lengths.max(initial=0)))
 
     @property
@@ -60,6 +81,21 @@ class Histories:
     def lengths(self) -> Array:
         """n_u, `[U] int32`."""
         return jnp.diff(self.offsets)
+
+
+def check_histories(histories: Any, num_items: int, name: str = "histories") -> None:
+    """Refuses what is no `Histories`, and items that do not exist, where values are known."""
+    checks.instance(name, histories, Histories)
+    if checks.known(histories.items) and checks.known(histories.offsets) and np.asarray(histories.offsets)[-1]:
+        largest = int(np.asarray(histories.items).max())
+        if largest >= num_items:
+            raise ValueError(f"{name} must hold items below {num_items}, as many as there are, got {largest}")
+
+
+def check_users(histories: Any, users: ArrayLike, name: str = "users", shape: checks.Shape = ("B",)) -> Array:
+    """Ids of users who have a row in the histories, as int32."""
+    checks.instance("histories", histories, Histories)
+    return checks.array(name, users, shape=shape, dtype="int", below=histories.num_users)
 
 
 def _first_true(predicate: Callable[[Array], Array], low: Array, high: Array, length: int) -> Array:
@@ -75,14 +111,16 @@ def _first_true(predicate: Callable[[Array], Array], low: Array, high: Array, le
     return lax.fori_loop(0, length.bit_length(), halve, (low, high))[0]
 
 
-def contains(histories: Histories, user: Array, item: Array) -> Array:
-    """Whether `item` is in the set of `user`; both scalars, `vmap` over batches."""
+def contains(histories: Histories, user: ArrayLike, item: ArrayLike) -> Array:
+    """Whether `item` is in the set of `user`; both scalars, `vmap` over batches. No set has a negative item."""
+    user = check_users(histories, user, "user", shape=())
+    item = checks.array("item", item, shape=(), dtype="int", least=-checks.MOST)
     low, high = histories.offsets[user], histories.offsets[user + 1]
     place = _first_true(lambda k: histories.items[k] >= item, low, high, histories.max_length)
     return (place < high) & (histories.items[place] == item)
 
 
-def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int) -> Array:
+def sample_unseen(key: Array, histories: Histories, users: ArrayLike, num_items: int) -> Array:
     """Draws one item for each user, uniformly from the items outside the user's set.
 
     No rejection: a rank r is drawn among the I - n_u items outside the set, and the item
@@ -96,9 +134,15 @@ def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int
 
     Returns:
       `[B] int32` items.
+
+    Raises:
+      ValueError: users or items that do not exist.
     """
+    num_items = checks.count("num_items", num_items)
+    check_histories(histories, num_items)
+    users = check_users(histories, users)
     low, high = histories.offsets[users], histories.offsets[users + 1]
-    rank = jax.random.randint(key, users.shape, 0, jnp.maximum(num_items - (high - low), 1))
+    rank = jax.random.randint(key, users.shape, 0, jnp.maximum(num_items - (high - low), 1), jnp.int32)
 
     def item_of_rank(rank, low, high):
         place = _first_true(lambda k: histories.items[k] - (k - low) > rank, low, high, histories.max_length)
@@ -109,7 +153,7 @@ def sample_unseen(key: Array, histories: Histories, users: Array, num_items: int
 
 def fold_histories(
     histories: Histories,
-    users: Array,
+    users: ArrayLike,
     init: Accumulator,
     update: Callable[[Accumulator, Array, Array], Accumulator],
     block: int = 1024,
@@ -125,17 +169,21 @@ def fold_histories(
       block: entries per update (static).
 
     Returns:
-      The final accumulator. Not differentiable (the trip count depends on the data).
+      The final accumulator; `init` where there are no users. Differentiable in forward mode
+      alone (the trip count depends on the data).
     """
+    users = check_users(histories, users)
+    if not users.shape[0]:
+        return init
     starts = histories.offsets[users]
-    ends = jnp.cumsum(histories.offsets[users + 1] - starts)
+    ends = jnp.cumsum(histories.offsets[users + 1] - starts, dtype=jnp.int32)
     shift = starts - jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
     total = ends[-1]
 
     def body(carry):
         position, accumulator = carry
-        entries = position + jnp.arange(block)
-        rows = jnp.searchsorted(ends, entries, side="right")
+        entries = position + jnp.arange(block, dtype=jnp.int32)
+        rows = jnp.searchsorted(ends, entries, side="right").astype(jnp.int32)
         valid = entries < total
         places = jnp.where(valid, entries + shift.at[rows].get(mode="clip"), 0)
         items = jnp.where(valid, histories.items[places], 0)

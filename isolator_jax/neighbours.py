@@ -13,8 +13,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
-from isolator_jax.graph import Graph, inverse_sqrt, make_graph, user_item_block
+from isolator_jax import checks
+from isolator_jax.graph import Graph, interaction_ids, inverse_sqrt, make_graph, user_item_block
 
 _STEPS_PER_UNIT = float(2**24)
 
@@ -35,23 +37,32 @@ class Neighbours(NamedTuple):
 NeighbourSearch = Callable[[np.ndarray, int], Neighbours]
 
 
-def nearest_neighbours(features: np.ndarray, k: int, *, memory_bytes: int = 256 << 20) -> Neighbours:
+def nearest_neighbours(features: ArrayLike, k: int, *, memory_bytes: int = 256 << 20) -> Neighbours:
     """Each item's k nearest items by the cosine of their features, exactly.
 
     The cosine with an all-zero row is zero. Works on blocks of rows, so that no `[I, I]`
     matrix exists.
 
     Args:
-      features: `[I, F]` of any float type, possibly memory-mapped.
-      k: list length; K = min(k, I).
+      features: `[I, F]` of any numbers, possibly memory-mapped.
+      k: list length, at least 1; K = min(k, I).
       memory_bytes: bound on the working memory, as long as it holds one row of work.
+
+    Raises:
+      ValueError: features that are not finite, or so large that their norms are not.
     """
+    features = checks.host_numbers("features", features, shape=("I", "F"))
     items, width = features.shape
-    k = min(k, items)
+    k = min(checks.count("k", k, least=1), items)
+    if not items:
+        return Neighbours(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32))
     # Of each row of a block: cosines in float64 and, twice, in float32; two rows of features.
     block = int(np.clip(memory_bytes // (16 * items + 16 * width), 1, items))
     starts = range(0, items, block)
     norms = np.concatenate([_norms(features[start : start + block]) for start in starts])
+    wrong = np.flatnonzero(~np.isfinite(norms))
+    if wrong.size:
+        raise ValueError(f"features must be finite, got a row that is not: {wrong[0]}")
     lists = []
     for start in starts:
         cosines = _cosine_rows(features, norms, start, block)
@@ -66,38 +77,56 @@ def item_graph(neighbours: Neighbours) -> Graph:
     Item i receives from each item j of its list with weight w_ij / sqrt(r_i r_j), where
     w_ij is their cosine, zero where that is negative, and r_i the sum of w over i's list.
     Edges of weight zero are left out: an item without features receives none.
+
+    Raises:
+      ValueError: lists of items that do not exist, or with an item twice.
     """
-    items, k = neighbours.items.shape
+    lists = _checked_lists("neighbours", neighbours)
+    items, k = lists.items.shape
     receivers = np.repeat(np.arange(items), k)
-    senders = neighbours.items.reshape(-1)
-    similarity = np.maximum(neighbours.cosines, 0.0, dtype=np.float64)
+    senders = lists.items.reshape(-1)
+    similarity = np.maximum(lists.cosines, 0.0, dtype=np.float64)
     scale = inverse_sqrt(similarity.sum(axis=1))
     weights = similarity.reshape(-1) * scale[receivers] * scale[senders]
     kept = weights > 0
-    return make_graph(senders[kept], receivers[kept], weights[kept], items, items)
+    return make_graph(senders[kept], receivers[kept], weights[kept], items)
 
 
 def unweighted_graph(neighbours: Neighbours, weight: float = 1.0) -> Graph:
-    """The normalised item graph whose edges are alike: weight / sqrt(k_i k_j), k the lengths of the lists."""
-    items, k = neighbours.items.shape
+    """The normalised item graph whose edges are alike: weight / sqrt(k_i k_j), k the lengths of the lists.
+
+    Raises:
+      ValueError: as `item_graph`.
+    """
+    lists = _checked_lists("neighbours", neighbours)
+    items, k = lists.items.shape
     receivers = np.repeat(np.arange(items), k)
-    return make_graph(neighbours.items.reshape(-1), receivers, np.full(receivers.size, weight / k), items, items)
+    return make_graph(lists.items.reshape(-1), receivers, np.full(receivers.size, weight / k), items)
 
 
 def unite(graphs: Sequence[Graph], combine: np.ufunc) -> Graph:
-    """All edges of some graphs on the same nodes; edges that several have, with `combine` of their weights."""
+    """All edges of some graphs on the same nodes; edges that several have, with `combine` of their weights.
+
+    Raises:
+      ValueError: no graph, or graphs on other numbers of nodes.
+    """
+    if not len(graphs):
+        raise ValueError("graphs must hold at least one graph, got none")
+    sizes = {size for x in graphs for size in (x.num_receivers, x.num_senders)}
+    if len(sizes) > 1:
+        raise ValueError(f"graphs must have the same nodes, got {' and '.join(map(str, sorted(sizes)))}")
     nodes = graphs[0].num_receivers
     pairs = np.concatenate([np.asarray(x.receivers, np.int64) * nodes + np.asarray(x.senders) for x in graphs])
     weights = np.concatenate([np.asarray(x.weights, np.float64) for x in graphs])
     order = np.argsort(pairs, kind="stable")
     united, starts = np.unique(pairs[order], return_index=True)
     receivers, senders = np.divmod(united, nodes)
-    return make_graph(senders, receivers, combine.reduceat(weights[order], starts), nodes, nodes)
+    return make_graph(senders, receivers, combine.reduceat(weights[order], starts), nodes)
 
 
 def enhanced_graph(
-    users: np.ndarray,
-    items: np.ndarray,
+    users: ArrayLike,
+    items: ArrayLike,
     num_users: int,
     num_items: int,
     neighbours: Sequence[Neighbours],
@@ -115,27 +144,49 @@ def enhanced_graph(
 
     Returns:
       A graph on N = U + I nodes, users first.
+
+    Raises:
+      ValueError: ids that do not exist, an interaction given twice, no lists, or lists of
+        another number of items.
     """
-    similar_receivers, similar_senders = _on_all_lists(neighbours)
-    items = np.asarray(items, np.int64) + num_users
+    users, items = interaction_ids(users, items, num_users, num_items)
+    if not len(neighbours):
+        raise ValueError("neighbours must hold the lists of at least one modality, got none")
+    lists = [_checked_lists(f"neighbours[{m}]", x, num_items) for m, x in enumerate(neighbours)]
+    similar_receivers, similar_senders = _on_all_lists(lists)
+    items = items + num_users
     senders = np.concatenate([users, items, similar_senders + num_users])
     receivers = np.concatenate([items, users, similar_receivers + num_users])
     nodes = num_users + num_items
     scale = inverse_sqrt(np.bincount(receivers, minlength=nodes))
-    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes, nodes)
+    return make_graph(senders, receivers, scale[senders] * scale[receivers], nodes)
 
 
 def user_rows(graph: Graph, num_users: int) -> Graph:
     """R_hat, the user-by-item block of a normalised user-item graph: items send, users receive."""
+    checks.instance("graph", graph, Graph)
+    if checks.count("num_users", num_users) > graph.num_receivers:
+        raise ValueError(f"num_users must be at most the graph's {graph.num_receivers} nodes, got {num_users}")
     count = int(graph.offsets[num_users])
     users, nodes, weights = (np.asarray(x[:count]) for x in (graph.receivers, graph.senders, graph.weights))
     return user_item_block(users, nodes - num_users, weights, num_users, graph.num_receivers - num_users)
 
 
+def _checked_lists(name: str, lists: Neighbours, num_items: int | None = None) -> Neighbours:
+    checks.instance(name, lists, Neighbours)
+    rows = len(lists.items) if num_items is None else num_items
+    items = checks.host_array(
+        f"{name}.items", lists.items, shape=("I", "K"), sizes={"I": rows}, dtype="int", below=rows
+    )
+    cosines = checks.host_array(f"{name}.cosines", lists.cosines, shape=("I", "K"), finite=True)
+    checks.equal_shapes(items=items, cosines=cosines)
+    return Neighbours(items, cosines)
+
+
 def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (i, j), j != i, with j on i's list in every modality."""
     count = neighbours[0].items.shape[0]
-    owners = np.arange(count)[:, None]
+    owners = np.arange(count, dtype=np.int64)[:, None]
     pairs = functools.reduce(np.intersect1d, [(owners * count + lists.items).reshape(-1) for lists in neighbours])
     receivers, senders = np.divmod(pairs, count)
     different = receivers != senders

@@ -1,139 +1,119 @@
-"""ISOLATOR's scores: training score, D-ISOLATOR, U-ISOLATOR. Pure functions of one (u, i).
+"""ISOLATOR's scores: training score, D-ISOLATOR, U-ISOLATOR. Pure functions of one or of many (u, i).
 
-Each function scores a single user-item pair and is batched with `jax.vmap`:
+The pairs may have any shape F; one rule holds for the channels, which come first:
 
-  f: `[]`, the backbone's raw score f(u, i).
-  s: `[T]`, history similarity s_ui of each channel (`similarity.fuse_channels`).
-  c: `[T]`, content consistency c_u of each channel.
+  f: `[*F]`, the backbone's raw scores f(u, i).
+  s: `[T, *F]`, history similarity s_ui of each channel (`features.fuse_channels`).
+  c: `[T, *F]` or with axes of size 1 in F's places, content consistency c_u of each channel.
 
-With one channel these are the paper's equations; with one channel a modality, the
-sigmoids are averaged before the power, as the authors' release does.
-
-Ranking uses logarithms of the scores: the order is the same, and scores far outside the
-range of exp do not collapse into ties at zero.
+Anything else is refused: no score takes the pairs of a batch for channels. With one channel
+these are the paper's equations; with one channel a modality, the sigmoids are averaged
+before the power, as the authors' release does. Arguments are converted by the rule of
+`checks`, and scores are float32. Ranking uses the logarithms in `_fast`.
 """
-
-import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
-# log cosh(y) is the sum of these times y^2, y^4, ...; for |y| <= 1/2 what is left out is below 2e-8.
-_LOG_COSH = (1 / 2, -1 / 12, 1 / 45, -17 / 2520, 31 / 14175, -691 / 935550)
+from isolator_jax import checks
+
+# Down to here sigmoid(x) is a normal float32 number; similarities lie in [-1, 1].
+_LEAST_LOGIT = -80.0
+
+# exp of it is the last normal float32 number, to an integer.
+_LEAST_EXPONENT = -87.0
 
 
-@jax.custom_jvp
-def elu_prime(x: Array) -> Array:
-    """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing.
+def elu_prime(x: ArrayLike) -> Array:
+    """ELU'(x) = exp(x) for x <= 0, x + 1 otherwise (Eq. 8). Positive and increasing. `[...] -> [...]`.
 
-    exp only sees non-positive arguments, so neither branch overflows. The slope is
+    exp only sees arguments of -87 to 0, so neither branch overflows, and none is flushed to
+    zero: below -87 the value stays that of -87, 1.6e-38. The slope is
     min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
 
     Examples:
       >>> [round(float(x), 4) for x in elu_prime(jnp.array([-1.0, 0.0, 2.0]))]
       [0.3679, 1.0, 3.0]
     """
-    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.minimum(x, 0.0)))
+    return _elu_prime(checks.array("x", x, shape=(...,)))
 
 
-@elu_prime.defjvp
+@jax.custom_jvp
+def _elu_prime(x: Array) -> Array:
+    return jnp.where(x > 0, x + 1.0, jnp.exp(jnp.clip(x, _LEAST_EXPONENT, 0.0)))
+
+
+@_elu_prime.defjvp
 def _elu_prime_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    value = elu_prime(*primals)
+    value = _elu_prime(*primals)
     return value, jnp.minimum(value, 1.0) * tangents[0]
 
 
-def log_elu_prime(x: Array) -> Array:
-    """log ELU'(x) = x for x <= 0, log(1 + x) otherwise.
-
-    Not log1p: 1 + x is what ELU' itself rounds to, and log is twice as fast on the CPU.
-    """
-    return jnp.where(x > 0, jnp.log(1.0 + jnp.maximum(x, 0.0)), x)
-
-
-def content_gate(x: Array, alpha: Array, beta: Array) -> Array:
-    """g(x) = exp(-alpha x) for x >= 0, 4 / (1 + exp(-beta x)) - 1 for x < 0 (Eq. 12).
+def content_gate(x: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> Array:
+    """g(x) = exp(-alpha x) for x >= 0, 4 / (1 + exp(-beta x)) - 1 for x < 0 (Eq. 12). `[...] -> [...]`.
 
     g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
-    alpha, beta > 0.
+
+    Raises:
+      ValueError: alpha or beta that is not above 0.
 
     Examples:
       >>> gate = content_gate(jnp.array([-0.2, 0.0, 0.2]), alpha=2.0, beta=5.0)
       >>> [round(float(x), 4) for x in gate]
       [0.0758, 1.0, 0.6703]
     """
-    # One exp serves both branches, and its argument is never positive.
-    decay = jnp.exp(jnp.where(x >= 0, -alpha * x, beta * x))
-    return jnp.where(x >= 0, decay, 4.0 * decay / (1.0 + decay) - 1.0)
+    x = checks.array("x", x, shape=(...,))
+    alpha, beta = checks.scalar("alpha", alpha, above=0), checks.scalar("beta", beta, above=0)
+    # Each branch sees its own arguments only, and so neither overflows.
+    above, below = jnp.where(x >= 0, x, 0.0), jnp.where(x >= 0, 0.0, x)
+    return jnp.where(x >= 0, jnp.exp(-alpha * above), 4.0 * jax.nn.sigmoid(beta * below) - 1.0)
 
 
-def log_content_factor(x: Array, power: Array) -> Array:
-    """power * log(mean_t sigmoid(x_t)) over the channels `[T]`."""
-    # Not jax.nn.log_sigmoid: its log1p takes twice the time, for digits far from zero that no score sees.
-    log_sigmoid = jnp.minimum(x, 0.0) - jnp.log(1.0 + jnp.exp(-jnp.abs(x)))
-    if x.shape[0] == 1:
-        return power * log_sigmoid[0]
-    return power * (jax.nn.logsumexp(log_sigmoid, axis=0) - jnp.log(float(x.shape[0])))
+def content_factor(s: ArrayLike, gamma: ArrayLike) -> Array:
+    """The training strategy's multiplier (mean_t sigmoid(s_ui))^gamma (Eq. 7). `[T, *F] -> [*F]`.
 
-
-def content_factor(s: Array, gamma: Array) -> Array:
-    """The training strategy's multiplier sigmoid(s_ui)^gamma (Eq. 7). `[T] -> []`.
+    Raises:
+      ValueError: gamma below 0.
 
     Examples:
       >>> print(f"{content_factor(jnp.array([0.5]), gamma=0.1):.4f}")  # one channel
       0.9537
     """
-    return jnp.exp(log_content_factor(s, gamma))
+    s = _channels(s)
+    return _power_of_mean_sigmoid(s, checks.scalar("gamma", gamma, least=0))
 
 
-def log_gate_factor(x: Array, alpha: Array, beta: Array, iota: Array) -> Array:
-    """iota * log(mean_t sigmoid(g(x_t))): log of U-ISOLATOR's multiplier. `[T] -> []`.
+def training_score(f: ArrayLike, s: ArrayLike, gamma: ArrayLike) -> Array:
+    """ELU'(f) * (mean_t sigmoid(s_ui))^gamma (Eq. 7). `[*F], [T, *F] -> [*F]`.
 
-    g lies in [-1, 1], so its sigmoid needs no guard against underflow.
-    """
-    gate = content_gate(x, alpha, beta)
-    if x.shape[0] == 1:
-        return iota * _log_sigmoid_of_gate(gate[0])
-    return iota * jnp.log(jnp.mean(jax.nn.sigmoid(gate), axis=0))
-
-
-def _log_sigmoid_of_gate(x: Array) -> Array:
-    """log sigmoid(x) = x / 2 - log 2 - log cosh(x / 2) for |x| <= 1, within 2e-7.
-
-    Scoring every user and item takes a quarter less time than with exp and log.
-    """
-    z = jnp.square(x / 2)
-    log_cosh = jnp.zeros_like(z)
-    for coefficient in reversed(_LOG_COSH):
-        log_cosh = (log_cosh + coefficient) * z
-    return x / 2 - math.log(2) - log_cosh
-
-
-def training_score(f: Array, s: Array, gamma: Array) -> Array:
-    """ELU'(f) * sigmoid(s_ui)^gamma (Eq. 7).
+    Raises:
+      ValueError: shapes that do not follow the rule for channels, gamma below 0.
 
     Examples:
       >>> print(f"{training_score(2.0, jnp.array([0.5]), gamma=0.1):.4f}")
       2.8611
     """
+    f, s = _scores_and_similarities(f, s)
     return elu_prime(f) * content_factor(s, gamma)
 
 
-def d_score(f: Array) -> Array:
-    """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does.
+def d_score(f: ArrayLike) -> Array:
+    """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does. `[*F] -> [*F]`.
 
     Examples:
       >>> print(f"{d_score(2.0):.4f}")
       3.0000
     """
-    return elu_prime(f)
+    return elu_prime(checks.array("f", f, shape=(...,)))
 
 
-def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array) -> Array:
-    """U-ISOLATOR: ELU'(f) * sigmoid(g(s_ui - c_u))^iota (Eq. 11, 13).
+def u_score(f: ArrayLike, s: ArrayLike, c: ArrayLike, alpha: ArrayLike, beta: ArrayLike, iota: ArrayLike) -> Array:
+    """U-ISOLATOR: ELU'(f) * (mean_t sigmoid(g(s_ui - c_u)))^iota (Eq. 11, 13). `[*F] -> [*F]`.
+
+    Raises:
+      ValueError: shapes that do not follow the rule for channels, parameters out of range.
 
     Examples:
       >>> parameters = {"alpha": 2.0, "beta": 5.0, "iota": 1.0}
@@ -143,80 +123,48 @@ def u_score(f: Array, s: Array, c: Array, alpha: Array, beta: Array, iota: Array
       2.1932
       1.9847
     """
-    return elu_prime(f) * jnp.exp(log_gate_factor(s - c, alpha, beta, iota))
+    f, s = _scores_and_similarities(f, s)
+    c = checks.array("c", c, shape=("T", ...), sizes={"T": s.shape[0]})
+    if c.ndim != s.ndim or any(own not in (1, other) for own, other in zip(c.shape, s.shape, strict=True)):
+        raise ValueError(f"c must have the shape of s, {list(s.shape)}, or 1 in places after T, got {list(c.shape)}")
+    gate = content_gate(s - c, alpha, beta)
+    return elu_prime(f) * _power_of_mean_sigmoid(gate, checks.scalar("iota", iota, least=0))
 
 
-def log_training_score(f: Array, s: Array, c: Array, *, gamma: Array) -> Array:
-    """log of `training_score`; `c` is not used."""
-    del c
-    return log_elu_prime(f) + log_content_factor(s, gamma)
+def _scores_and_similarities(f: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
+    f, s = checks.array("f", f, shape=(...,)), _channels(s)
+    if s.shape[1:] != f.shape:
+        expected = ", ".join(["T", *map(str, f.shape)])
+        raise ValueError(f"s must have shape [{expected}], channels before the shape of f, got {list(s.shape)}")
+    return f, s
 
 
-def log_u_score(f: Array, s: Array, c: Array, *, alpha: Array, beta: Array, iota: Array) -> Array:
-    """log of `u_score`."""
-    return log_elu_prime(f) + log_gate_factor(s - c, alpha, beta, iota)
+def _channels(s: ArrayLike) -> Array:
+    s = checks.array("s", s, shape=("T", ...))
+    if not s.shape[0]:
+        raise ValueError(f"s must have at least one channel, got shape {list(s.shape)}")
+    return s
 
 
-def raw_score(f: Array, s: Array | None, c: Array | None) -> Array:
-    """f itself: the ranking of a plain model and of D-ISOLATOR."""
-    del s, c
-    return f
+def _power_of_mean_sigmoid(x: Array, exponent: Array) -> Array:
+    """(mean_t sigmoid(x_t))^exponent. `[T, *F] -> [*F]`."""
+    # By exp and log: XLA's own power is a loop over scalars on the CPU.
+    return jnp.exp(exponent * _log_mean_sigmoid(x))
 
 
-class Strategy(NamedTuple):
-    """One way to rank items at inference.
-
-    Attributes:
-      key: `(f [], s [T], c [T]) -> []`, the value items are ranked by; a pytree whose
-        leaves are the strategy's parameters.
-      score: turns a ranking key into the strategy's score.
-    """
-
-    key: Partial
-    score: Callable[[Array], Array]
+@jax.custom_jvp
+def _log_mean_sigmoid(x: Array) -> Array:
+    return jnp.log(jnp.mean(_sigmoid(x), axis=0))
 
 
-def vanilla() -> Strategy:
-    """Plain f.
-
-    Examples:
-      >>> strategy = vanilla()
-      >>> float(strategy.score(strategy.key(-1.5, None, None)))
-      -1.5
-    """
-    return Strategy(Partial(raw_score), lambda key: key)
+@_log_mean_sigmoid.defjvp
+def _log_mean_sigmoid_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # sigmoid' = sigmoid (1 - sigmoid), divided by the sum before anything can overflow.
+    sigmoids = _sigmoid(*primals)
+    total = jnp.sum(sigmoids, axis=0)
+    slopes = sigmoids / total[None] * (1.0 - sigmoids)
+    return jnp.log(total / sigmoids.shape[0]), jnp.sum(slopes * tangents[0], axis=0)
 
 
-def training_strategy(gamma: float) -> Strategy:
-    """The training score at inference too ("Vanilla w/ TS").
-
-    Examples:
-      >>> strategy = training_strategy(gamma=0.1)
-      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
-      2.8611
-    """
-    return Strategy(Partial(log_training_score, gamma=jnp.float32(gamma)), jnp.exp)
-
-
-def d_isolator() -> Strategy:
-    """D-ISOLATOR (Eq. 10). Ranked by f itself: no rounding of ELU' can reorder items.
-
-    Examples:
-      >>> strategy = d_isolator()
-      >>> print(f"{strategy.score(strategy.key(-1.0, None, None)):.4f}")  # `d_score`
-      0.3679
-    """
-    return Strategy(Partial(raw_score), elu_prime)
-
-
-def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
-    """U-ISOLATOR (Eq. 11, 13).
-
-    Examples:
-      >>> strategy = u_isolator(alpha=2.0, beta=5.0, iota=1.0)
-      >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.3]), jnp.array([0.5]))):.4f}")  # `u_score`
-      1.5568
-    """
-    parameters = {"alpha": alpha, "beta": beta, "iota": iota}
-    key = Partial(log_u_score, **{name: jnp.float32(value) for name, value in parameters.items()})
-    return Strategy(key, jnp.exp)
+def _sigmoid(x: Array) -> Array:
+    return jax.nn.sigmoid(jnp.maximum(x, _LEAST_LOGIT))

@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import jraph
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
+from isolator_jax import _sparse
 from isolator_jax import graph as graphs
 
 WIDTH = 4
@@ -21,7 +23,9 @@ def random_graph(seed, edges, senders, receivers):
     weights = rng.standard_normal(edges)
     dense = np.zeros((receivers, senders))
     dense[rows, columns] = weights
-    return graphs.make_graph(columns, rows, weights, senders, receivers), dense
+    if senders == receivers:
+        return graphs.make_graph(columns, rows, weights, senders), dense
+    return graphs.user_item_block(rows, columns, weights, receivers, senders), dense
 
 
 def values(seed, nodes):
@@ -75,7 +79,7 @@ def test_operations_and_their_derivatives_equal_dense_products(shape, seed):
     assert_equals_dense(*random_graph(seed, *shape), seed)
 
 
-@pytest.mark.parametrize("edges", [graphs._DOT_BLOCK, graphs._DOT_BLOCK + 1, 2 * graphs._DOT_BLOCK + 500])
+@pytest.mark.parametrize("edges", [_sparse._DOT_BLOCK, _sparse._DOT_BLOCK + 1, 2 * _sparse._DOT_BLOCK + 500])
 def test_edges_beyond_one_block_of_dots_are_all_there(edges):
     assert_equals_dense(*random_graph(0, edges, 80, 90))
 
@@ -158,25 +162,87 @@ def test_a_user_item_block_sends_from_items_and_back():
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("nodes", [1, 5])
 def test_a_graph_without_edges_sends_nothing(nodes, symmetric):
-    graph = graphs.make_graph(*np.zeros((3, 0)), nodes, nodes, symmetric=symmetric)
+    graph = graphs.make_graph(*np.zeros((3, 0)), nodes, symmetric=symmetric)
     assert_equals_dense(graph, np.zeros((nodes, nodes)))
     assert graphs.edge_softmax(graph, graph.weights, over="senders").shape == (0,)
 
 
 def test_one_node_with_a_loop():
-    graph = graphs.make_graph([0], [0], [2.5], 1, 1, symmetric=True)
+    graph = graphs.make_graph([0], [0], [2.5], 1, symmetric=True)
     assert_equals_dense(graph, np.array([[2.5]]))
 
 
 def test_edges_are_sorted_whatever_their_order():
     senders, receivers, weights = np.array([2, 0, 1, 0]), np.array([1, 1, 0, 3]), np.array([1.0, 2.0, 3.0, 4.0])
-    graph = graphs.make_graph(senders, receivers, weights, 3, 4)
+    graph = graphs.user_item_block(receivers, senders, weights, 4, 3)
     assert np.asarray(graph.receivers).tolist() == [0, 1, 1, 3]
     assert np.asarray(graph.senders).tolist() == [1, 0, 2, 0]
     assert np.asarray(graph.weights).tolist() == [3, 2, 1, 4]
     assert np.asarray(graph.offsets).tolist() == [0, 1, 3, 3, 4]
     assert np.asarray(graph.transpose_offsets).tolist() == [0, 2, 3, 4]
     assert np.asarray(graph.senders[graph.transpose_order]).tolist() == [0, 0, 1, 2]
+
+
+def jraph_convolution(graph, nodes, **options):
+    convolve = jraph.GraphConvolution(lambda x: x, **options)
+    return convolve(graph.to_jraph(nodes)).nodes
+
+
+def test_propagation_is_jraphs_graph_convolution():
+    users, items = np.array([0, 0, 1, 3]), np.array([0, 2, 2, 1])  # user 2 and item 3 have nothing
+    graph = graphs.bipartite_graph(users, items, 4, 4)
+    x = values(0, 8)
+    np.testing.assert_allclose(graphs.propagate(graph, x), jraph_convolution(graph, x), atol=1e-6)
+    summed = graphs.propagate(graph, x, jnp.ones(8))
+    np.testing.assert_allclose(summed, jraph_convolution(graph, x, symmetric_normalization=False), atol=1e-6)
+    # In a block the users come first, and receive from the items alone.
+    block = graphs.user_item_block(users, items, np.ones(4), 4, 4)
+    found = jraph_convolution(block, x, symmetric_normalization=False)
+    np.testing.assert_allclose(found[:4], graphs.propagate(block, x[4:]), atol=1e-6)
+    assert (found[4:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(30, 9, 9), (15, 4, 7), (0, 3, 2)])
+def test_edge_softmax_is_jraphs_segment_softmax(shape):
+    graph, _ = random_graph(3, *shape)
+    tuple_, logits = graph.to_jraph(), 5 * graph.weights
+    for over, nodes in (("receivers", tuple_.receivers), ("senders", tuple_.senders)):
+        expected = jraph.segment_softmax(logits, nodes, int(tuple_.n_node[0]))
+        np.testing.assert_allclose(graphs.edge_softmax(graph, logits, over=over), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 9), (15, 4, 7), (15, 7, 4), (0, 1, 1), (0, 0, 0), (0, 2, 0), (1, 1, 1)])
+def test_graphs_are_valid_for_jraph_and_come_back_from_it(shape):
+    edges, senders, receivers = shape
+    block = senders != receivers
+    graph, _ = random_graph(0, *shape) if senders * receivers else (
+        graphs.user_item_block([], [], [], receivers, senders) if block else graphs.make_graph([], [], [], 0),
+        None,
+    )  # fmt: skip
+    tuple_ = graph.to_jraph()
+    nodes = senders + receivers if block else senders
+    assert tuple_.n_node.tolist() == [nodes] and tuple_.n_edge.tolist() == [edges]
+    assert {tuple_.senders.dtype, tuple_.receivers.dtype, tuple_.n_node.dtype, tuple_.n_edge.dtype} == {jnp.int32.dtype}
+    for ends, first, past in ((tuple_.receivers, 0, receivers), (tuple_.senders, receivers if block else 0, nodes)):
+        assert ends.shape == (edges,) and ((ends >= first) & (ends < past)).all()
+    padded = jraph.unpad_with_graphs(jraph.pad_with_graphs(tuple_, nodes + 3, edges + 5, 2))
+    shuffled = np.random.default_rng(0).permutation(edges)
+    parts = (padded.senders[shuffled], padded.receivers[shuffled], padded.edges[shuffled])
+    again = graphs.Graph.from_jraph(
+        padded._replace(senders=parts[0], receivers=parts[1], edges=parts[2][:, None]),
+        num_receivers=receivers if block else None,
+    )
+    assert jax.tree.structure(again) == jax.tree.structure(graph)
+    jax.tree.map(np.testing.assert_array_equal, again, graph)
+
+
+def test_graphs_of_a_jraph_batch_become_one_and_weigh_one_without_values():
+    one = graphs.make_graph([0, 1], [1, 0], [1.0, 1.0], 2).to_jraph()._replace(edges=None)
+    graph = graphs.Graph.from_jraph(jraph.batch([one, one]), symmetric=True)
+    assert graph.senders.tolist() == [1, 0, 3, 2] and graph.receivers.tolist() == [0, 1, 2, 3]
+    assert graph.weights.tolist() == [1, 1, 1, 1] and graph.symmetric
+    with pytest.raises(ValueError, match="num_receivers 2 must be above all receivers"):
+        graphs.Graph.from_jraph(jraph.batch([one, one]), num_receivers=2)
 
 
 def test_inverse_sqrt_of_zero_is_zero():
@@ -189,11 +255,11 @@ def test_the_lowerings_agree(shape):
     x, y = values(1, shape[1]), values(2, shape[2])
     arguments = (graph.senders, graph.receivers, graph.offsets, graph.weights, x)
     np.testing.assert_allclose(
-        jax.jit(graphs._csr_product)(*arguments), jax.jit(graphs._segment_product)(*arguments), atol=1e-5
+        jax.jit(_sparse._csr_product)(*arguments), jax.jit(_sparse._segment_product)(*arguments), atol=1e-5
     )
     arguments = (graph.receivers, graph.senders, y, x)
     np.testing.assert_allclose(
-        jax.jit(graphs._dots_in_blocks)(*arguments), jax.jit(graphs._dots_at_once)(*arguments), atol=1e-5
+        jax.jit(_sparse._dots_in_blocks)(*arguments), jax.jit(_sparse._dots_at_once)(*arguments), atol=1e-5
     )
 
 
@@ -234,18 +300,16 @@ def test_one_export_serves_cpu_cuda_and_tpu():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_a_subgraph_is_the_graph_of_its_edges(share):
-    graph, _ = random_graph(3, edges=40, senders=9, receivers=13)
+@pytest.mark.parametrize("senders", [9, 13])
+def test_a_subgraph_is_the_graph_of_its_edges(senders, share):
+    graph, _ = random_graph(3, edges=40, senders=senders, receivers=13)
     kept = np.random.default_rng(3).random(40) < share
     found = jax.jit(graphs.Graph.subgraph, static_argnums=2)(graph, kept, int(kept.sum()))
-    ends = (np.asarray(x)[kept] for x in (graph.senders, graph.receivers, graph.weights))
-    expected = graphs.make_graph(*ends, 9, 13)
+    ends = [np.asarray(x)[kept] for x in (graph.receivers, graph.senders, graph.weights)]
+    if senders == 13:
+        expected = graphs.make_graph(ends[1], ends[0], ends[2], 13)
+    else:
+        expected = graphs.user_item_block(*ends, 13, senders)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype
-
-
-def test_a_graph_normalized_by_degree_is_the_bipartite_graph():
-    expected = graphs.bipartite_graph(np.array([0, 0, 2]), np.array([1, 3, 1]), 4, 5)
-    found = jax.jit(graphs.normalized_by_degree)(expected.with_weights(jnp.full(6, 7.0)))
-    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6)

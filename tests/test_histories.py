@@ -124,3 +124,19 @@ def test_no_interactions_at_all(num_users):
     assert total == 0
     drawn = draw_unseen(jax.random.key(0), histories, np.zeros(200, int), NUM_ITEMS)
     assert set(np.asarray(drawn).tolist()) == set(range(NUM_ITEMS))
+
+
+def test_a_pair_given_twice_counts_once():
+    histories = Histories.from_pairs([0, 0, 1, 0, 0], [4, 4, 4, 2, 4], 2)
+    assert histories.lengths.tolist() == [2, 1]
+    assert histories.items.tolist() == [2, 4, 4]
+    assert histories.max_length == 2
+
+
+def test_nobody_has_nothing():
+    histories = Histories.from_pairs([], [], 0)
+    assert histories.num_users == 0 and histories.max_length == 0
+    total = fold_histories(histories, [], jnp.int32(7), lambda total, rows, items: total + 1)
+    assert total == 7
+    assert fold_histories(from_sets([{1}]), np.zeros(0), jnp.int32(7), lambda total, rows, items: total + 1) == 7
+    assert sample_unseen(jax.random.key(0), histories, [], 3).shape == (0,)

@@ -69,14 +69,53 @@ def test_in_batch_softmax_takes_the_diagonal_as_the_targets_of_rows():
     np.testing.assert_allclose(gradient, (softmax - np.eye(6)) / 6, atol=1e-7)
 
 
-def test_safe_norm_and_its_gradient_along_an_axis():
+def test_gradients_of_norms_equal_their_formula():
     x = RNG.normal(size=(4, 3)).astype(np.float32)
+    gradient = jax.grad(losses.frobenius_penalty)(x)
+    np.testing.assert_allclose(gradient, x / np.linalg.norm(x) / 4, atol=1e-6)
     x[1] = 0
+    direction = RNG.normal(size=(4, 3)).astype(np.float32)
     norm = np.linalg.norm(np.float64(x), axis=1, keepdims=True)
-    np.testing.assert_allclose(losses.safe_norm(x, axis=1, keepdims=True), norm, rtol=1e-6)
-    assert losses.safe_norm(x, axis=1).shape == (4,)
-    gradient = jax.grad(lambda x: jnp.sum(losses.safe_norm(x, axis=1)))(x)
-    np.testing.assert_allclose(gradient, x / np.where(norm > 0, norm, 1), atol=1e-6)
+    unit = np.divide(x, norm, out=np.zeros((4, 3)), where=norm > 0)
+    along = np.sum(direction * unit, axis=1, keepdims=True)
+    expected = np.divide(direction - along * unit, norm, out=np.zeros((4, 3)), where=norm > 0)
+    found = jax.grad(lambda x: jnp.sum(direction * losses.l2_normalize(x)))(x)
+    kept = np.array([0, 2, 3])
+    np.testing.assert_allclose(found[kept], expected[kept], atol=1e-6)
+
+
+def plain_info_nce(anchors, positives, temperature):
+    logits = anchors @ positives.T / temperature
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+
+
+def plain_softmax(logits):
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+
+
+@pytest.mark.parametrize(
+    ("loss", "plain", "arguments"),
+    [
+        (losses.info_nce, plain_info_nce, (*RNG.normal(size=(2, 7, 5)).astype(np.float32), np.float32(0.7))),
+        (losses.in_batch_softmax, plain_softmax, (RNG.normal(size=(6, 6)).astype(np.float32),)),
+    ],
+)
+def test_contrasts_differentiate_in_both_modes_and_in_every_argument(loss, plain, arguments):
+    places = tuple(range(len(arguments)))
+    tangents = tuple(np.float32(RNG.normal(size=np.shape(x))) for x in arguments)
+    value, slope = jax.jit(jax.jvp, static_argnums=0)(plain, arguments, tangents)
+    found = jax.jit(jax.jvp, static_argnums=0)(loss, arguments, tangents)
+    np.testing.assert_allclose(found, (value, slope), rtol=1e-5)
+    for argument in places:  # alone, and all at once
+        np.testing.assert_allclose(
+            jax.grad(loss, argument)(*arguments), jax.grad(plain, argument)(*arguments), rtol=1e-4, atol=1e-6
+        )
+    for actual, expected in zip(jax.grad(loss, places)(*arguments), jax.grad(plain, places)(*arguments), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+    second, expected = (jax.grad(lambda x, f=f: jnp.sum(jax.grad(f)(x, *arguments[1:]) ** 2)) for f in (loss, plain))
+    np.testing.assert_allclose(second(arguments[0]), expected(arguments[0]), rtol=1e-4, atol=1e-6)
+    batches = [np.stack([x, 2 * x]) for x in arguments]
+    np.testing.assert_allclose(jax.vmap(loss)(*batches), jax.vmap(plain)(*batches), rtol=1e-5)
 
 
 def test_gradients_of_normalised_rows_are_finite_for_rows_of_any_size():
@@ -107,6 +146,10 @@ def test_table_nce_in_blocks_equals_the_whole_and_so_does_its_gradient(anchors, 
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     for found, slope in zip(gradients, slopes, strict=True):
         np.testing.assert_allclose(found, slope, atol=1e-5 * max(1, np.abs(slope).max()))
+    _, tangent = jax.jvp(lambda a, t: losses.table_nce(a, t, positives), (a, t), (a, t))
+    np.testing.assert_allclose(
+        tangent, sum(jnp.vdot(x, slope) for x, slope in zip((a, t), slopes, strict=True)), rtol=1e-4
+    )
 
 
 def test_table_nce_of_huge_logits_is_finite():

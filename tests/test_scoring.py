@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolator_jax import losses, scoring
+from isolator_jax import _fast, losses, scoring
+from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 # s - c of these is itself a float32.
@@ -21,15 +22,15 @@ SCORES = {
     "training": lambda f, s, c, a, b, p: scoring.training_score(f, s, p),
     "d": lambda f, s, c, a, b, p: scoring.d_score(f),
     "u": scoring.u_score,
-    "log training": lambda f, s, c, a, b, p: scoring.log_training_score(f, s, c, gamma=p),
-    "log u": lambda f, s, c, a, b, p: scoring.log_u_score(f, s, c, alpha=a, beta=b, iota=p),
+    "log training": lambda f, s, c, a, b, p: _fast.log_training_score(f, s, c, gamma=p),
+    "log u": lambda f, s, c, a, b, p: _fast.log_u_score(f, s, c, alpha=a, beta=b, iota=p),
 }
 VALUES = {name: jax.jit(score) for name, score in SCORES.items()}
 SLOPES = {name: jax.jit(jax.grad(score, argnums=(0, 1, 2))) for name, score in SCORES.items()}
 
 elu_prime = jax.jit(scoring.elu_prime)
 elu_prime_slope = jax.jit(jax.grad(scoring.elu_prime))
-log_elu_prime = jax.jit(jax.value_and_grad(scoring.log_elu_prime))
+log_elu_prime = jax.jit(jax.value_and_grad(_fast.log_elu_prime))
 gate = jax.jit(scoring.content_gate)
 
 
@@ -57,9 +58,8 @@ def reference_factor(x, power):
 def test_elu_prime_is_increasing_and_positive_where_exp_is(x, y):
     low, high = sorted((x, y))
     low_value, high_value = elu_prime(np.float32(low)), elu_prime(np.float32(high))
-    assert 0 <= low_value <= high_value
+    assert 0 < low_value <= high_value
     if -80 < low:
-        assert low_value > 0
         if low + 1e-3 * max(1, abs(low)) < high:
             assert low_value < high_value
 
@@ -69,17 +69,23 @@ def test_elu_prime_its_logarithm_and_both_slopes_equal_the_reference(x):
     x = np.float32(x)
     np.testing.assert_allclose(elu_prime(x), reference_elu_prime(x), rtol=1e-6, atol=1e-37)
     log_value, log_slope = log_elu_prime(x)
-    np.testing.assert_allclose(log_value, reference_log_elu_prime(x), rtol=1e-6, atol=1.2e-7)
+    np.testing.assert_allclose(log_value, reference_log_elu_prime(x), rtol=1e-6, atol=1e-37)
     slope = 1.0 if x > 0 else np.exp(np.float64(x))
     np.testing.assert_allclose(elu_prime_slope(x), slope, rtol=1e-6, atol=1e-37)
     np.testing.assert_allclose(log_slope, 1 / (1 + max(np.float64(x), 0)), rtol=1e-6, atol=1e-37)
+
+
+def test_small_positive_scores_are_told_apart():
+    f = np.unique(np.linspace(0, 1e-3, 100_001, dtype=np.float32))
+    keys = np.asarray(_fast.log_elu_prime(f))
+    assert np.unique(keys).size > 0.98 * f.size and (np.diff(keys) >= 0).all()
 
 
 def test_elu_prime_is_smooth_at_zero():
     for zero in (0.0, -0.0):
         assert scoring.elu_prime(zero) == 1
         assert jax.grad(scoring.elu_prime)(zero) == 1
-        assert jax.grad(scoring.log_elu_prime)(zero) == 1
+        assert jax.grad(_fast.log_elu_prime)(zero) == 1
 
 
 @given(FINITE, POSITIVE, POSITIVE)
@@ -103,7 +109,7 @@ def test_gate_rises_below_zero_and_falls_above(pair, alpha, beta):
 def test_log_factor_of_one_channel_is_exact_over_the_whole_range_of_the_gate():
     x = np.concatenate([-np.logspace(-6, 2, 4000), [0], np.logspace(-6, 2, 4000)]).astype(np.float32)
     alpha, beta = np.float32(2), np.float32(5)
-    found = jax.vmap(scoring.log_gate_factor, (0, None, None, None))(x[:, None], alpha, beta, np.float32(1))
+    found = jax.vmap(_fast.log_gate_factor, (0, None, None, None))(x[:, None], alpha, beta, np.float32(1))
     gated = reference_gate(x, 2, 5)
     assert gated.min() < -0.999 and gated.max() == 1
     np.testing.assert_allclose(found, np.log(reference_factor(gated[None], 1)), rtol=0, atol=4e-7)
@@ -143,9 +149,9 @@ def test_scores_equal_the_float64_reference(channels, compiled):
     for name, reference in expected.items():
         np.testing.assert_allclose(actual[name], reference, rtol=2e-6)
     strategies = {
-        "training": scoring.training_strategy(gamma),
-        "d": scoring.d_isolator(),
-        "u": scoring.u_isolator(alpha, beta, iota),
+        "training": training_strategy(gamma),
+        "d": d_isolator(),
+        "u": u_isolator(alpha, beta, iota),
     }
     for name, strategy in strategies.items():
         key = transform(jax.vmap(strategy.key, (0, 1, 1)))(f, s, c)
@@ -177,31 +183,74 @@ def test_vmap_over_settings_equals_one_setting_at_a_time():
     np.testing.assert_allclose(together, [VALUES["log u"](f, s, c, *row) for row in grid], rtol=1e-6)
 
 
-def test_gradients_equal_finite_differences_in_float64():
+def reference_scores(f, s, c, alpha, beta, power):
+    """Each score in float64."""
+    training = reference_elu_prime(f) * reference_factor(s, power)
+    u = reference_elu_prime(f) * reference_factor(reference_gate(s - c, alpha, beta), power)
+    return {
+        "training": training, "d": reference_elu_prime(f), "u": u, "log training": np.log(training), "log u": np.log(u),
+    }  # fmt: skip
+
+
+def test_gradients_equal_finite_differences_of_the_float64_reference():
     step = 1e-6
-    with jax.enable_x64(True):
-        for name, score in SCORES.items():
-            value, slopes = jax.jit(score), jax.jit(jax.grad(score, argnums=(0, 1, 2)))
-            for f in (-2.3, -0.1, 0.4, 5.0):
-                for s in (-0.7, 0.2, 0.8):
-                    point = (f, np.array([s, 0.1]), np.array([0.3, 0.3]))
-                    actual = slopes(*point, 2.0, 5.0, 0.7)
-                    for argument, slope in enumerate(actual):
-                        for place in np.ndindex(slope.shape):
-                            shifted = []
-                            for sign in (1, -1):
-                                moved = [np.array(x, np.float64) for x in point]
-                                moved[argument][place] += sign * step
-                                shifted.append(value(*moved, 2.0, 5.0, 0.7))
-                            expected = (shifted[0] - shifted[1]) / (2 * step)
-                            np.testing.assert_allclose(slope[place], expected, rtol=1e-6, atol=1e-9, err_msg=name)
+    for f in (-2.3, -0.1, 0.4, 5.0):
+        for s in (-0.7, 0.2, 0.8):
+            point = (np.array(f), np.array([s, 0.1]), np.array([0.3, 0.3]))
+            slopes = {name: slope(*point, 2.0, 5.0, 0.7) for name, slope in SLOPES.items()}
+            for argument, values in enumerate(point):
+                for place in np.ndindex(values.shape):
+                    shifted = []
+                    for sign in (1, -1):
+                        moved = [x.copy() for x in point]
+                        moved[argument][place] += sign * step
+                        shifted.append(reference_scores(*moved, 2.0, 5.0, 0.7))
+                    for name in SCORES:
+                        expected = (shifted[0][name] - shifted[1][name]) / (2 * step)
+                        found = slopes[name][argument][place]
+                        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6, err_msg=name)
+
+
+def test_the_fast_forms_are_the_logarithms_of_the_printed_ones():
+    rng = np.random.default_rng(0)
+    f = np.concatenate([rng.normal(0, 3, 200), [0.0, 1e4]]).astype(np.float32)
+    for channels in (1, 2, 3):
+        s, c = rng.uniform(-1, 1, (2, channels, f.size)).astype(np.float32)
+        s[:, :5] = c[:, :5]  # g at zero
+        alike = {
+            "elu": (_fast.log_elu_prime(f), scoring.elu_prime(f)),
+            "content": (_fast.log_content_factor(s, 0.7), scoring.content_factor(s, 0.7)),
+            "gate": (_fast.log_gate_factor(s - c, 2.0, 5.0, 0.5), scoring.u_score(f * 0, s, c, 2.0, 5.0, 0.5)),
+            "training": (_fast.log_training_score(f, s, None, gamma=0.7), scoring.training_score(f, s, 0.7)),
+            "u": (_fast.log_u_score(f, s, c, alpha=2.0, beta=5.0, iota=0.5), scoring.u_score(f, s, c, 2.0, 5.0, 0.5)),
+        }
+        for name, (logarithm, printed) in alike.items():
+            np.testing.assert_allclose(logarithm, np.log(np.float64(printed)), rtol=1e-6, atol=1e-6, err_msg=name)
+    x = rng.uniform(-2, 2, 200).astype(np.float32)
+    np.testing.assert_allclose(_fast.content_gate(x, 2.0, 5.0), scoring.content_gate(x, 2.0, 5.0), atol=5e-7)
+
+
+def test_pairs_of_any_shape_are_scored_each_by_its_own_channels():
+    rng = np.random.default_rng(0)
+    f = rng.normal(0, 3, (3, 4)).astype(np.float32)
+    s = rng.uniform(-1, 1, (2, 3, 4)).astype(np.float32)
+    c = rng.uniform(-1, 1, (2, 3, 1)).astype(np.float32)
+    expected = jax.vmap(jax.vmap(VALUES["u"], (0, 1, None, *[None] * 3)), (0, 1, 1, *[None] * 3))(
+        f, s, c[..., 0], 2.0, 5.0, 0.5
+    )
+    np.testing.assert_allclose(scoring.u_score(f, s, c, 2.0, 5.0, 0.5), expected, rtol=1e-6)
+    training = jax.vmap(jax.vmap(scoring.training_score, (0, 1, None)), (0, 1, None))(f, s, 0.3)
+    np.testing.assert_allclose(scoring.training_score(f, s, 0.3), training, rtol=1e-6)
+    for wrong_s, wrong_c in ((s[0], c), (s, c[0]), (s, c[:1]), (s[:1], c), (s, c[:, :2]), (s[:0], c[:0])):
+        with pytest.raises(ValueError, match="^[sc] must have"):
+            scoring.u_score(f, wrong_s, wrong_c, 2.0, 5.0, 0.5)
 
 
 @given(st.lists(FINITE, min_size=12, max_size=12, unique=True))
 def test_d_ranks_as_f(values):
     f = np.array(values, np.float32)
     order = np.argsort(-f, kind="stable")
-    strategy = scoring.d_isolator()
+    strategy = d_isolator()
     key = strategy.key(f, None, None)
     np.testing.assert_array_equal(np.argsort(-key, kind="stable"), order)
     scores = np.asarray(elu_prime(f))
@@ -240,5 +289,5 @@ def test_log_scores_are_the_logarithms_over_the_whole_range_of_f(f, s, c, alpha,
 def test_scores_far_outside_the_range_of_exp_are_still_told_apart():
     f = jnp.array([-300.0, -200.0, -400.0])
     s = jnp.zeros((1, 3))
-    keys = jax.vmap(scoring.u_isolator(2.0, 5.0, 0.1).key, (0, 1, 1))(f, s, s)
+    keys = jax.vmap(u_isolator(2.0, 5.0, 0.1).key, (0, 1, 1))(f, s, s)
     np.testing.assert_array_equal(np.argsort(-keys), [1, 0, 2])

@@ -9,21 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import make_content
+from isolator_jax.features import fuse_channels, item_similarity, mean_item_similarity, normalize_features
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import (
     SimilarityFromFeatures,
     SimilarityOnTheFly,
     SimilarityTable,
     build_similarity,
-    content_consistency,
-    fill_undefined,
-    fuse_channels,
     history_similarity,
-    item_similarity,
     list_similarity,
-    mean_item_similarity,
-    normalize_features,
 )
 
 U, I = 7, 11
@@ -153,13 +149,39 @@ def test_consistency_and_means_equal_the_double_sums():
         np.testing.assert_allclose(mean_item_similarity(channel), off_diagonal / (I * (I - 1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, U, 100])
-def test_consistency_does_not_depend_on_the_chunk(chunk):
+@pytest.mark.parametrize("memory", [1, 1000, 10**6])
+def test_consistency_does_not_depend_on_the_blocks(memory):
     features, sets, users, items = make_problem(1)
     histories = Histories.from_pairs(users, items, U)
     expected = reference_consistency(reference_similarity(features[0]), sets)
-    actual = content_consistency(normalize_features(features[0]), histories, chunk)
+    actual = content_consistency(normalize_features(features[0]), histories, memory_bytes=memory)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_equal_consistencies_are_equal_to_the_bit_whatever_the_fusion_and_the_order_of_columns():
+    rng = np.random.default_rng(0)
+    # Codes of 4 groups of 3 levels: c_u is a multiple of 1/12 over pairs, and often exactly 0.
+    codes = rng.integers(3, size=(60, 4))
+    one_hot = np.eye(3, dtype=np.float32)[codes].reshape(60, 12) * np.float32(0.1)
+    users = np.repeat(np.arange(200), 2)
+    items = np.concatenate([rng.choice(60, 2, replace=False) for _ in range(200)])
+    histories = Histories.from_pairs(users, items, 200)
+    matched = (codes[items[::2]] == codes[items[1::2]]).sum(axis=1)
+    expected = np.round(matched / 4, 6)
+    assert (expected == 0).sum() > 10
+    other = one_hot[:, rng.permutation(12)] * 7
+    for features in (one_hot, other, np.float64(one_hot) * 1e-3):
+        for fusion in ("mean", "per_modality"):
+            content = make_content({"image": features, "text": other}, histories, fusion=fusion)
+            assert content.consistency.dtype == np.float64
+            np.testing.assert_array_equal(content.consistency, expected)
+            assert not np.signbit(content.consistency).any()
+    np.testing.assert_array_equal(content_consistency(normalize_features(one_hot), histories), expected)
+
+
+def test_means_over_more_pairs_than_32_bits_count():
+    result = jax.eval_shape(mean_item_similarity, jax.ShapeDtypeStruct((100_000, 4), jnp.float32))
+    assert result.shape == ()
 
 
 def test_mean_similarity_of_a_single_item_is_undefined():

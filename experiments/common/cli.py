@@ -131,7 +131,8 @@ def _silence_saving_threads() -> None:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = show
-    threading.excepthook = sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda _: None
+    sys.unraisablehook = lambda _: None
 
 
 def time_to_save(seconds: float) -> Callable[[EpochRecord], bool]:

@@ -1,15 +1,16 @@
 """What a run will take, from its compiled epoch and a few of its steps."""
 
+import dataclasses
 import time
 from typing import Any
 
 import jax
-from isolator_jax.memory import host_bytes, resident_bytes
 from tabulate import tabulate
 
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import Placement
 from isolator_jax.errors import ConfigError
+from isolator_jax.memory import host_bytes, resident_bytes
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.plan import plan_memory
@@ -51,7 +52,7 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
     steps, rows = learner.epoch_shape
     timed_steps = min(steps, _STEPS)
     few = slice(0, timed_steps * rows)
-    data = problem.train.replace(users=problem.train.users[few], items=problem.train.items[few])
+    data = dataclasses.replace(problem.train, users=problem.train.users[few], items=problem.train.items[few])
 
     def train_few() -> None:
         nonlocal train

@@ -26,7 +26,7 @@ def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:
       DataError: a malformed mapping.
     """
     mapping = None
-    if config.dataset is not None:
+    if config.data_dir is not None and config.dataset is not None:
         mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
     return np.arange(count) if mapping is None else mapping
 

@@ -112,8 +112,8 @@ def shown_streams() -> Iterator[None]:
     for stream in previous:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout = Shown(sys.stdout, "\n\t", forgiving=False)  # type: ignore[assignment]
-    sys.stderr = Shown(sys.stderr, "\n\t\r", forgiving=True)  # type: ignore[assignment]
+    sys.stdout = Shown(sys.stdout, "\n\t", forgiving=False)
+    sys.stderr = Shown(sys.stderr, "\n\t\r", forgiving=True)
     try:
         yield
     finally:

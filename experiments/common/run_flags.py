@@ -7,9 +7,9 @@ from absl import flags
 
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.features import FUSIONS
 from isolator_jax.runs import read_config
 from isolator_jax.runs.config import TABLE_DTYPES, RunConfig
-from isolator_jax.similarity import FUSIONS
 
 from .parsing import parse_hparams
 
@@ -25,24 +25,31 @@ flags.DEFINE_string(
 flags.DEFINE_string("data_dir", None, "Folder that holds the dataset's folder. Default: the embedded dataset.")
 flags.DEFINE_string("dataset", None, "Dataset to read: DATA_DIR/DATASET/DATASET.inter and its *_feat.npy.")
 flags.DEFINE_list("modalities", None, "Modalities to use, in this order. Default: all there are.")
-flags.DEFINE_integer("seed", 0, "Seed of initial parameters, shuffling and negatives.")
-flags.DEFINE_bool("training_strategy", True, "Train ISOLATOR's score (Eq. 7); --notraining_strategy: plain BPR.")
-flags.DEFINE_float("gamma", 0.1, "Exponent of the training strategy (Eq. 7).")
-flags.DEFINE_float("alpha", 2.0, "U-ISOLATOR: fall of g above the user's consistency (Eq. 12).")
-flags.DEFINE_float("beta", 5.0, "U-ISOLATOR: rise of g below the user's consistency (Eq. 12).")
-flags.DEFINE_float("iota", 0.1, "U-ISOLATOR: exponent at inference (Eq. 13).")
-flags.DEFINE_enum(
-    "fusion", "mean", FUSIONS, "Average the modalities' similarities (the paper) or their sigmoids (its release)."
+flags.DEFINE_integer("seed", RunConfig.seed, "Seed of initial parameters, shuffling and negatives.")
+flags.DEFINE_bool(
+    "training_strategy",
+    RunConfig.training_strategy,
+    "Train ISOLATOR's score (Eq. 7); --notraining_strategy: plain BPR.",
 )
-flags.DEFINE_integer("batch_size", 2048, "Training triples a step, at most.")
-flags.DEFINE_integer("max_epochs", 1000, "Train at most so many epochs.")
-flags.DEFINE_integer("patience", 25, "Stop after so many epochs without better validation Recall@20.")
+flags.DEFINE_float("gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7).")
+flags.DEFINE_float("alpha", RunConfig.alpha, "U-ISOLATOR: fall of g above the user's consistency (Eq. 12).")
+flags.DEFINE_float("beta", RunConfig.beta, "U-ISOLATOR: rise of g below the user's consistency (Eq. 12).")
+flags.DEFINE_float("iota", RunConfig.iota, "U-ISOLATOR: exponent at inference (Eq. 13).")
+flags.DEFINE_enum(
+    "fusion",
+    RunConfig.fusion,
+    FUSIONS,
+    "Average the modalities' similarities (the paper) or their sigmoids (its release).",
+)
+flags.DEFINE_integer("batch_size", RunConfig.batch_size, "Training triples a step, at most.")
+flags.DEFINE_integer("max_epochs", RunConfig.max_epochs, "Train at most so many epochs.")
+flags.DEFINE_integer("patience", RunConfig.patience, "Stop after so many epochs without better validation Recall@20.")
 flags.DEFINE_integer(
     "similarity_budget_mb",
-    2048,
+    RunConfig.similarity_budget_mb,
     "Largest users x items similarity table in MiB; a larger one is not stored but computed on the fly.",
 )
-flags.DEFINE_enum("similarity_dtype", "float32", TABLE_DTYPES, "Storage type of that table.")
+flags.DEFINE_enum("similarity_dtype", RunConfig.similarity_dtype, TABLE_DTYPES, "Storage type of that table.")
 
 
 def config_from_flags() -> RunConfig:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend import core
@@ -40,16 +40,18 @@ def _total(parts: Iterable[Products]) -> Products:
 
 
 def _products_of(equation: core.JaxprEqn) -> Products:
-    name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
+    name, params = equation.primitive.name, equation.params
+    out: Any = equation.outvars[0].aval
+    operands: list[Any] = [variable.aval for variable in equation.invars]
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        left = equation.invars[0].aval.shape
+        left = operands[0].shape
         return Products(dense_flops=2.0 * math.prod(out.shape) * math.prod(left[axis] for axis in contracted))
     if name == "cond":
-        first = equation.invars[1].aval
+        first = operands[1]
         if params.get("branches_platforms") and first.ndim == 1 and jnp.issubdtype(first.dtype, jnp.integer):
             # An operation of `graph`, of edges and node values: a product has rows, dots have one number an edge.
-            terms = float(first.shape[0] * equation.invars[-1].aval.shape[1])
+            terms = float(first.shape[0] * operands[-1].shape[1])
             return Products(sparse_terms=terms) if out.ndim == 2 else Products(dot_terms=terms)
         return Products(*map(max, zip(*(count_products(branch.jaxpr) for branch in params["branches"]), strict=True)))
     times = params["length"] if name == "scan" else 1

@@ -1,5 +1,6 @@
 """The measurements of one configuration: training, ranking, content and propagation."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -7,15 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
+from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
+from isolator_jax.strategies import u_isolator, vanilla
 
 from . import rates
 from .floor import Products, count_products, floor_seconds
@@ -64,14 +66,15 @@ def measure(
     if "content" in parts:
         results |= measure_content(config, problem, repeats)
     if "propagation" in parts:
-        train, dim = dataset.train, config.hyperparameters.dim
+        train, hyperparameters = dataset.train, vars(config.hyperparameters)
+        dim = hyperparameters["dim"]
         graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
         results |= measure_propagation(graph, dim, repeats)
         terms = graph.weights.size * dim
         work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
         if config.backbone == "lightgcn" and "training" in parts:
             # Its own sparse products: L forward and L backward.
-            seconds = 2 * config.hyperparameters.layers * results["propagation_seconds"]
+            seconds = 2 * hyperparameters["layers"] * results["propagation_seconds"]
             results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
     results |= rates.peak_device_bytes() | {"peak_host_bytes": rates.peak_host_bytes()}
     # Last, as its arrays would count towards the peak.
@@ -99,16 +102,17 @@ def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Wo
     compile_seconds = time.perf_counter() - started
     steps, rows = learner.epoch_shape
     # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
-    one_batch = train_data.replace(users=train_data.users[:rows], items=train_data.items[:rows])
+    one_batch = dataclasses.replace(train_data, users=train_data.users[:rows], items=train_data.items[:rows])
     one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
     work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
+
+    loss: Any = jnp.float32(jnp.nan)
 
     def train() -> None:
         nonlocal state, loss
         state, loss, _ = compiled(state, *arguments)
         jax.block_until_ready((state, loss))
 
-    loss = jnp.float32(jnp.nan)
     timing = timed(train, repeats)
     results = {
         "compile_seconds": compile_seconds,
@@ -127,23 +131,24 @@ def measure_ranking(
     config: RunConfig, learner: Learner, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
     """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota).key}
-    f = {"f": scoring.vanilla().key}
+    u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
+    f = {"f": vanilla()}
     problem = learner.problem
     content, histories = problem.content, problem.train.histories
+    assert content is not None, "U-ISOLATOR needs content"
     users = users_to_validate(histories, problem.validation)
     if ranked_users is not None:
         users = jax.random.permutation(jax.random.key(0), users)[:ranked_users]
 
     def lists(encoded: Encoded, *arguments: Any) -> Any:
-        return top_k_lists(encoded.users, encoded.items, *arguments, k=20)
+        return top_k_lists(encoded, *arguments, k=20)
 
     @jax.jit
     def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
-    def ranking(function: Callable[..., Any], first: tuple, keys: dict) -> Callable[[], None]:
-        arguments = (*first, users, histories, keys, content.similarity, content.channel_consistency)
+    def ranking(function: Callable[..., Any], first: tuple, strategies: dict) -> Callable[[], None]:
+        arguments = (*first, users, histories, strategies, content)
         return lambda: jax.block_until_ready(function(*arguments))
 
     model, encoded = (params, learner.inputs, learner.hyperparameters), (learner.encode(params),)
@@ -159,10 +164,11 @@ def measure_sweep(config: RunConfig, learner: Learner, params: Any, repeats: int
     """All of U-ISOLATOR's settings on the validation data, against one evaluation of a single one."""
     problem, encoded = learner.problem, learner.encode(params)
     histories, truth = problem.train.histories, problem.validation
-    u = {"u": scoring.u_isolator(config.alpha, config.beta, config.iota)}
+    u, content = {"u": u_isolator(config.alpha, config.beta, config.iota)}, problem.content
+    assert content is not None, "U-ISOLATOR needs content"
     # Both end on the host.
-    settings = timed(lambda: evaluate_settings(encoded, histories, truth, problem.content, Settings()), repeats)
-    single = timed(lambda: evaluate(encoded, histories, truth, u, problem.content), repeats)
+    settings = timed(lambda: evaluate_settings(encoded, None, histories, Settings(), content, truth=truth), repeats)
+    single = timed(lambda: evaluate(encoded, None, histories, u, content, truth=truth), repeats)
     results = seconds_and_spread("sweep", settings) | seconds_and_spread("evaluation", single)
     return results | {"sweep_over_evaluation": settings.median / single.median}
 

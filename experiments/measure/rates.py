@@ -38,7 +38,7 @@ class Ceilings(NamedTuple):
     flops_per_second: float
 
 
-def timed(function: Callable[[], None], repeats: int) -> Timing:
+def timed(function: Callable[[], object], repeats: int) -> Timing:
     """Times `repeats` calls after one warm-up; the function must wait for its result."""
     function()
     seconds = []

@@ -32,7 +32,7 @@ def study(base: Sizes, measure: Callable[[Sizes], Mapping[str, float]], doubling
       A row of sizes and measurements for each measured point; `axis` is what was doubled,
       None for the base.
     """
-    points = [(None, base)]
+    points: list[tuple[str | None, dict[str, int]]] = [(None, base)]
     points += [(axis, {**base, axis: base[axis] << n}) for axis in AXES for n in range(1, doublings + 1)]
     rows = []
     for axis, sizes in progress(points, desc="scaling", unit="size"):

@@ -25,7 +25,7 @@ from isolator_jax.backbones.base import (
     hyperparameters,
 )
 from isolator_jax.data import Dataset
-from isolator_jax.graph import bipartite_graph, mean_of_layers, normalized_by_degree, propagate
+from isolator_jax.graph import Graph, bipartite_graph, mean_of_layers, propagate
 from isolator_jax.neighbours import NeighbourSearch, unite, unweighted_graph
 
 
@@ -121,6 +121,13 @@ def prune(inputs: Inputs, kept: Array, count: int) -> Inputs:
     """
     graph = inputs["graph"].subgraph(kept[inputs["interactions"]], 2 * count)
     return {**inputs, "graph": normalized_by_degree(graph)}
+
+
+def normalized_by_degree(graph: Graph) -> Graph:
+    """The same edges with the weights of D^-1/2 A D^-1/2, D the numbers of edges."""
+    ones = graph.masked(jnp.ones_like(graph.weights))
+    received, sent = (graph.over_edges(jax.ops.segment_sum, over, ones) for over in ("receivers", "senders"))
+    return graph.with_weights(graph.masked(1 / jnp.sqrt(jnp.maximum(received * sent, 1))))
 
 
 def per_epoch(key: Array, inputs: Inputs, hyperparameters: FREEDOMHyperparameters) -> Inputs:

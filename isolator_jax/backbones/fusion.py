@@ -204,7 +204,9 @@ def fuse(params: Params, views: Views) -> Fused:
     side = (sum_m sigmoid(dense_m(ID view)) * (x_m - common) + common) / (M + 1).
     """
     query, score = params["attention"]["query"], params["attention"]["score"]
-    logits = [dense(score, jnp.tanh(dense(query, view))) for view in views.content.values()]
+    hidden = [jnp.tanh(dense(query, view)) for view in views.content.values()]
+    # Against the first, which softmax does not see: gradients are then no differences of large sums.
+    logits = [dense(score, h - hidden[0]) for h in hidden]
     weights = jnp.split(jax.nn.softmax(jnp.concatenate(logits, axis=-1)), len(logits), axis=-1)
     parts = [weight * view for weight, view in zip(weights, views.content.values(), strict=True)]
     common = sum(parts, jnp.float32(0))

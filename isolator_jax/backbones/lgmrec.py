@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -198,7 +199,7 @@ def contrast(first: Hypergraph, second: Hypergraph, rows: Array, temperature: Ar
       temperature: `[]`.
     """
     anchors = losses.l2_normalize(first.members[rows] @ first.centres) @ second.centres.T
-    norms = losses.safe_norm(second.members @ second.centres, axis=-1, keepdims=True)
+    norms = optax.safe_norm(second.members @ second.centres, 0.0, axis=-1, keepdims=True)
     table = second.members / jnp.maximum(norms, 1e-12)
     return losses.table_nce(anchors / temperature, table, rows)
 

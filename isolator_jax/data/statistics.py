@@ -3,7 +3,7 @@
 from typing import Any
 
 from isolator_jax.data.dataset import SPLITS, Dataset
-from isolator_jax.similarity import mean_item_similarity, normalize_features
+from isolator_jax.features import mean_item_similarity, normalize_features
 
 
 def dataset_statistics(dataset: Dataset) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from isolator_jax.graph import Graph, block_product, dots_of_edges
+from isolator_jax._sparse import block_product, dots_of_edges
+from isolator_jax.graph import Graph
 
 
 @struct.dataclass

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,12 +12,18 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
+from isolator_jax import checks
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import Content
 from isolator_jax.devices.mesh import AXIS, BY_ROW, EVERYWHERE, pad_rows, padded
-from isolator_jax.evaluation import top_k_lists
-from isolator_jax.evaluation.ranking import NO_ITEM, Lists
+from isolator_jax.evaluation.metrics import NO_ITEM
+from isolator_jax.evaluation.ranking import Lists, check_ranking, checked_lists, rank, similarities
+from isolator_jax.evaluation.scores import InnerProducts
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import Similarity, SimilarityFromFeatures, SimilarityOnTheFly, SimilarityTable, build_table
+from isolator_jax.strategies import Strategy
 
 
 @functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
@@ -32,16 +39,13 @@ def build_table_on(mesh: Mesh, item_sim: Array, histories: Histories, dtype: jnp
     )
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "k", "user_chunk", "item_chunk"))
 def top_k_lists_on(
     mesh: Mesh,
-    user_embeddings: Array,
-    item_embeddings: Array,
-    users: Array,
+    model: Encoded,
+    users: ArrayLike,
     histories: Histories,
-    keys: dict[str, Partial],
-    similarity: Similarity | None = None,
-    consistency: Array | None = None,
+    strategies: Mapping[str, Strategy],
+    content: Content | None = None,
     *,
     k: int,
     user_chunk: int = 512,
@@ -54,7 +58,46 @@ def top_k_lists_on(
     another's rows of the table. Similarity made on the fly means a large catalogue: then every
     device ranks its own items for all of `users`, and the lists are merged. Histories are on
     every device in either case.
+
+    Args:
+      mesh: of `devices.mesh.make_mesh`.
+      model: embeddings.
+
+    Other arguments, what is returned and what is refused are those of `top_k_lists`.
     """
+    checks.instance("model", model, Encoded)
+    _, ids = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
+    keys = {name: strategy.key for name, strategy in strategies.items()}
+    lists = _rank_on(
+        mesh,
+        jnp.asarray(model.users, jnp.float32),
+        jnp.asarray(model.items, jnp.float32),
+        ids,
+        histories,
+        keys,
+        *similarities(content),
+        k=k,
+        user_chunk=user_chunk,
+        item_chunk=item_chunk,
+    )
+    return checked_lists(lists, strategies)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "k", "user_chunk", "item_chunk"))
+def _rank_on(
+    mesh: Mesh,
+    user_embeddings: Array,
+    item_embeddings: Array,
+    users: Array,
+    histories: Histories,
+    keys: dict[str, Partial],
+    similarity: Similarity | None,
+    consistency: Array | None,
+    *,
+    k: int,
+    user_chunk: int,
+    item_chunk: int,
+) -> Lists:
     on_the_fly = isinstance(similarity, SimilarityOnTheFly | SimilarityFromFeatures)
     lists = (_lists_by_items if on_the_fly else _lists_by_users)(
         mesh,
@@ -88,7 +131,8 @@ def _lists_by_users(
 
     def of_block(user_embeddings, item_embeddings, histories, keys, similarity, consistency):
         own, ids = _own_histories(histories, count), jnp.arange(count, dtype=jnp.int32)
-        return top_k_lists(user_embeddings, item_embeddings, ids, own, keys, similarity, consistency, **options)
+        scores = InnerProducts(user_embeddings, item_embeddings)
+        return rank(scores, ids, own, keys, similarity, consistency, **options)
 
     by_user = P(None, AXIS)
     lists = jax.shard_map(
@@ -133,9 +177,8 @@ def _lists_by_items(
             # A last row of zeros, for the items of other devices.
             channels = tuple(jnp.pad(channel, ((0, 1), (0, 0))) for channel in similarity.channels)
             similarity = _SimilarityFromOwnFeatures(channels, own)
-        lists = top_k_lists(
-            user_embeddings, item_embeddings, users, own, keys, similarity, consistency, k=listed, **options
-        )
+        scores = InnerProducts(user_embeddings, item_embeddings)
+        lists = rank(scores, users, own, keys, similarity, consistency, k=listed, **options)
         return {name: merge(first + items, values) for name, (items, values) in lists.items()}
 
     def merge(items: Array, values: Array) -> tuple[Array, Array]:

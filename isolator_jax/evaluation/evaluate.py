@@ -7,45 +7,53 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
-from isolator_jax.backbones import Encoded
+from isolator_jax import checks
 from isolator_jax.content import Content
-from isolator_jax.evaluation.bias import consistency_groups, nan_mean, rho, ucbias
-from isolator_jax.evaluation.ranking import METRICS, list_hits, recall, top_k_lists
+from isolator_jax.evaluation import entry
+from isolator_jax.evaluation import metrics as definitions
+from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, item_counts, nan_mean, recall
+from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
+from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
-from isolator_jax.scoring import Strategy, vanilla
 from isolator_jax.similarity import Similarity, similarity_on_the_fly
+from isolator_jax.strategies import Strategy, vanilla
 
-UCBIAS_K = 20
+# What `evaluate` measures unless told otherwise, and all that it can.
+DEFAULT_METRICS = ("recall", "ndcg", "precision", "map")
+LIST_METRICS = ("coverage", "gini", "popularity", "aplt", "ils")
+METRICS = (*HIT_METRICS, *LIST_METRICS)
 
 # Users whose mean history features are held at once.
 _RHO_CHUNK = 16384
-
-# What `top_k_lists` returns.
-Lists = dict[str, tuple[Array, Array]]
 
 
 class Evaluation(NamedTuple):
     """One strategy's result.
 
     Attributes:
-      users: `[N] int32`, all users with training items.
+      users: `[N] int32`.
       lists: `[N, K] int32`.
-      per_user: metric name (`recall@20`, ...) to `[N]`, NaN for users without held-out items.
+      per_user: metric name (`recall@20`, ...) to `[N] float64`, NaN for users without held-out items.
       metrics: means over users, and `ucbias@20`, `rho`, `rho/MODALITY` where there is content.
+      groups: those of UCBias, with how many users are tied at each cut; None without content.
     """
 
     users: np.ndarray
     lists: np.ndarray
     per_user: dict[str, np.ndarray]
     metrics: dict[str, float]
+    groups: Groups | None = None
 
 
 def mean_recall(
-    encoded: Encoded,
+    model: Model,
     users: Array,
     histories: Histories,
     truth: Histories,
+    *,
     k: int = 20,
     rank: Callable[..., Lists] = top_k_lists,
 ) -> Array:
@@ -53,114 +61,190 @@ def mean_recall(
 
     Jittable; `users` is `[N] int32`, from `users_to_validate`; `rank` as in `evaluate`.
     """
-    lists, _ = rank(encoded.users, encoded.items, users, histories, {"f": vanilla().key}, k=k)["f"]
+    entry.check_histories("truth", truth, histories.num_users, None)
+    lists, _ = rank(model, users, histories, {"f": vanilla()}, k=k)["f"]
+    users = jnp.asarray(users)
     return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
 
 
 def users_to_validate(histories: Histories, truth: Histories) -> Array:
     """Ids of the users with at least one training and one held-out item, `[N] int32`."""
+    checks.instance("histories", histories, Histories)
+    entry.check_histories("truth", truth, histories.num_users, None)
     both = (np.asarray(histories.lengths) > 0) & (np.asarray(truth.lengths) > 0)
     return jnp.asarray(np.flatnonzero(both), jnp.int32)
 
 
 def evaluate(
-    encoded: Encoded,
+    model: Model,
+    users: ArrayLike | None,
     histories: Histories,
-    truth: Histories,
     strategies: Mapping[str, Strategy],
-    content: Content | None,
+    content: Content | None = None,
     *,
+    truth: Histories,
     ks: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT_METRICS,
     user_chunk: int = 512,
     item_chunk: int = 16384,
     rank: Callable[..., Lists] = top_k_lists,
 ) -> dict[str, Evaluation]:
-    """Ranks for every user with training items, under all strategies in one pass.
+    """Ranks under all strategies in one pass over the users, and measures the lists.
 
     Args:
-      encoded: embeddings of all users and items.
+      model: embeddings or scores, as in `top_k_lists`.
+      users: `[N]` ids, whom to rank for, each once; None for all with training items.
       histories: training items, left out of the lists.
-      truth: the held-out items of the split evaluated.
       strategies: by name.
-      content: None where the dataset has no features; then no strategy may read s or c
+      content: None where there are no item features; then no strategy may read s or c
         and there are no bias metrics.
-      ks: list lengths of the accuracy metrics. UCBias and rho use 20.
+      truth: the held-out items of the split evaluated, none of them in `histories`.
+      ks: list lengths of the metrics. UCBias and rho use 20.
+      metrics: which, of `METRICS`, beside the bias metrics.
       user_chunk, item_chunk: see `top_k_lists`.
       rank: `top_k_lists`, or the same on several devices.
 
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other.
+
     Examples:
-      >>> from isolator_jax import d_isolator, make_content, u_isolator
+      >>> from isolator_jax import Encoded, d_isolator, make_content, u_isolator
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
       >>> histories = Histories.from_pairs(users, items, num_users=4)
       >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
       >>> truth = Histories.from_pairs(np.arange(4), np.array([4, 5, 4, 5]), num_users=4)
-      >>> encoded = Encoded(jnp.ones((4, 1)), jnp.arange(6.0)[:, None])  # likes the high ids
+      >>> model = Encoded(jnp.ones((4, 1)), jnp.arange(6.0)[:, None])  # likes the high ids
       >>> strategies = {"d": d_isolator(), "u": u_isolator(alpha=2.0, beta=5.0, iota=1.0)}
-      >>> results = evaluate(encoded, histories, truth, strategies, content, ks=(1, 2))
+      >>> results = evaluate(model, None, histories, strategies, content, truth=truth, ks=(1, 2))
       >>> {name: (result.metrics["recall@1"], result.metrics["recall@2"]) for name, result in results.items()}
       {'d': (0.5, 1.0), 'u': (0.75, 1.0)}
     """
-    users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
-    longest = max(*ks, UCBIAS_K)
-    lists = rank(
-        encoded.users,
-        encoded.items,
-        jnp.asarray(users),
-        histories,
-        {name: strategy.key for name, strategy in strategies.items()},
-        None if content is None else content.similarity,
-        None if content is None else content.channel_consistency,
-        k=longest,
-        user_chunk=user_chunk,
-        item_chunk=item_chunk,
-    )
-    # A jitted function returns a dict in the order of its keys.
-    items_only = {name: lists[name][0] for name in strategies}
-    return evaluate_lists(items_only, users, histories, truth, content, ks=ks)
+    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics)
+    model = entry.model_of(model)
+    num_users, num_items = entry.size_of(model)
+    entry.check_histories("histories", histories, num_users, num_items)
+    entry.check_truth(truth, histories, num_items)
+    ids = entry.chosen_users(users, histories)
+    longest = _longest(ks, content)
+    lists = rank(model, ids, histories, strategies, content, k=longest, user_chunk=user_chunk, item_chunk=item_chunk)
+    items_only = {name: np.asarray(lists[name][0]) for name in strategies}
+    return _measured(items_only, ids, histories, truth, content, ks, metrics, num_items)
 
 
 def evaluate_lists(
     lists: Mapping[str, Array | np.ndarray],
-    users: np.ndarray,
+    users: ArrayLike,
     histories: Histories,
     truth: Histories,
-    content: Content | None,
+    content: Content | None = None,
     *,
     ks: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    num_items: int | None = None,
 ) -> dict[str, Evaluation]:
     """Accuracy and bias of lists that are already there.
 
     Args:
-      lists: for each strategy, items `[N, K] int32`, best first, `NO_ITEM` where there are
-        fewer; K is at least 20 and the largest of `ks`.
-      users: `[N] int32`, whose lists they are.
-      histories, truth, content, ks: as in `evaluate`.
+      lists: for each strategy, items `[N, K] int`, best first, no item twice, `NO_ITEM` where there
+        are fewer; K is at least the largest of `ks`, and with content 20.
+      users: `[N]`, whose lists they are, each once.
+      histories, truth, content, ks, metrics: as in `evaluate`.
+      num_items: I, the catalogue's size; needed by coverage and gini where there is no content.
+
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other.
 
     Examples:
       >>> lists = np.full((2, 20), -1)
       >>> lists[:, :2] = [[3, 1], [0, 1]]
       >>> histories = Histories.from_pairs(np.array([0, 1]), np.array([0, 2]), num_users=2)
       >>> truth = Histories.from_pairs(np.array([0, 1]), np.array([1, 3]), num_users=2)
-      >>> result = evaluate_lists({"mine": lists}, np.arange(2), histories, truth, content=None)["mine"]
+      >>> result = evaluate_lists({"mine": lists}, np.arange(2), histories, truth)["mine"]
       >>> result.metrics["recall@20"], result.per_user["recall@20"].tolist()
       (0.5, [1.0, 0.0])
     """
-    relevant = truth.lengths[users]
+    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics)
+    checks.instance("lists", lists, Mapping)
+    checks.instance("histories", histories, Histories)
+    entry.check_content(content, histories.num_users, num_items)
+    if num_items is None and content is not None:
+        num_items = next(iter(content.modalities.values())).shape[0]
+    if num_items is None and {"coverage", "gini"} & set(metrics):
+        raise ValueError("coverage and gini are over the catalogue; give num_items")
+    entry.check_histories("histories", histories, None, num_items)
+    entry.check_truth(truth, histories, num_items)
+    ids = entry.chosen_users(users, histories)
+    checked = {
+        name: entry.lists_of(f"lists[{name!r}]", items, ids.size, _longest(ks, content), num_items)
+        for name, items in lists.items()
+    }
+    return _measured(checked, ids, histories, truth, content, ks, metrics, num_items)
+
+
+def _measured(
+    lists: Mapping[str, np.ndarray],
+    users: np.ndarray,
+    histories: Histories,
+    truth: Histories,
+    content: Content | None,
+    ks: Sequence[int],
+    metrics: Sequence[str],
+    num_items: int | None,
+) -> dict[str, Evaluation]:
+    """`evaluate_lists` of what is checked."""
+    relevant = np.asarray(truth.lengths)[users]
+    groups = None if content is None else consistency_groups(content.consistency)
     results = {}
     for name, items in lists.items():
-        hits = list_hits(items, truth, jnp.asarray(users))
-        per_user = {
-            f"{metric}@{k}": np.asarray(function(hits, relevant, k)) for metric, function in METRICS.items() for k in ks
-        }
-        metrics = {metric: nan_mean(values) for metric, values in per_user.items()}
-        if content is not None:
-            groups = consistency_groups(content.consistency)
-            of_groups = np.asarray(recall(hits, relevant, UCBIAS_K))
-            metrics[f"ucbias@{UCBIAS_K}"] = ucbias(of_groups, users, groups)
-        results[name] = Evaluation(users, np.asarray(items), per_user, metrics)
+        hits = np.asarray(list_hits(jnp.asarray(items), truth, jnp.asarray(users)))
+        per_user = {f"{m}@{k}": HIT_METRICS[m](hits, relevant, k) for m in metrics if m in HIT_METRICS for k in ks}
+        of_lists: dict[str, float] = {}
+        for k in ks:
+            own, whole = _list_metrics(items[:, :k], metrics, k, histories, content, num_items)
+            per_user |= own
+            of_lists |= whole
+        means = {metric: nan_mean(values) for metric, values in per_user.items()} | of_lists
+        if groups is not None:
+            means[f"ucbias@{UCBIAS_K}"] = ucbias(recall(hits, relevant, UCBIAS_K), users, groups)
+        results[name] = Evaluation(users, items, per_user, means, groups)
     if content is not None:
         _add_rho(results, histories, content)
     return results
+
+
+def _known_metrics(metrics: Sequence[str]) -> Sequence[str]:
+    unknown = [name for name in metrics if name not in METRICS]
+    if isinstance(metrics, str) or unknown:
+        raise ValueError(f"metrics must be a sequence of {', '.join(METRICS)}; got {metrics!r}")
+    return metrics
+
+
+def _longest(ks: Sequence[int], content: Content | None) -> int:
+    return max(*ks, 1 if content is None else UCBIAS_K)
+
+
+def _list_metrics(
+    lists: np.ndarray,
+    metrics: Sequence[str],
+    k: int,
+    histories: Histories,
+    content: Content | None,
+    num_items: int | None,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Metrics of the lists `[N, k]` that no held-out item enters: those per user, and those of all lists together."""
+    per_user: dict[str, np.ndarray] = {}
+    whole: dict[str, float] = {}
+    if {"popularity", "aplt"} & set(metrics):
+        counts = item_counts(histories, num_items or 1 + int(lists.max(initial=0)))
+        of_counts = {"popularity": definitions.popularity, "aplt": definitions.long_tail_share}
+        per_user |= {f"{m}@{k}": function(lists, counts) for m, function in of_counts.items() if m in metrics}
+    if "ils" in metrics and content is not None:
+        for modality, features in content.modalities.items():
+            per_user[f"ils@{k}/{modality}"] = definitions.intra_list_similarity(lists, np.asarray(features))
+    if num_items is not None:
+        of_catalogue = {"coverage": definitions.coverage, "gini": definitions.gini}
+        whole |= {f"{m}@{k}": function(lists, num_items) for m, function in of_catalogue.items() if m in metrics}
+    return per_user, whole
 
 
 def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Content) -> None:
@@ -169,10 +253,10 @@ def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Cont
         similarity = similarity_on_the_fly([features], histories)
         for result in results.values():
             lists = result.lists[:, :UCBIAS_K]
-            s = [
-                _list_similarity(similarity, result.users[chunk], lists[chunk])
-                for chunk in (slice(start, start + _RHO_CHUNK) for start in range(0, max(len(lists), 1), _RHO_CHUNK))
-            ]
+            s = [np.zeros((0, UCBIAS_K), np.float32)]
+            for start in range(0, len(lists), _RHO_CHUNK):
+                chunk = slice(start, start + _RHO_CHUNK)
+                s.append(np.asarray(_list_similarity(similarity, result.users[chunk], lists[chunk])))
             result.metrics[f"rho/{modality}"] = rho(np.concatenate(s), lists)
     for result in results.values():
         of_modalities = [result.metrics[f"rho/{modality}"] for modality in content.modalities]

@@ -1,31 +1,41 @@
 """Accuracy and UCBias of one model under many U-ISOLATOR settings, in one pass over the users.
 
-Each held-out item has a rank under each setting; the metrics are weighted sums over these
-ranks, so no list is made. The U score is ELU'(f) times a factor within sigmoid(-1)^iota and
+Each held-out item has a rank under each setting, and accuracy is a function of these ranks, so
+no list is made. The U score is ELU'(f) times a factor within sigmoid(-1)^iota and
 sigmoid(1)^iota (g lies in [-1, 1]), hence only items whose f is large enough can come
 before a held-out item: its rank is counted among the C items of largest f. Where those do
 not prove it, it is counted again among all items. The result is exact.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
-from isolator_jax import scoring
-from isolator_jax.backbones import Encoded
+from isolator_jax import checks
+from isolator_jax._fast import log_elu_prime, log_gate_factor
 from isolator_jax.content import Content
-from isolator_jax.evaluation.bias import consistency_groups
+from isolator_jax.evaluation import entry
+from isolator_jax.evaluation.bias import consistency_groups, ucbias
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, nan_mean
 from isolator_jax.evaluation.ranking import seen_items
 from isolator_jax.evaluation.scores import Model, Scores, scores_of
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import Similarity
 
-UCBIAS_K = 20
+
+class UParameters(NamedTuple):
+    """U-ISOLATOR's parameters (Eq. 12 and 13)."""
+
+    alpha: float
+    beta: float
+    iota: float
 
 
 class Settings(NamedTuple):
@@ -38,56 +48,144 @@ class Settings(NamedTuple):
     betas: Sequence[float] = (1.0, 5.0, 10.0, 15.0, 20.0)
     iotas: Sequence[float] = (0.001, 0.01, 0.1, 1.0)
 
+    def all(self) -> list[UParameters]:
+        """Every setting, in the order of the flattened grid of `evaluate_settings`."""
+        return [UParameters(*setting) for setting in itertools.product(*self)]
+
+
+# What a setting is chosen for, on validation: the best Recall@20; the same among settings whose
+# |UCBias@20| is at most Vanilla's; the least |UCBias@20| among those whose Recall@20 is at least Vanilla's.
+AIMS = ("recall", "recall_no_more_bias", "least_bias_no_less_recall")
+
+
+class Baseline(NamedTuple):
+    """What choosing for an aim looks at: Vanilla's Recall@20 and UCBias@20."""
+
+    recall: float
+    ucbias: float
+
+
+def choose_setting(
+    recall: np.ndarray, ucbias: np.ndarray | None = None, *, aim: str = "recall", vanilla: Baseline | None = None
+) -> int | None:
+    """The place of the best setting for an aim, in the flattened grid; the first of equals.
+
+    Args:
+      recall: Recall@20 of every setting, any shape; settings with NaN are passed over.
+      ucbias: UCBias@20 of the same settings; needed by all aims but `recall`.
+      aim: one of `AIMS`. Bias is its size: of -.03 and +.01 the second is the smaller.
+      vanilla: what the others are held against; needed by all aims but `recall`.
+
+    Returns:
+      The place; None where no setting qualifies, and Vanilla's lists stand.
+
+    Examples:
+      >>> recall, ucbias = np.array([0.3, 0.2, 0.1]), np.array([-0.06, 0.02, 0.01])
+      >>> vanilla = Baseline(recall=0.15, ucbias=0.05)
+      >>> [choose_setting(recall, ucbias, aim=aim, vanilla=vanilla) for aim in AIMS]
+      [0, 1, 1]
+    """
+    checks.option("aim", aim, AIMS)
+    recall = np.asarray(recall, np.float64).reshape(-1)
+    value, qualifies = recall, ~np.isnan(recall)
+    if aim != "recall":
+        if ucbias is None or vanilla is None:
+            raise ValueError(f"aim {aim} needs ucbias and vanilla")
+        size = np.abs(np.asarray(ucbias, np.float64).reshape(-1))
+        checks.equal_shapes(recall=recall, ucbias=size)
+        if aim == "recall_no_more_bias":
+            qualifies &= size <= abs(vanilla.ucbias)
+        else:
+            value, qualifies = -size, qualifies & ~np.isnan(size) & (recall >= vanilla.recall)
+    return int(np.argmax(np.where(qualifies, value, -np.inf))) if qualifies.any() else None
+
 
 def evaluate_settings(
     model: Model,
+    users: ArrayLike | None,
     histories: Histories,
-    truth: Histories,
-    content: Content,
     settings: Settings,
+    content: Content,
     *,
+    truth: Histories,
     ks: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = ("recall", "ndcg"),
     candidates: int = 128,
     chunk: int = 256,
 ) -> dict[str, np.ndarray]:
     """Metrics of U-ISOLATOR under every setting.
 
     Args:
-      model: embeddings of all users and items, or scores `[U, I]` on the host, of which a
-        chunk's rows are read at a time.
+      model: embeddings or scores, as in `ranking.top_k_lists`; of scores on the host a chunk's
+        rows are read at a time.
+      users: `[N]` ids of those the metrics are over, each once; None for all with training items.
       histories: training items, left out of the ranking.
-      truth: the held-out items of the split evaluated.
-      content: similarities and consistencies.
       settings: the grid, of A alphas, B betas and J iotas.
-      ks: list lengths of Recall and NDCG.
+      content: similarities and consistencies.
+      truth: the held-out items of the split evaluated, none of them in `histories`.
+      ks: list lengths of the metrics.
+      metrics: which, of `metrics.HIT_METRICS`.
       candidates: C; changes the time and not the result.
       chunk: held-out items ranked at a time.
 
     Returns:
-      `recall@k` and `ndcg@k` for each k, and `ucbias@20`: `[A, B, J] float64` each, equal to what
-      `evaluate` gives for each setting.
+      `METRIC@k` for each metric and k, and `ucbias@20`: `[A, B, J] float64` each, equal to what
+      `evaluate` gives for each setting; NaN where no user has held-out items.
 
     Raises:
-      ValueError: no user has both training and held-out items.
+      TypeError, ValueError: as `evaluate`.
     """
-    users, items = _held_out_pairs(histories, truth)
-    if not users.size:
-        raise ValueError("no user has both training and held-out items, so there is nothing to rank")
+    ks = entry.lengths_of(ks)
+    model, ids = _check(model, users, histories, settings, content, truth, metrics, candidates, chunk)
+    longest = max(*ks, UCBIAS_K)
+    pairs = _held_out_pairs(ids, truth)
+    rows, places = np.unique(pairs[0], return_inverse=True)
+    relevant = np.bincount(places, minlength=rows.size)
     ranks = item_ranks(
-        model, users, items, histories, content, settings, k=max(*ks, UCBIAS_K), candidates=candidates, chunk=chunk
-    )
-    relevant = np.bincount(users)[users]
-    per_user = 1.0 / np.unique(users).size
-    metrics = {f"recall@{k}": _weighted(ranks < k, per_user / relevant) for k in ks}
-    discounts = 1.0 / np.log2(np.arange(2, max(ks) + 2))
-    ideal = np.cumsum(discounts)
-    for k in ks:
-        gains = np.append(discounts[:k], 0.0)[np.minimum(ranks, k)]
-        metrics[f"ndcg@{k}"] = _weighted(gains, per_user / ideal[np.minimum(relevant, k) - 1])
+        model, *pairs, histories, content, settings, k=longest, candidates=candidates, chunk=chunk
+    ).reshape(places.size, len(settings.all()))
     groups = consistency_groups(content.consistency)
-    signs = _group_share(groups.consistent, users) - _group_share(groups.diverse, users)
-    metrics[f"ucbias@{UCBIAS_K}"] = _weighted(ranks < UCBIAS_K, signs / relevant)
-    return metrics
+    names = [*(f"{metric}@{k}" for metric in metrics for k in ks), f"ucbias@{UCBIAS_K}"]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for of_setting in ranks.T:
+        hits = np.zeros((rows.size, longest), bool)
+        inside = of_setting < longest
+        hits[places[inside], of_setting[inside]] = True
+        for metric in metrics:
+            for k in ks:
+                found[f"{metric}@{k}"].append(nan_mean(HIT_METRICS[metric](hits, relevant, k)))
+        found[f"ucbias@{UCBIAS_K}"].append(ucbias(HIT_METRICS["recall"](hits, relevant, UCBIAS_K), rows, groups))
+    shape = tuple(map(len, settings))
+    return {name: np.array(values).reshape(shape) for name, values in found.items()}
+
+
+def _check(
+    model: Any,
+    users: Any,
+    histories: Any,
+    settings: Any,
+    content: Any,
+    truth: Any,
+    metrics: Sequence[str],
+    candidates: int,
+    chunk: int,
+) -> tuple[Model, np.ndarray]:
+    """`evaluate_settings`' arguments checked against each other; the model and the users converted."""
+    for metric in metrics:
+        checks.option("each of metrics", metric, tuple(HIT_METRICS))
+    checks.instance("settings", settings, Settings)
+    checks.instance("content", content, Content)
+    for name, values in settings._asdict().items():
+        values = checks.host_array(f"settings.{name}", values, shape=("n",), finite=True)
+        if not values.size or values.min() < 0:
+            raise ValueError(f"settings.{name} must be at least one value, none below 0, got {values.tolist()}")
+    entry.check_sizes(candidates=candidates, chunk=chunk)
+    model = entry.model_of(model)
+    num_users, num_items = entry.size_of(model)
+    entry.check_histories("histories", histories, num_users, num_items)
+    entry.check_content(content, num_users, num_items)
+    entry.check_truth(truth, histories, num_items)
+    return model, entry.chosen_users(users, histories)
 
 
 def item_ranks(
@@ -112,11 +210,11 @@ def item_ranks(
     Returns:
       `[P, A, B, J] int32`, 0 for the best item, at least k where the rank is.
     """
-    num_items = model.items.shape[0] if isinstance(model, Encoded) else model.shape[1]
+    _, num_items = entry.size_of(model)
     grids = tuple(jnp.asarray(values, jnp.float32) for values in settings)
     arguments = (histories, content.similarity, content.channel_consistency, grids)
 
-    def rank(users, items, candidates):
+    def rank(users: np.ndarray, items: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
         found = [
             jax.device_get(
                 _ranks_of_chunk(
@@ -133,6 +231,8 @@ def item_ranks(
         ranks, proven = (np.concatenate(parts)[: users.size] for parts in zip(*found, strict=True))
         return ranks, proven
 
+    if not users.size:
+        return np.zeros((0, *map(len, settings)), np.int32)
     ranks, proven = rank(users, items, candidates)
     if not proven.all():
         ranks[~proven], _ = rank(users[~proven], items[~proven], num_items)
@@ -169,10 +269,10 @@ def _ranks_of_chunk(
     x = jnp.take_along_axis(x, places[None], axis=2)
 
     def log_factor(x: Array, alpha: Array, beta: Array) -> Array:
-        return scoring.log_gate_factor(x, alpha, beta, jnp.float32(1))
+        return log_gate_factor(x, alpha, beta, jnp.float32(1))
 
     over_items = jax.vmap(jax.vmap(log_factor, (1, None, None)), (1, None, None))
-    base, own_base = scoring.log_elu_prime(f), scoring.log_elu_prime(own_f)
+    base, own_base = log_elu_prime(f), log_elu_prime(own_f)
 
     def ranks_of(alpha: Array, beta: Array) -> tuple[Array, Array]:
         factor, own_factor = over_items(x, alpha, beta), over_items(own_x, alpha, beta)
@@ -190,12 +290,12 @@ def _ranks_of_chunk(
     return jnp.moveaxis(ranks, -1, 0), jnp.all(proven, axis=(0, 1, 2))
 
 
-def _held_out_pairs(histories: Histories, truth: Histories) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out (user, item) pairs of the users who have training items."""
+def _held_out_pairs(users: np.ndarray, truth: Histories) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out (user, item) pairs of some users, by user."""
     lengths = np.asarray(truth.lengths)
-    users = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
-    kept = np.asarray(histories.lengths)[users] > 0
-    return users[kept], np.asarray(truth.items)[: users.size][kept]
+    of_pairs = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+    kept = np.isin(of_pairs, users)
+    return of_pairs[kept], np.asarray(truth.items)[: of_pairs.size][kept]
 
 
 def _chunks(users: np.ndarray, items: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -204,15 +304,3 @@ def _chunks(users: np.ndarray, items: np.ndarray, size: int) -> Iterator[tuple[n
         missing = max(0, start + size - users.size)
         pieces = (np.pad(x[start : start + size], (0, missing), mode="edge") for x in (users, items))
         yield next(pieces), next(pieces)
-
-
-def _group_share(group: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """1 / the group's users with held-out items for pairs of the group's users, else 0. `[P]`."""
-    inside = group[users]
-    size = np.unique(users[inside]).size
-    return inside / size if size else np.full(users.size, np.nan)
-
-
-def _weighted(values: np.ndarray, weights: np.ndarray | float) -> np.ndarray:
-    """`[P, ...], [P] -> [...]`, in float64."""
-    return np.tensordot(np.asarray(weights, np.float64), np.asarray(values, np.float64), axes=1)

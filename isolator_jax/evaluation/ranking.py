@@ -1,32 +1,35 @@
-"""Full ranking in bounded memory, and accuracy metrics as per-user values."""
+"""Full ranking in bounded memory: every user's k best unseen items."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
-from isolator_jax.evaluation.scores import InnerProducts, Scores, scores_of
+from isolator_jax import checks
+from isolator_jax.content import Content
+from isolator_jax.evaluation import entry
+from isolator_jax.evaluation.metrics import NO_ITEM
+from isolator_jax.evaluation.scores import Model, Scores, on_device, scores_of
 from isolator_jax.histories import Histories, contains, fold_histories
 from isolator_jax.similarity import Similarity
-
-NO_ITEM = -1
+from isolator_jax.strategies import Strategy
 
 # For each strategy, items `[N, k]` and their ranking keys `[N, k]`.
 Lists = dict[str, tuple[Array, Array]]
 
 
-@functools.partial(jax.jit, static_argnames=("k", "user_chunk", "item_chunk"))
 def top_k_lists(
-    user_embeddings: Array,
-    item_embeddings: Array,
-    users: Array,
+    model: Model,
+    users: ArrayLike,
     histories: Histories,
-    keys: dict[str, Partial],
-    similarity: Similarity | None = None,
-    consistency: Array | None = None,
+    strategies: Mapping[str, Strategy],
+    content: Content | None = None,
     *,
     k: int,
     user_chunk: int = 512,
@@ -39,77 +42,131 @@ def top_k_lists(
     more than `user_chunk * item_chunk` scores exist at a time.
 
     Args:
-      user_embeddings: `[U, D]`.
-      item_embeddings: `[I, D]`; f(u, i) is the inner product.
-      users: `[N] int32`, whom to rank for.
-      histories: items left out of each user's list (the training split).
-      keys: ranking key of each strategy, `(f [], s [T], c [T]) -> []` (`scoring.Strategy`).
-      similarity: s_ui; None where no key reads s.
-      consistency: c_u, `[T, U]`, undefined ones filled; None where no key reads c.
-      k: list length.
+      model: `Encoded(users [U, D], items [I, D])`, f(u, i) being the inner product; or scores f
+        `[U, I]`. Of scores on the host (numpy, memory-mapped or not, or a DataFrame) a user chunk
+        is read at a time. Any real type; computed with in float32, where all must be finite:
+        -inf for items that a user must not be given is refused, they belong into `histories`.
+      users: `[N]` ids, whom to rank for; may be nobody.
+      histories: items left out of each user's list (the training split), of U users.
+      strategies: by name.
+      content: similarities and consistencies of these users and items; None where no strategy
+        reads them.
+      k: list length; may be longer than the catalogue.
       user_chunk, item_chunk: chunk sizes; results do not depend on them.
 
     Returns:
       For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,
-      `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there.
+      `NO_ITEM` where fewer than k are left; and their keys `[N, k] float32`, -inf there. On the
+      device, or the host where the scores are. Works under `jit` for a model on the device;
+      values are not checked there.
+
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other, ids out of range, numbers that
+        are not finite.
 
     Examples:
-      >>> from isolator_jax import d_isolator
-      >>> items = jnp.array([[1.0], [3.0], [2.0]])
+      >>> from isolator_jax import Encoded, d_isolator
+      >>> model = Encoded(jnp.ones((2, 1)), jnp.array([[1.0], [3.0], [2.0]]))
       >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
-      >>> lists, keys = top_k_lists(
-      ...     jnp.ones((2, 1)), items, jnp.arange(2), histories, {"d": d_isolator().key}, k=2
-      ... )["d"]
+      >>> lists, keys = top_k_lists(model, [0, 1], histories, {"d": d_isolator()}, k=2)["d"]
       >>> lists.tolist(), keys.tolist()
       ([[2, 0], [1, 2]], [[2.0, 1.0], [3.0, 2.0]])
+      >>> scores = np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])  # or numpy.load(file, mmap_mode="r")
+      >>> lists, _ = top_k_lists(scores, [0, 1], histories, {"d": d_isolator()}, k=2)["d"]
+      >>> lists.tolist()
+      [[2, 0], [1, 2]]
     """
-    scores = InnerProducts(user_embeddings, item_embeddings)
+    model, ids = check_ranking(model, users, histories, strategies, content, k, user_chunk, item_chunk)
+    keys = {name: strategy.key for name, strategy in strategies.items()}
+    rest = (histories, keys, *similarities(content))
+    if isinstance(model, np.ndarray):
+        checks.untraced("users", ids)
+        lists = _lists_of_stored(model, np.asarray(ids), *rest, k, user_chunk, item_chunk)
+    else:
+        lists = rank(on_device(model), ids, *rest, k=k, user_chunk=user_chunk, item_chunk=item_chunk)
+    return checked_lists(lists, strategies)
+
+
+def check_ranking(
+    model: Any,
+    users: Any,
+    histories: Any,
+    strategies: Any,
+    content: Any,
+    k: int,
+    user_chunk: int,
+    item_chunk: int,
+) -> tuple[Model, Array]:
+    """`top_k_lists`' arguments checked against each other; the model and the users converted."""
+    model = entry.model_of(model)
+    num_users, num_items = entry.size_of(model)
+    entry.check_histories("histories", histories, num_users, num_items)
+    entry.check_content(content, num_users, num_items)
+    entry.check_strategies(strategies, content)
+    entry.check_sizes(k=k, user_chunk=user_chunk, item_chunk=item_chunk)
+    return model, entry.users_of(users, num_users)
+
+
+def checked_lists(lists: Lists, strategies: Mapping[str, Strategy]) -> Lists:
+    """The lists in the strategies' order, refused where a strategy's parameters left a key that is no number."""
+    for name in strategies:
+        keys = lists[name][1]
+        if checks.known(keys) and bool(jnp.isnan(keys).any()):
+            raise ValueError(f"strategy {name!r} gives NaN for finite scores; look at its parameters")
+    # A jitted function returns a dict in the order of its keys.
+    return {name: lists[name] for name in strategies}
+
+
+def similarities(content: Content | None) -> tuple[Similarity | None, Array | None]:
+    """What strategies read of the content: s_ui, and c_u `[T, U]`."""
+    return (None, None) if content is None else (content.similarity, content.channel_consistency)
+
+
+@functools.partial(jax.jit, static_argnames=("k", "user_chunk", "item_chunk"))
+def rank(
+    scores: Scores,
+    users: Array,
+    histories: Histories,
+    keys: dict[str, Partial],
+    similarity: Similarity | None,
+    consistency: Array | None,
+    *,
+    k: int,
+    user_chunk: int,
+    item_chunk: int,
+) -> Lists:
+    """`top_k_lists` for scores that are on the device, unchecked: `users` `[N] int32` are their rows, too."""
+    if not users.shape[0]:
+        return {name: (jnp.zeros((0, k), jnp.int32), jnp.zeros((0, k), jnp.float32)) for name in keys}
 
     def of_users(chunk: Array) -> Lists:
         return _best_of_chunk(scores, chunk, chunk, histories, keys, similarity, consistency, k, item_chunk)
 
-    size = max(1, min(user_chunk, users.shape[0]))
+    size = min(user_chunk, users.shape[0])
     chunks = -(-users.shape[0] // size)
     padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], chunks * size - users.shape[0])])
     lists = lax.map(of_users, padded.reshape(chunks, size))
     return jax.tree.map(lambda x: x.reshape(-1, k)[: users.shape[0]], lists)
 
 
-def top_k_lists_from_scores(
+def _lists_of_stored(
     scores: np.ndarray,
     users: np.ndarray,
     histories: Histories,
     keys: dict[str, Partial],
-    similarity: Similarity | None = None,
-    consistency: Array | None = None,
-    *,
+    similarity: Similarity | None,
+    consistency: Array | None,
     k: int,
-    user_chunk: int = 512,
-    item_chunk: int = 16384,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`top_k_lists` for a model given by its scores, of which a user chunk is read at a time.
-
-    Args:
-      scores: f, `[U, I]` of any float type, on the host; may be memory-mapped. Finite in
-        float32.
-      users: `[N] int32`, whom to rank for.
-
-    Other arguments and what is returned are those of `top_k_lists`; the lists are on the host.
-
-    Examples:
-      >>> from isolator_jax import d_isolator
-      >>> scores = np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])  # or numpy.load(file, mmap_mode="r")
-      >>> histories = Histories.from_pairs(np.array([0]), np.array([1]), num_users=2)
-      >>> lists, _ = top_k_lists_from_scores(scores, np.arange(2), histories, {"d": d_isolator().key}, k=2)["d"]
-      >>> lists.tolist()
-      [[2, 0], [1, 2]]
-    """
-    if not len(users):
+    user_chunk: int,
+    item_chunk: int,
+) -> dict[str, tuple[Any, Any]]:
+    """`rank` for scores on the host, of which a user chunk is read at a time."""
+    if not users.size:
         return {name: (np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)) for name in keys}
-    size = min(user_chunk, len(users))
+    size = min(user_chunk, users.size)
     parts = []
-    for first in range(0, len(users), size):
-        chunk = np.asarray(users[first : first + size], np.int32)
+    for first in range(0, users.size, size):
+        chunk = users[first : first + size]
         padded = np.pad(chunk, (0, size - chunk.size), mode="edge")  # one size, one compilation
         rows, places = scores_of(scores, padded)
         lists = _compiled_best_of_chunk(
@@ -130,21 +187,21 @@ def _best_of_chunk(
     k: int,
     item_chunk: int,
 ) -> Lists:
-    """`top_k_lists` of one user chunk `[B]`, whose scores are in `rows` `[B]` of `scores`."""
+    """`rank` of one user chunk `[B]`, whose scores are in `rows` `[B]` of `scores`."""
     num_items = scores.num_items
     width = min(item_chunk, num_items)
     in_chunk = min(k, width)
     batched = {name: jax.vmap(jax.vmap(key, (0, 1, None)), (0, 1, 1)) for name, key in keys.items()}
     c = None if consistency is None else consistency[:, users]
 
-    def of_items(best, first):
+    def of_items(best: Lists, first: Array) -> tuple[Lists, None]:
         # The last chunk is moved back to end with the catalogue; what it shares with
         # the one before is masked.
         start = jnp.minimum(first, num_items - width)
         ids = start + jnp.arange(width, dtype=jnp.int32)
         f = scores.block(rows, start, width)
         s = None if similarity is None else similarity.rows(users, start, width)
-        hidden = seen_items(histories, users, start, width) | (ids < first)
+        hidden = seen_items(histories, users, start, width) | (ids < first)[None]
         merged = {}
         for name, key in batched.items():
             values = key(f, s, c)
@@ -161,7 +218,7 @@ def _best_of_chunk(
         jnp.full((users.size, k), NO_ITEM, jnp.int32),
         jnp.full((users.size, k), -jnp.inf, jnp.float32),
     )
-    firsts = jnp.arange(0, num_items, width)
+    firsts = jnp.arange(0, num_items, width, dtype=jnp.int32)
     best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
     return {name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values) for name, (items, values) in best.items()}
 
@@ -172,7 +229,7 @@ _compiled_best_of_chunk = jax.jit(_best_of_chunk, static_argnames=("k", "item_ch
 def seen_items(histories: Histories, users: Array, start: Array, width: int) -> Array:
     """Which of the items from `start` on each user has: `[B, width] bool`."""
 
-    def mark(seen, rows, items):
+    def mark(seen: Array, rows: Array, items: Array) -> Array:
         columns = jnp.where(items >= start, items - start, width)
         return seen.at[rows, columns].set(True, mode="drop")
 
@@ -184,35 +241,3 @@ def list_hits(lists: Array, truth: Histories, users: Array) -> Array:
     """Which list items are relevant: `[N, K] int32, [N] int32 -> [N, K] bool`."""
     found = jax.vmap(jax.vmap(contains, (None, None, 0)), (None, 0, 0))(truth, users, lists)
     return found & (lists != NO_ITEM)
-
-
-def recall(hits: Array, relevant: Array, k: int) -> Array:
-    """Recall@k = hits / |relevant|. `[N, K] bool, [N] int -> [N]`, NaN where nothing is relevant."""
-    return _ratio(jnp.sum(hits[:, :k], axis=1), relevant)
-
-
-def precision(hits: Array, relevant: Array, k: int) -> Array:
-    """Precision@k = hits / k. Shapes as `recall`."""
-    return _ratio(jnp.sum(hits[:, :k], axis=1) * relevant, relevant) / k
-
-
-def ndcg(hits: Array, relevant: Array, k: int) -> Array:
-    """NDCG@k with binary relevance, ideal over min(|relevant|, k). Shapes as `recall`."""
-    discounts = 1.0 / jnp.log2(jnp.arange(2.0, k + 2.0))
-    ideal = jnp.cumsum(discounts)[jnp.clip(relevant, 1, k) - 1]
-    return _ratio(jnp.sum(hits[:, :k] * discounts, axis=1), jnp.where(relevant > 0, ideal, 0.0))
-
-
-def average_precision(hits: Array, relevant: Array, k: int) -> Array:
-    """AP@k, normalised by min(|relevant|, k); its mean over users is MAP@k. Shapes as `recall`."""
-    hits = hits[:, :k]
-    precisions = jnp.cumsum(hits, axis=1) / jnp.arange(1, k + 1)
-    return _ratio(jnp.sum(precisions * hits, axis=1), jnp.minimum(relevant, k))
-
-
-METRICS = {"recall": recall, "ndcg": ndcg, "precision": precision, "map": average_precision}
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    defined = denominator > 0
-    return jnp.where(defined, numerator / jnp.where(defined, denominator, 1), jnp.nan)

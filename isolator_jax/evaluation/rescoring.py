@@ -10,31 +10,27 @@ flattens large scores and, in float32, loses small ones. Scores are never rescal
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from isolator_jax import scoring
-from isolator_jax.backbones import Encoded
+from isolator_jax import checks
+from isolator_jax._fast import log_elu_prime
 from isolator_jax.content import Content
-from isolator_jax.evaluation import Model, Settings, evaluate_settings, top_k_lists, top_k_lists_from_scores
-from isolator_jax.evaluation.ranking import NO_ITEM
+from isolator_jax.evaluation import entry
+from isolator_jax.evaluation.evaluate import evaluate
+from isolator_jax.evaluation.grid import AIMS, Baseline, Settings, UParameters, choose_setting, evaluate_settings
+from isolator_jax.evaluation.metrics import NO_ITEM, UCBIAS_K
+from isolator_jax.evaluation.ranking import top_k_lists
+from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
 
 PAPER_GRID = Settings()
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-
-
-class UParameters(NamedTuple):
-    """U-ISOLATOR's parameters (Eq. 12 and 13)."""
-
-    alpha: float
-    beta: float
-    iota: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +52,7 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
     """Lists of all users with training items, in one pass over the scores.
 
     Args:
-      model: embeddings, f being their inner product, or scores f `[U, I]` on the host, of
-        which a user chunk is read at a time.
+      model: embeddings or scores, as in `ranking.top_k_lists`.
       histories: training items, left out of the lists.
       content: from the same histories.
       parameters: of U-ISOLATOR.
@@ -73,33 +68,42 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
       >>> rescored.lists["d"][0].tolist(), rescored.lists["u"][0].tolist()  # user 0 has items like 4
       ([5, 4, 3], [4, 5, 3])
     """
-    users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
-    strategies = {"vanilla": scoring.vanilla(), "u": scoring.u_isolator(*parameters)}
-    keys = {name: strategy.key for name, strategy in strategies.items()}
-    rest = (histories, keys, content.similarity, content.channel_consistency)
-    if isinstance(model, Encoded):
-        ranked = top_k_lists(model.users, model.items, jnp.asarray(users), *rest, k=k)
-    else:
-        ranked = top_k_lists_from_scores(model, users, *rest, k=k)
-    # D ranks as f does, so its lists are there already.
-    ranked = {"vanilla": ranked["vanilla"], "d": ranked["vanilla"], "u": ranked["u"]}
-    strategies["d"] = scoring.d_isolator()
+    checks.instance("content", content, Content)
+    model = entry.model_of(model)
+    checks.instance("histories", histories, Histories)
+    users = entry.trained_users(histories)
+    values = UParameters(*parameters)._asdict()
+    strategies = {name: STRATEGIES[name].of(values) for name in MAIN}
+    # D reads no content and ranks as Vanilla does, by f: its lists are there already.
+    ranked = {name: strategy for name, strategy in strategies.items() if name == BASELINE or strategy.needs_content}
+    lists = top_k_lists(model, users, histories, ranked, content, k=k)
+    lists = {name: lists.get(name, lists[BASELINE]) for name in strategies}
     return Rescored(
         users=users,
-        lists={name: np.asarray(items) for name, (items, _) in ranked.items()},
-        scores={name: np.asarray(strategies[name].score(jnp.asarray(key))) for name, (_, key) in ranked.items()},
+        lists={name: np.asarray(items) for name, (items, _) in lists.items()},
+        scores={name: np.asarray(strategies[name].score(jnp.asarray(key))) for name, (_, key) in lists.items()},
     )
 
 
 def tune(
-    model: Model, histories: Histories, validation: Histories, content: Content, settings: Settings = PAPER_GRID
-) -> tuple[UParameters, float]:
-    """The setting of the grid with the best validation Recall@20, the first of equals, and that Recall@20.
+    model: Model,
+    histories: Histories,
+    validation: Histories,
+    content: Content,
+    settings: Settings = PAPER_GRID,
+    *,
+    aim: str = "recall",
+) -> tuple[UParameters | None, float]:
+    """The setting of the grid that is best on validation for an aim, the first of equals, and its Recall@20.
 
     Args:
       model, histories, content: as in `rescore`.
       validation: held-out items to choose by.
       settings: the grid; the paper's by default.
+      aim: one of `grid.AIMS`, held against plain f.
+
+    Returns:
+      The setting and its validation Recall@20; None and NaN where no setting qualifies.
 
     Examples:
       >>> from isolator_jax import make_content
@@ -111,10 +115,16 @@ def tune(
       >>> tune(scores, histories, validation, content)  # six items: every list of 20 has them all
       (UParameters(alpha=2.0, beta=1.0, iota=0.001), 1.0)
     """
-    recall = evaluate_settings(model, histories, validation, content, settings, ks=(20,))["recall@20"]
-    grid = list(itertools.product(*settings))
-    best = int(np.argmax(recall))
-    return UParameters(*grid[best]), float(recall.flat[best])
+    checks.option("aim", aim, AIMS)
+    metrics = evaluate_settings(model, None, histories, settings, content, truth=validation, ks=(UCBIAS_K,))
+    recall, ucbias = metrics[f"recall@{UCBIAS_K}"], metrics[f"ucbias@{UCBIAS_K}"]
+    plain = None
+    if aim != "recall":
+        strategies = {BASELINE: STRATEGIES[BASELINE].make()}
+        of_plain = evaluate(model, None, histories, strategies, content, truth=validation, ks=(UCBIAS_K,))
+        plain = Baseline(*(of_plain[BASELINE].metrics[f"{name}@{UCBIAS_K}"] for name in Baseline._fields))
+    best = choose_setting(recall, ucbias, aim=aim, vanilla=plain)
+    return (None, float("nan")) if best is None else (settings.all()[best], float(recall.flat[best]))
 
 
 class ScoreSummary(NamedTuple):
@@ -140,7 +150,7 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     f = rescored.scores["vanilla"]
     values = f[filled]
     # As float32 computes it for ranking.
-    log_elu = np.where(filled, np.asarray(scoring.log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
+    log_elu = np.where(filled, np.asarray(log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
     different = (f[:, :-1] != f[:, 1:]) & filled[:, 1:]
     tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
     rows = log_elu[filled.any(axis=1)]

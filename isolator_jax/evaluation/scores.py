@@ -1,7 +1,7 @@
 """Where raw scores f(u, i) come from: inner products of embeddings, or stored scores.
 
 Ranking asks for a block of f at a time, so neither source is ever a whole matrix on the
-device.
+device unless it is given as one.
 """
 
 from typing import Protocol
@@ -13,8 +13,9 @@ from jax import Array, lax
 
 from isolator_jax.backbones import Encoded
 
-# A model to rank with: its embeddings, or its scores `[U, I]` on the host, memory-mapped or not.
-Model = Encoded | np.ndarray
+# A model to rank with: its embeddings, or its scores `[U, I]`: on the host, memory-mapped or not,
+# or on the device.
+Model = Encoded | np.ndarray | Array
 
 
 class Scores(Protocol):
@@ -33,8 +34,8 @@ class InnerProducts:
     """f(u, i) = <user u, item i>.
 
     Attributes:
-      users: `[U, D]`.
-      items: `[I, D]`.
+      users: `[U, D] float32`.
+      items: `[I, D] float32`.
     """
 
     users: Array
@@ -68,11 +69,28 @@ class ScoreRows:
         return lax.dynamic_slice_in_dim(self.scores, start, width, axis=1)[rows]
 
 
+def on_device(model: Encoded | Array) -> Scores:
+    """The scores of a model that is on the device whole; its rows are the users' ids."""
+    return InnerProducts(model.users, model.items) if isinstance(model, Encoded) else ScoreRows(model)
+
+
 def scores_of(model: Model, users: np.ndarray) -> tuple[Scores, Array]:
     """The scores of some users `[B]`, and the rows they have there, `[B] int32`.
 
-    Of a score matrix only these users' rows are read and moved to the device.
+    Of a score matrix on the host only these users' rows are read and moved to the device.
+
+    Raises:
+      ValueError: a score read from the host is not finite in float32; the message names it.
     """
-    if isinstance(model, Encoded):
-        return InnerProducts(model.users, model.items), jnp.asarray(users)
-    return ScoreRows(jnp.asarray(np.asarray(model[users], np.float32))), jnp.arange(users.size, dtype=jnp.int32)
+    if not isinstance(model, np.ndarray):
+        return on_device(model), jnp.asarray(users)
+    with np.errstate(over="ignore"):
+        rows = np.asarray(model[users], np.float32)
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, item = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"model must be finite in float32, and user {users[row]}'s score of item {item} is {rows[row, item]:g}; "
+            "items that a user must not be given belong into histories"
+        )
+    return ScoreRows(jnp.asarray(rows)), jnp.arange(users.size, dtype=jnp.int32)

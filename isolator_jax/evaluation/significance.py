@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
-from isolator_jax.evaluation.bias import Groups
+from isolator_jax import checks
+from isolator_jax.evaluation.bias import Groups, group_values
 
 
 def bootstrap_ucbias(
@@ -20,12 +21,12 @@ def bootstrap_ucbias(
     """Percentile bootstrap interval of UCBias (Eq. 4).
 
     Each draw takes as many users with a value from each group as the group has, with
-    replacement; the groups themselves stay as they are.
+    replacement; the groups themselves and their users' weights stay as they are.
 
     Args:
       per_user: `[N]` metric values (the paper: Recall@20); NaN users are left out.
       users: `[N]` their ids.
-      groups: masks over all U users.
+      groups: weights of all U users.
       draws: number of resamples.
       seed: of the resamples.
       level: share of the resamples between the two ends.
@@ -34,19 +35,32 @@ def bootstrap_ucbias(
       The ends `(low, high)`; NaN where a group has fewer than two users with a value.
 
     Examples:
-      >>> groups = Groups(consistent=np.arange(40) < 20, diverse=np.arange(40) >= 20)
-      >>> recall = np.where(groups.consistent, 0.5, 0.2) + np.tile([-0.1, 0.1], 20)
+      >>> inside = np.arange(40) < 20
+      >>> groups = Groups(consistent=1.0 * inside, diverse=1.0 * ~inside)
+      >>> recall = np.where(inside, 0.5, 0.2) + np.tile([-0.1, 0.1], 20)
       >>> low, high = bootstrap_ucbias(recall, np.arange(40), groups)
       >>> low < 0.3 < high
       True
     """
-    defined = ~np.isnan(per_user)
-    samples = [np.asarray(per_user[defined & group[users]], np.float64) for group in groups]
-    if min(sample.size for sample in samples) < 2:
+    values, ids = group_values(per_user, users, groups)
+    checks.count("draws", draws, least=1)
+    checks.count("seed", seed)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    members = [np.flatnonzero(group[ids]) for group in (groups.consistent, groups.diverse)]
+    if min(map(len, members)) < 2:
         return float("nan"), float("nan")
+
+    def difference(consistent: np.ndarray, diverse: np.ndarray, axis: int) -> np.ndarray:
+        means = [
+            np.sum(group[ids[drawn]] * values[drawn], axis=axis) / np.sum(group[ids[drawn]], axis=axis)
+            for group, drawn in ((groups.consistent, consistent), (groups.diverse, diverse))
+        ]
+        return means[0] - means[1]
+
     result = scipy.stats.bootstrap(
-        samples,
-        lambda consistent, diverse, axis: consistent.mean(axis=axis) - diverse.mean(axis=axis),
+        members,
+        difference,
         n_resamples=draws,
         batch=100,  # resamples held in memory at a time
         confidence_level=level,
@@ -64,7 +78,9 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
         with NaN in either are left out.
 
     Returns:
-      The p-value; 1 where all differences are zero, NaN where fewer than two are left.
+      The p-value; 1 where all differences are zero; NaN, undefined, where fewer than two are
+      left, or where all are equal and not zero but for rounding: such values have no spread to
+      hold the difference against.
 
     Raises:
       ValueError: arrays of different shape.
@@ -73,11 +89,15 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
     if first.shape != second.shape:
         raise ValueError(f"a paired test needs values of the same users, got shapes {first.shape} and {second.shape}")
     differences = first - second
-    differences = differences[~np.isnan(differences)]
+    defined = ~np.isnan(differences)
+    differences = differences[defined]
     if differences.size < 2:
         return float("nan")
     if not differences.any():
         return 1.0
+    largest = max(np.abs(first[defined]).max(), np.abs(second[defined]).max())
+    if np.ptp(differences) <= 4 * np.finfo(np.float64).eps * largest:
+        return float("nan")
     return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
 
 

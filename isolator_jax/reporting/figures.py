@@ -9,7 +9,8 @@ Ito's, which people with any common colour blindness tell apart, and none is the
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -18,10 +19,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from isolator_jax.evaluation.bias import Groups
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.reporting.tables import metric_label, strategy_label
+from isolator_jax.reporting.text import literal, one_line
+from isolator_jax.reporting.views import Curve, Interval
+from isolator_jax.strategies import STRATEGIES
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -59,31 +65,15 @@ class Look(NamedTuple):
     hatch: str
 
 
-LOOKS = {
-    "vanilla": Look(BLACK, "o", ""),
-    "u_without_training_strategy": Look(GREEN, "v", "xxx"),
-    "training_strategy": Look(SKY, "s", "///"),
-    "d": Look(BLUE, "^", "---"),
-    "u": Look(VERMILLION, "D", "\\\\\\"),
-}
-
-
-class Curve(NamedTuple):
-    """One training: epochs `[E]`, mean loss `[E]`, validation Recall@20 `[E]`, and its best epoch."""
-
-    name: str
-    epochs: np.ndarray
-    loss: np.ndarray
-    validation: np.ndarray
-    best_epoch: int
-
-
-class Interval(NamedTuple):
-    """A value and the ends of its interval, NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
+# In the catalogue's order.
+_LOOKS = (
+    Look(BLACK, "o", ""),
+    Look(GREEN, "v", "xxx"),
+    Look(SKY, "s", "///"),
+    Look(BLUE, "^", "---"),
+    Look(VERMILLION, "D", "\\\\\\"),
+)
+LOOKS = dict(zip(STRATEGIES, _LOOKS, strict=True))
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -103,10 +93,11 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
     figure = Figure((9, 3.4), layout="constrained")
     panels = figure.subplots(1, 2)
     looks = [(VERMILLION, "-", "D"), (BLACK, "--", "o")]
-    for axes, field, label in zip(panels, ("loss", "validation"), ("Mean loss", "Validation Recall@20"), strict=True):
+    recall = f"Validation {metric_label('recall@20')}"
+    for axes, field, label in zip(panels, ("loss", "validation"), ("Mean loss", recall), strict=True):
         for curve, (colour, line, marker) in zip(curves, looks, strict=False):
             values = getattr(curve, field)
-            axes.plot(curve.epochs, values, line, color=colour, linewidth=1.6, label=curve.name)
+            axes.plot(curve.epochs, values, line, color=colour, linewidth=1.6, label=literal(curve.name))
             best = curve.epochs == curve.best_epoch
             label_best = f"best epoch, {curve.best_epoch}"
             axes.plot(curve.epochs[best], values[best], marker, color=colour, markersize=8, label=label_best)
@@ -132,19 +123,20 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
             axes.plot(*zip(first, place, strict=True), color=GREY, linewidth=0.8, zorder=1)
             _mark(axes, strategy, *place)
         if len(runs) > 1:
-            label = axes.annotate(name, first, (0, 12), textcoords="offset points", fontsize=8, ha="center", zorder=2)
+            label = axes.annotate(literal(name), first, (7, -3), textcoords="offset points", fontsize=8, zorder=2)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    axes.set(xlabel="ρ, average content similarity of the lists", ylabel="Recall@20")
+    axes.set(xlabel="rho, average content similarity of the lists", ylabel=metric_label("recall@20"))
     axes.margins(0.12)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    names = [name for name in (STRATEGY_NAMES[strategy] for strategy in LOOKS) if name in handles]
+    names = [name for name in (strategy_label(strategy) for strategy in LOOKS) if name in handles]
     axes.legend([handles[name] for name in names], names, **BESIDE)
+    separate_labels(figure)
     return figure
 
 
 @styled
-def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5)."""
+def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> Figure:
+    """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5), and a note below."""
     strategies = [name for name in LOOKS if any(name in bars for bars in runs.values())]
     figure = Figure((max(6.0, 1.5 + 0.3 * len(strategies) * len(runs)), 4.0), layout="constrained")
     axes = figure.subplots()
@@ -161,7 +153,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
             color=look.colour,
             edgecolor="white",
             hatch=look.hatch,
-            label=STRATEGY_NAMES[strategy],
+            label=strategy_label(strategy),
         )
         # The white border keeps the interval visible on a filled bar.
         axes.errorbar(
@@ -175,10 +167,12 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]]) -> Figure:
         )
     axes.axhline(0, color=BLACK, linewidth=0.8)
     tilted = len(runs) > 4
-    axes.set_xticks(range(len(runs)), list(runs), rotation=30 * tilted, ha="right" if tilted else "center")
-    axes.set_ylabel("UCBias@20")
+    names = list(map(literal, runs))
+    axes.set_xticks(range(len(runs)), names, rotation=30 * tilted, ha="right" if tilted else "center")
+    axes.set_ylabel(metric_label("ucbias@20"))
     axes.grid(axis="x", visible=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(strategies))
+    legend_above(figure, [axes])
+    annotate_below(figure, axes, note)
     return figure
 
 
@@ -188,30 +182,30 @@ def consistency_histogram(consistency: np.ndarray, groups: Groups, bins: int = 5
 
     Args:
       consistency: `[U]`, NaN where undefined.
-      groups: masks over the same users.
+      groups: weights of the same users; tied users count in part here and in part between.
     """
     figure = Figure((7, 3.4), layout="constrained")
     axes = figure.subplots()
     defined = ~np.isnan(consistency)
-    between = defined & ~groups.diverse & ~groups.consistent
+    diverse, consistent = groups.diverse[defined], groups.consistent[defined]
     parts = [
-        ("Content-Diverse", groups.diverse, SKY, "---"),
-        ("between", between, "#D0D0D0", ""),
-        ("Content-Consistent", groups.consistent, ORANGE, "///"),
+        ("Content-Diverse", diverse, SKY, "---"),
+        ("between", 1.0 - diverse - consistent, "#D0D0D0", ""),
+        ("Content-Consistent", consistent, ORANGE, "///"),
     ]
     axes.hist(
-        [consistency[mask] for _, mask, _, _ in parts],
+        [consistency[defined]] * len(parts),
         bins,
-        range=(consistency[defined].min(), consistency[defined].max()),
+        weights=[weights for _, weights, _, _ in parts],
         stacked=True,
-        label=[f"{name}, {mask.sum()} users" for name, mask, _, _ in parts],
+        label=[f"{name}, {weights.sum():.0f} users" for name, weights, _, _ in parts],
     )
     for (_, _, colour, hatch), bars in zip(parts, axes.containers, strict=True):
         for bar in bars:
             bar.set(facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0.4)
     mean = consistency[defined].mean()
     axes.axvline(mean, color=BLACK, linestyle="--", linewidth=1.2, label=f"mean, {mean:.3f}")
-    axes.set(xlabel="$c_u$, content consistency of a user's history", ylabel="Users")
+    axes.set(xlabel="c_u, content consistency of a user's history", ylabel="Users")
     axes.legend()
     return figure
 
@@ -230,22 +224,68 @@ def trade_off(
       recall, ucbias: `[A, B, J]`, over alpha, beta and iota.
       iotas: `[J]`; each has a colour and marker.
       marked: other strategies' `(recall, ucbias)`, drawn large.
-      front: `[P, 2]`, recall and UCBias of the points of the front, in order.
+      front: `[P, 2]`, recall and UCBias of the points of the front.
     """
     figure = Figure((7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     looks = [(SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (PURPLE, "X"), (BLUE, "P"), (GREY, "*")]
     for place, iota in enumerate(iotas):
         colour, marker = looks[place % len(looks)]
-        x, y = ucbias[..., place].ravel(), recall[..., place].ravel()
-        axes.plot(x, y, marker, color=colour, markersize=5, alpha=0.85, label=f"U, ι = {iota:g}")
+        axes.plot(
+            ucbias[..., place].ravel(),
+            recall[..., place].ravel(),
+            marker,
+            color=colour,
+            markersize=5,
+            alpha=0.85,
+            label=f"U, ι = {iota:g}",
+        )
     for strategy, (gain, cost) in marked.items():
         _mark(axes, strategy, cost, gain, size=90)
     gains, costs = front.T
-    axes.plot(costs, gains, color=BLACK, linewidth=1.2, linestyle=":", label="Pareto front", zorder=1)
-    axes.set(xlabel="UCBias@20 (lower is better)", ylabel="Recall@20 (higher is better)")
+    axes.plot(costs, gains, "o", color=BLACK, markersize=11, fillstyle="none", label="Pareto front", zorder=4)
+    x, y = metric_label("ucbias@20"), metric_label("recall@20")
+    axes.set(xlabel=f"{x} (the nearer to 0 the better)", ylabel=f"{y} (the higher the better)")
     axes.legend(**BESIDE)
     return figure
+
+
+def legend_above(figure: Figure, panels: Iterable[Axes], title: str | None = None) -> None:
+    """One legend of all panels above them, each label once, in as many columns as fit the figure."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles.values(), handles.keys(), title=title, loc="outside upper center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= 0.95 * figure.bbox.width:
+            return
+        legend.remove()
+
+
+def separate_labels(figure: Figure) -> None:
+    """Moves the labels of each panel's points, from the highest down, off all points, each other and the right edge."""
+    figure.draw_without_rendering()  # places the panels
+    near = [(7, -3), (5, 5), (5, -11), (-5, 5), (-5, -11), (-7, -3), (5, 14), (5, -20), (-5, 14), (-5, -20)]
+    for axes in figure.axes:
+        labels = [text for text in axes.texts if isinstance(text, Annotation)]
+        places = [place for points in axes.collections for place in points.get_offsets()]
+        taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in map(axes.transData.transform, places)]
+        for label in sorted(labels, key=lambda label: -label.xy[1]):
+            for x, y in near:
+                label.set(position=(x, y), horizontalalignment="left" if x > 0 else "right")
+                box = label.get_window_extent()
+                if box.x1 <= axes.bbox.x1 + 4 and not any(box.overlaps(other) for other in taken):
+                    break
+            taken.append(box)
+
+
+def annotate_below(figure: Figure, axes: Axes, note: str) -> None:
+    """A note under the axes' own label, broken to the figure's width."""
+    if note:
+        characters = int(figure.bbox.width / figure.dpi * 12)
+        lines = [axes.get_xlabel(), "\n".join(textwrap.wrap(literal(note), characters))]
+        axes.set_xlabel("\n".join(line for line in lines if line), fontsize=9)
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
@@ -264,10 +304,10 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(one_line(description))}" ', 1)
 
 
 def _mark(axes: Axes, strategy: str, x: float, y: float, size: float = 55) -> None:
     look = LOOKS[strategy]
-    label = STRATEGY_NAMES[strategy]
+    label = strategy_label(strategy)
     axes.scatter(x, y, size, look.colour, marker=look.marker, edgecolors="white", linewidths=0.8, label=label, zorder=3)

@@ -1,99 +1,23 @@
 """One HTML page about one or several runs, whole in itself: no scripts, no network."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from isolator_jax.evaluation import Groups, Settings
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
-from isolator_jax.reporting.figures import Curve, Interval
-from isolator_jax.reporting.tables import COLUMNS, STRATEGY_NAMES, format_value
+from isolator_jax.reporting.tables import MAIN_METRICS, TIED, format_value, metric_label, strategy_label
+from isolator_jax.reporting.text import one_line
+from isolator_jax.reporting.views import SPLITS, RunView
+from isolator_jax.strategies import LABELS
 
-SPLITS = ("test", "validation")
-
-
-class ListItem(NamedTuple):
-    """An item as the page shows it: its id, s_ui (None without content), whether it is a test item."""
-
-    item: str
-    similarity: float | None
-    held_out: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class UserExample:
-    """One user's history and lists.
-
-    Attributes:
-      user: id.
-      consistency: c_u, None where undefined.
-      held_out: ids of the user's test items.
-      history: training items.
-      lists: for each strategy the list, best first.
-    """
-
-    user: str
-    consistency: float | None
-    held_out: Sequence[str]
-    history: Sequence[ListItem]
-    lists: Mapping[str, Sequence[ListItem]]
-
-
-class SettingsMetrics(NamedTuple):
-    """U-ISOLATOR on the validation split under a grid of A alphas, B betas and J iotas.
-
-    Attributes:
-      grid: the settings.
-      recall, ucbias: Recall@20 and UCBias@20, `[A, B, J]`.
-    """
-
-    grid: Settings
-    recall: np.ndarray
-    ucbias: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class RunView:
-    """What the page shows of one run.
-
-    Attributes:
-      name: heading, one for each run of a page.
-      data: fingerprint of the dataset; runs on the same data share figures.
-      report: as in `report.json`.
-      metrics: for each split, for each strategy, its metrics.
-      curves: the trainings, the run's own first.
-      ucbias: UCBias@20 on test by strategy; empty without content.
-      consistency: c_u, `[U]`, NaN where undefined; None without content.
-      groups: of the users; None without content.
-      settings: None without content or validation items.
-      example: a user.
-    """
-
-    name: str
-    data: str
-    report: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
-    curves: Sequence[Curve]
-    ucbias: Mapping[str, Interval]
-    consistency: np.ndarray | None
-    groups: Groups | None
-    settings: SettingsMetrics | None
-    example: UserExample
-
-    @property
-    def dataset(self) -> str:
-        """Name of the dataset, with the modalities where they were chosen."""
-        config = self.report["config"]
-        name = config["dataset"] or "the embedded dataset"
-        return f"{name} ({', '.join(config['modalities'])})" if config["modalities"] else name
+_PARTS = {"train": "training", "validation": "validation"}
 
 
 def report_page(runs: Sequence[RunView]) -> str:
@@ -105,11 +29,12 @@ def report_page(runs: Sequence[RunView]) -> str:
     environment = Environment(
         loader=PackageLoader("isolator_jax.reporting"),
         autoescape=True,
+        finalize=_one_line,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["metric"] = format_value
+    environment.filters |= {"metric": format_value, "metric_label": metric_label}
     datasets = {run.data: [other for other in runs if other.data == run.data] for run in runs}
     return environment.get_template("report.html").render(
         title=", ".join(dict.fromkeys(f"{run.report['config']['backbone']} on {run.dataset}" for run in runs)),
@@ -118,14 +43,18 @@ def report_page(runs: Sequence[RunView]) -> str:
         curves=[_curves_figure(run, f"curves{number}") for number, run in enumerate(runs)],
         splits=SPLITS,
         columns={run.name: _columns(run) for run in runs},
-        column_names=COLUMNS,
-        names=STRATEGY_NAMES,
+        names=LABELS,
         datasets=[
             {"name": group[0].dataset, "runs": group, **_dataset_figures(group, number)}
             for number, group in enumerate(datasets.values())
         ],
         trade_offs=[_trade_off(run, f"settings{number}") for number, run in enumerate(runs)],
     )
+
+
+def _one_line(value: Any) -> Any:
+    """Text without control characters; markup and numbers as they are."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _configuration(runs: Sequence[RunView]) -> dict[str, list[str]]:
@@ -152,28 +81,31 @@ def _configuration_of(run: RunView) -> dict[str, str]:
     for curve in run.curves:
         values[f"best epoch, {curve.name}"] = f"{curve.best_epoch} of {len(curve.epochs)}"
     seconds = run.report["seconds_per_epoch"]
-    values["seconds an epoch"] = f"{_nan(seconds['train']):.3g} training, {_nan(seconds['validation']):.3g} validation"
+    told = [f"{seconds[part]:.3g} {name}" for part, name in _PARTS.items() if seconds[part] is not None]
+    values["seconds an epoch"] = ", ".join(told) or "-"
     return {name: str(value) for name, value in values.items()}
 
 
 def _columns(run: RunView) -> list[str]:
-    """The metrics of the tables: those of `COLUMNS` and rho of each modality, where the run has them."""
+    """The metrics of the tables: those of `MAIN_METRICS` and rho of each modality, where the run has them."""
     have = dict.fromkeys(metric for values in run.metrics["test"].values() for metric in values)
-    return [name for name in COLUMNS if name in have] + [name for name in have if name.startswith("rho/")]
+    return [name for name in MAIN_METRICS if name in have] + [name for name in have if name.startswith("rho/")]
 
 
-def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup | None]:
-    """The figures that hold all runs on one dataset; None where it has no content."""
+def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup | str | None]:
+    """The figures that hold all runs on one dataset, and the users tied at its cuts; None where it has no content."""
     first = runs[0]
     if first.consistency is None or first.groups is None:
-        return {"rho": None, "bars": None, "consistency": None}
+        return {"rho": None, "bars": None, "consistency": None, "tied": None}
     points = {
         run.name: {
             name: (_nan(values["rho"]), _nan(values["recall@20"])) for name, values in run.metrics["test"].items()
         }
         for run in runs
     }
+    tied = f"{TIED}: {first.groups.tied[0]:,} and {first.groups.tied[1]:,}." if any(first.groups.tied) else ""
     return {
+        "tied": tied,
         "rho": _svg(
             figures.accuracy_against_rho(points),
             f"rho{number}",
@@ -181,7 +113,7 @@ def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup |
             + _in_words(points, "rho {}, Recall@20 {}"),
         ),
         "bars": _svg(
-            figures.ucbias_bars({run.name: run.ucbias for run in runs}),
+            figures.ucbias_bars({run.name: run.ucbias for run in runs}, note=tied),
             f"bars{number}",
             f"Bar chart of test UCBias@20 with intervals on {first.dataset}: "
             + _in_words({run.name: run.ucbias for run in runs}, "{} from {} to {}"),
@@ -223,7 +155,7 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
     points = np.stack([settings.recall, settings.ucbias], axis=-1).reshape(-1, 2)
     points = np.concatenate([points, np.array(list(marked.values())).reshape(-1, 2)])
     # Equal metrics summed in another order differ in their last digits: that is no trade-off.
-    front = pareto_front(*points.T.round(9))
+    front = pareto_front(points[:, 0].round(9), np.abs(points[:, 1]).round(9))
     figure = figures.trade_off(settings.recall, settings.ucbias, settings.grid.iotas, marked, points[front])
     rows = [(*labels[point], *points[point]) for point in front[::-1]]
     description = (
@@ -237,7 +169,7 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
 
 def _in_words(runs: Mapping[str, Mapping[str, Sequence[float]]], form: str) -> str:
     return "; ".join(
-        f"{run}, {STRATEGY_NAMES[strategy]}: {form.format(*map(format_value, values))}"
+        f"{run}, {strategy_label(strategy)}: {form.format(*map(format_value, values))}"
         for run, points in runs.items()
         for strategy, values in points.items()
     )

@@ -1,18 +1,20 @@
 """The paper's tables in Markdown and LaTeX: best value bold, second underlined, significance marked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from isolator_jax.reporting.paper import NAMES, SIGNIFICANT
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.reporting.model import SIGNIFICANT, UCBIAS
+from isolator_jax.reporting.tables import TIED, metric_label, strategy_label
+from isolator_jax.reporting.text import latex, markdown
+from isolator_jax.strategies import BASELINE
 
 
 class Marks(NamedTuple):
-    """How a format marks the best and the second value of a column, deviations and significance."""
+    """How a format marks the best and the second value of a block, deviations and significance, and escapes text."""
 
     format: str
     best: str
@@ -20,59 +22,106 @@ class Marks(NamedTuple):
     deviation: str
     over_users: str
     over_seeds: str
+    escape: Callable[[object], str]
 
 
-MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*", "†")
-LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$", "$^\\dagger$")
+MARKDOWN = Marks("github", "**{}**", "<u>{}</u>", "{} ± {}", "\\*", "†", markdown)
+LATEX = Marks("latex_raw", "\\textbf{{{}}}", "\\underline{{{}}}", "{} $\\pm$ {}", "$^*$", "$^\\dagger$", latex)
 
 
-def accuracy_table(frame: pd.DataFrame, rows: Sequence[str], marks: Marks) -> str:
+class Table(NamedTuple):
+    """A table's cells as they are to stand; the first `keys` columns name a row."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    keys: int = 1
+
+
+def typeset(table: Table, marks: Marks) -> str:
+    """The table in the marks' format, however wide."""
+    return tabulate(table.rows, table.headers, tablefmt=marks.format, disable_numparse=True)
+
+
+def accuracy_table(frame: pd.DataFrame, rows: Mapping[str, str], marks: Marks) -> Table:
     """Rows by metrics, from the means of `paper.means`.
 
-    Star and dagger: better than the same model's Vanilla, adjusted p over users and over seeds below 0.05.
+    The best value of a block, the rows of one model, is bold and the second underlined; values that
+    are equal as printed share a mark, undefined ones have none, and of UCBias the smallest size is the
+    best. Star and dagger: better than the same model's Vanilla, adjusted p over users and over seeds
+    below 0.05.
 
     Args:
       frame: as `paper.means` gives it.
-      rows: columns that tell the table's rows apart; the strategy comes last.
+      rows: columns that tell the blocks apart, with their headings.
       marks: `MARKDOWN` or `LATEX`.
     """
-    keys = [*rows, "strategy"]
-    mean, deviation, over_users, over_seeds = (
-        frame.pivot_table(index=keys, columns="metric", values=value, sort=False, dropna=False)
-        for value in ("mean", "deviation", "p over users", "p over seeds")
-    )
-    mean = mean.dropna(how="all")
-    cells = pd.DataFrame(index=mean.index, columns=mean.columns, dtype=object)
-    for metric in mean:
-        ranked = mean[metric].sort_values(ascending=False).index
-        lower_is_better = metric.startswith("ucbias")
-        best, second = (ranked[-1], ranked[-2]) if lower_is_better else ranked[:2]
-        for key in mean.index:
-            text = f"{mean.at[key, metric]:.4f}"
-            text = marks.best.format(text) if key == best else marks.second.format(text) if key == second else text
-            spread = deviation[metric].get(key, np.nan) if metric in deviation else np.nan
-            if not np.isnan(spread):
-                text = marks.deviation.format(text, f"{spread:.4f}")
-            vanilla = (*key[:-1], "vanilla")
-            gain = mean.at[key, metric] - mean[metric].get(vanilla, np.nan)
-            better = gain < 0 if lower_is_better else gain > 0
-            for p, mark in ((over_users, marks.over_users), (over_seeds, marks.over_seeds)):
-                chance = p[metric].get(key, np.nan) if metric in p else np.nan
-                text += mark if better and chance < SIGNIFICANT else ""
-            cells.at[key, metric] = text
-    labels = [[*(NAMES.get(name, name) for name in key[:-1]), STRATEGY_NAMES[key[-1]]] for key in cells.index]
-    body = [[*label, *values] for label, values in zip(labels, cells.to_numpy(), strict=True)]
-    return tabulate(body, [*rows, "", *cells.columns], tablefmt=marks.format, disable_numparse=True)
+    blocks = frame.groupby([*rows], sort=False)
+    metrics = list(dict.fromkeys(frame["metric"]))
+    body = []
+    for block, cells in blocks:
+        values = cells.set_index(["strategy", "metric"])
+        texts = {metric: _column(values.xs(metric, level="metric"), metric, marks) for metric in metrics}
+        for strategy in dict.fromkeys(cells["strategy"]):
+            names = [marks.escape(name) for name in (*block, strategy_label(strategy))]
+            body.append([*names, *(texts[metric].get(strategy, "-") for metric in metrics)])
+    labels = [marks.escape(metric_label(metric)) for metric in metrics]
+    return Table([*map(marks.escape, rows.values()), "", *labels], body, keys=len(rows) + 1)
 
 
-def plain_table(frame: pd.DataFrame, marks: Marks) -> str:
-    """A frame as it is, floats with four decimals, a dash where undefined."""
+def _column(values: pd.DataFrame, metric: str, marks: Marks) -> dict[Hashable, str]:
+    """A block's cells of one metric, by strategy."""
+    better = values["mean"].abs() * -1 if metric == UCBIAS else values["mean"]
+    ranks = better.round(4).rank(method="dense", ascending=False)
+    vanilla = better.get(BASELINE, np.nan)
+    texts: dict[Hashable, str] = {}
+    for strategy, row in values.iterrows():
+        if np.isnan(row["mean"]):
+            texts[strategy] = "-"
+            continue
+        text = f"{row['mean']:.4f}"
+        if ranks.count() > 1:
+            text = {1: marks.best, 2: marks.second}.get(ranks[strategy], "{}").format(text)
+        if not np.isnan(row["deviation"]):
+            text = marks.deviation.format(text, f"{row['deviation']:.4f}")
+        for p, mark in (("p over users", marks.over_users), ("p over seeds", marks.over_seeds)):
+            text += mark if better[strategy] > vanilla and row[p] < SIGNIFICANT else ""
+        texts[strategy] = text
+    return texts
 
-    def cell(value: object) -> str:
+
+def plain_table(frame: pd.DataFrame, marks: Marks) -> Table:
+    """A frame as it is, floats with four decimals (a p-value with two digits), a dash where undefined."""
+
+    def cell(column: str, value: object) -> str:
         if pd.isna(value):
             return "-"
-        return f"{value:.4f}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return f"{value:.2g}" if column.startswith("p over") else f"{value:.4f}"
+        return marks.escape(value)
 
     # Whole numbers stay whole beside undefined ones.
-    cells = [[cell(value) for value in row] for row in frame.convert_dtypes().itertuples(index=False)]
-    return tabulate(cells, list(frame.columns), tablefmt=marks.format, disable_numparse=True)
+    whole = frame.convert_dtypes()
+    cells = [
+        [cell(column, value) for column, value in zip(whole, row, strict=True)] for row in whole.itertuples(index=False)
+    ]
+    return Table([marks.escape(column) for column in whole], cells)
+
+
+def tied_note(frame: pd.DataFrame) -> str:
+    """How many users are tied at the cuts of the groups of a frame's UCBias; empty where nobody is.
+
+    Args:
+      frame: with `tied consistent` and `tied diverse`, NaN in rows without UCBias.
+    """
+    told = [name for name in ("modalities", "percent", "section") if name in frame and frame[name].nunique() > 1]
+    columns = ["tied consistent", "tied diverse"]
+    cuts = frame[[*told, *columns]].dropna(subset=columns).drop_duplicates()
+    cuts = cuts[(cuts[columns] > 0).any(axis=1)]
+    parts = []
+    for row in cuts.to_dict("records"):
+        told_of = ", ".join(f"{row[name]} %" if name == "percent" else str(row[name]) for name in told)
+        counts = f"{row['tied consistent']:,.0f} and {row['tied diverse']:,.0f}"
+        parts.append(f"{told_of}: {counts}" if told else counts)
+    if not parts:
+        return ""
+    return f"{TIED}: {'; '.join(parts)}."

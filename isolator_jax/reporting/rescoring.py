@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tabulate import tabulate
-
-from isolator_jax.reporting.tables import STRATEGY_NAMES, format_value, metrics_table
+from isolator_jax.reporting.tables import format_value, markdown_table, metric_label, metrics_table, strategy_label
+from isolator_jax.reporting.text import markdown
 
 
 def rescoring_markdown(report: Mapping[str, Any]) -> str:
@@ -14,7 +13,7 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
     chosen = "as given"
     if parameters["tuned"]:
         chosen = (
-            f"{', '.join(parameters['tuned'])} chosen on validation, Recall@20 "
+            f"{', '.join(parameters['tuned'])} chosen on validation, R@20 "
             f"{format_value(parameters['validation_recall@20'])}"
         )
     elif parameters["default"]:
@@ -22,7 +21,8 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         "# Rescored model",
         "",
-        f"Model: {config['model']}. Features: {', '.join(config['features'])}, fusion {config['fusion']}.",
+        f"Model: {markdown(config['model'])}. Features: {markdown(', '.join(config['features']))}, "
+        f"fusion {config['fusion']}.",
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
         *(
@@ -49,11 +49,8 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
         "",
         "Quantiles of f on its own lists:",
         "",
-        tabulate(
-            [[f"{value:.6g}" for value in f["quantiles"].values()]],
-            [f"{100 * float(q):g}%" for q in f["quantiles"]],
-            tablefmt="github",
-            disable_numparse=True,
+        markdown_table(
+            [f"{100 * float(q):g}%" for q in f["quantiles"]], [[f"{value:.6g}" for value in f["quantiles"].values()]]
         ),
         "",
         f"From the first to the last place of a list, log ELU'(f) falls by {f['span']:.4g} (median over users); "
@@ -62,24 +59,29 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
         "",
     ]
     if f["warning"]:
-        lines += [f"**Warning:** {f['warning']}", ""]
+        lines += [f"**Warning:** {markdown(f['warning'])}", ""]
     return "\n".join(lines)
 
 
 def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     groups = report["groups"]
     rows = [
-        [STRATEGY_NAMES[name], format_value(report["metrics"][name]["ucbias@20"]), *map(format_value, interval)]
+        [
+            markdown(strategy_label(name)),
+            format_value(report["metrics"][name]["ucbias@20"]),
+            *map(format_value, interval),
+        ]
         for name, interval in report["intervals"].items()
     ]
     return [
         "UCBias@20 with a 95% bootstrap interval over users: "
         + "; ".join(
-            f"{group['users']} content-{name} users, {group['evaluated']} of them with test items"
+            f"{group['users']:g} content-{name} users, {group['evaluated']:g} of them with test items"
+            + (f" ({group['tied']} are tied at its cut and share the places left)" if group["tied"] else "")
             for name, group in groups.items()
         )
         + ".",
         "",
-        tabulate(rows, ["", "UCBias@20", "low", "high"], tablefmt="github", disable_numparse=True),
+        markdown_table(["", metric_label("ucbias@20"), "low", "high"], rows),
         "",
     ]

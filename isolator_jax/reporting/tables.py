@@ -1,47 +1,94 @@
-"""Tables for people: rounded here and nowhere else."""
+"""Tables for people: rounded here and nowhere else, and labelled here."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
+from isolator_jax.reporting.text import markdown
+from isolator_jax.strategies import LABELS
 
-COLUMNS = {
-    "recall@10": "R@10",
-    "recall@20": "R@20",
-    "ndcg@10": "N@10",
-    "ndcg@20": "N@20",
-    "ucbias@20": "UCBias@20",
-    "rho": "rho",
+MAIN_METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho")
+WIDTH = 80
+TIED = "Users tied at the cut of the content-consistent and of the content-diverse group"
+
+_METRICS = {
+    "recall": "R",
+    "ndcg": "N",
+    "precision": "P",
+    "map": "MAP",
+    "hit_rate": "HitRate",
+    "mrr": "MRR",
+    "ucbias": "UCBias",
+    "coverage": "Coverage",
+    "gini": "Gini",
+    "popularity": "Popularity",
+    "aplt": "APLT",
+    "ils": "ILS",
 }
 
-STRATEGY_NAMES = {
-    "vanilla": "Vanilla",
-    "training_strategy": "Vanilla w/ TS",
-    "d": "D-ISOLATOR",
-    "u": "U-ISOLATOR",
-    "u_without_training_strategy": "U w/o TS",
-}
+
+def metric_label(metric: str) -> str:
+    """How a metric is called in tables and figures; an unknown name stays.
+
+    Examples:
+      >>> [metric_label(name) for name in ("recall@5", "ucbias@20", "rho/image", "validation ndcg@20")]
+      ['R@5', 'UCBias@20', 'rho (image)', 'validation N@20']
+    """
+    name, _, modality = metric.partition("/")
+    name, at, k = name.partition("@")
+    *before, name = name.split(" ")
+    label = " ".join([*before, _METRICS.get(name, name)]) + at + k
+    return f"{label} ({modality})" if modality else label
 
 
-def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = tuple(COLUMNS)) -> str:
-    """Strategies by metrics, as a Markdown table with four decimals; a dash where undefined.
+def strategy_label(name: str) -> str:
+    """How a strategy is called in tables and figures; an unknown name (of foreign lists) stays."""
+    return LABELS.get(name, name)
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], keys: int = 1) -> str:
+    """A Markdown table of at most `WIDTH` characters a line, or several.
+
+    A table that is too wide is turned, one row for what was a column, where that fits; else it
+    is cut into tables of fewer columns that begin with the same `keys` columns.
+
+    Args:
+      headers, rows: cells as they are to stand.
+      keys: how many columns, from the first on, name a row.
+    """
+    columns = [list(column) for column in zip(headers, *rows, strict=True)]
+    whole = _table(columns)
+    if _width(whole) <= WIDTH:
+        return whole
+    turned = _table([list(row) for row in zip(*columns, strict=True)])
+    if keys == 1 and _width(turned) <= WIDTH:
+        return turned
+    blocks: list[list[list[str]]] = []
+    for column in columns[keys:]:
+        if blocks and _width(_table([*blocks[-1], column])) <= WIDTH:
+            blocks[-1].append(column)
+        else:
+            blocks.append([*columns[:keys], column])
+    return "\n\n".join(map(_table, blocks))
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = MAIN_METRICS) -> str:
+    """Strategies by metrics, as Markdown with four decimals; a dash where undefined.
 
     Columns that no strategy has (bias metrics of data without content) are left out.
     """
     columns = [column for column in columns if any(column in values for values in metrics.values())]
     rows = [
-        [STRATEGY_NAMES.get(name, name), *(format_value(values.get(column)) for column in columns)]
+        [markdown(strategy_label(name)), *(format_value(values.get(column)) for column in columns)]
         for name, values in metrics.items()
     ]
-    headers = ["", *(COLUMNS.get(column, column) for column in columns)]
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return markdown_table(["", *(markdown(metric_label(column)) for column in columns)], rows)
 
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """A run's report as a page: results on test and validation, and where they come from."""
     config, dataset = report["config"], report["dataset"]
-    name = config["dataset"] or "the embedded dataset"
+    name = markdown(config["dataset"] or "the embedded dataset")
     trained = f"gamma {config['gamma']:g}" if config["training_strategy"] else "plain BPR"
     hparams = ", ".join(f"{key} {value}" for key, value in config["hparams"].items())
     seconds = {phase: math.nan if value is None else value for phase, value in report["seconds_per_epoch"].items()}
@@ -49,10 +96,10 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         f"# {config['backbone']} on {name}",
         "",
         f"Seed {config['seed']}, {trained}, alpha {config['alpha']:g}, beta {config['beta']:g}, "
-        f"iota {config['iota']:g}, fusion {config['fusion']}; {hparams}.",
+        f"iota {config['iota']:g}, fusion {config['fusion']}; {markdown(hparams)}.",
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
-        f"Best epoch {report['best_epoch']} of {report['epochs']}, chosen by validation Recall@20; "
+        f"Best epoch {report['best_epoch']} of {report['epochs']}, chosen by validation R@20; "
         f"{seconds['train']:.2f} s training and {seconds['validation']:.2f} s validation an epoch.",
         "",
     ]
@@ -71,36 +118,36 @@ def report_markdown(report: Mapping[str, Any]) -> str:
 
 def search_markdown(report: Mapping[str, Any]) -> str:
     """A search's report as a page: what it cost, what was chosen on validation, and its test result."""
-    config, trainings = report["config"], report["trainings"]
-    rows = []
+    config, trainings, several = report["config"], report["trainings"], len(report["seeds"]) > 1
+    chosen, rows = [], []
     for row in report["chosen"]:
+        label = strategy_label(row["strategy"])
         searched = [f"{name} {row[f'hparams.{name}']}" for name in report["grid"]]
         inference = [
             f"{name} {row[name]:g}" for name in ("gamma", "alpha", "beta", "iota") if not math.isnan(row[name])
         ]
-        rows.append(
-            [
-                STRATEGY_NAMES[row["strategy"]],
-                ", ".join(searched + inference),
-                format_value(row["validation recall@20"]),
-                *(_mean_cell(row["mean"][column], row["deviation"][column]) for column in COLUMNS),
-                f"{row['p']:.2g}" if "p" in row else "",
-            ]
-        )
-    headers = ["", "chosen on validation", "validation R@20", *COLUMNS.values(), "p"]
+        setting = markdown(", ".join(searched + inference))
+        chosen.append(f"- {label}: {setting}; validation R@20 {format_value(row['validation recall@20'])}")
+        metrics = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in MAIN_METRICS]
+        rows.append([label, *metrics, f"{row['p']:.2g}" if "p" in row else ""])
     return "\n".join(
         [
-            f"# Search for {config['backbone']} on {config['dataset'] or 'the embedded dataset'}",
+            f"# Search for {config['backbone']} on {markdown(config['dataset'] or 'the embedded dataset')}",
             "",
             f"Trainings: {trainings['of the naive product']} if every inference setting were trained, "
             f"{trainings['of this search']} in this search, {trainings['run now']} of them run now, "
             f"{trainings['failed']} failed.",
-            f"Seeds {', '.join(map(str, report['seeds']))}; test metrics are means over them"
-            f"{' with the standard deviation' if len(report['seeds']) > 1 else ''}.",
-            "p: paired t-test of test Recall@20 against Vanilla over the users, Holm-adjusted; "
+            "",
+            "Chosen on validation:",
+            "",
+            *chosen,
+            "",
+            f"Test metrics of seeds {', '.join(map(str, report['seeds']))}"
+            f"{': mean ± standard deviation' if several else ''}.",
+            "p: paired t-test of test R@20 against Vanilla over the users, Holm-adjusted; "
             "from 0.05 on the difference is within noise.",
             "",
-            tabulate(rows, headers, tablefmt="github", disable_numparse=True),
+            markdown_table(["", *map(metric_label, MAIN_METRICS), "p"], rows),
             "",
         ]
     )
@@ -109,13 +156,25 @@ def search_markdown(report: Mapping[str, Any]) -> str:
 def statistics_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Dataset statistics (Table 1) as a Markdown table, one row a dataset."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_statistic(key, row.get(key)) for key in keys] for row in rows]
-    return tabulate(cells, keys, tablefmt="github", disable_numparse=True)
+    cells = [[markdown(_statistic(key, row.get(key))) for key in keys] for row in rows]
+    return markdown_table(list(map(markdown, keys)), cells)
 
 
 def format_value(value: float | None) -> str:
     """Four decimals; a dash where undefined (None or NaN)."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _table(columns: Sequence[Sequence[str]]) -> str:
+    """A Markdown table no wider than its cells; the first cell of a column is its heading."""
+    widths = [max(3, *map(len, column)) for column in columns]
+    padded = [[cell.ljust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
+    head, *rows = (f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
+    return "\n".join([head, f"|{'|'.join('-' * (width + 2) for width in widths)}|", *rows])
+
+
+def _width(table: str) -> int:
+    return max(map(len, table.splitlines()))
 
 
 def _mean_cell(mean: float, deviation: float) -> str:

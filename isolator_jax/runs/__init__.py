@@ -5,13 +5,14 @@ from isolator_jax.runs.folder import (
     is_finished,
     locked,
     read_config,
-    read_metrics,
     read_report,
+    vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import Learner, make_learner
+from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
-from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run
+from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",
@@ -30,5 +31,7 @@ __all__ = [
     "read_report",
     "strategies_of",
     "train_run",
+    "train_with_vanilla",
+    "vanilla_folder",
     "write_report",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from isolator_jax.backbones import Hyperparameters, get_backbone
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.similarity import FUSIONS
+from isolator_jax.features import FUSIONS
 
 # What may change between a run and its resumption: nothing that training draws on. The data may
 # have moved; its content is compared.
@@ -88,7 +88,7 @@ class RunConfig:
                 raise ConfigError(f"{name} must be {limits}, got {_number(value)}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must lie in 0 .. 2**32 - 1, got {_number(self.seed)}")
-        object.__setattr__(self, "hparams", dataclasses.asdict(self.hyperparameters))
+        object.__setattr__(self, "hparams", {k: _plain(v) for k, v in dataclasses.asdict(self.hyperparameters).items()})
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -137,6 +137,11 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
             for value in values_of_field if isinstance(values_of_field, tuple) else (values_of_field,):
                 _check_range(field, value)
     return kind(**converted)
+
+
+def _plain(value: Any) -> Any:
+    """A hyper-parameter's value as it is written: several numbers are 10:15."""
+    return ":".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:

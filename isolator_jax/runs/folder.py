@@ -9,13 +9,11 @@ checkpoint it was made of, by epoch and digest, and tells of no other.
 import errno
 import json
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from isolator_jax.data import Dataset
@@ -24,12 +22,16 @@ from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
-from isolator_jax.training import EpochRecord
+from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.training.checkpoint import check_path, recorded_digest, saved_epochs
 
 _LOCK = ".lock"
-_UNUSUAL_FEATURE = 1e4
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+
+
+def vanilla_folder(run_dir: str | Path) -> Path:
+    """Where a run keeps the plain BPR that its Vanilla row is of: a run folder in its own."""
+    return Path(run_dir) / "vanilla"
 
 
 def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
@@ -98,61 +100,6 @@ def _check_report(report: dict[str, Any]) -> None:
         for strategy, metrics in dict.items(report[split]):
             if not all(map(is_number, dict.values(metrics))):
                 raise TypeError(f"{split} {strategy} is {metrics}")
-
-
-def divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:
-    """What a user should know of a run that diverged.
-
-    Args:
-      error: of `fit`.
-      saved: epoch of the newest checkpoint; None where there is none.
-      dataset: the run's data, whose features may be the reason.
-    """
-    largest = {name: float(np.abs(features).max(initial=0.0)) for name, features in dataset.features.items()}
-    reasons = "".join(
-        f"; or scale the features {name} down, whose values go up to {value:.3g}"
-        for name, value in largest.items()
-        if value > _UNUSUAL_FEATURE
-    )
-    left = (
-        "nothing was saved, and the folder is free for another configuration"
-        if saved is None
-        else f"the checkpoint of epoch {saved} is from before; another configuration needs another folder"
-    )
-    return f"{error}{reasons}; {left}"
-
-
-def read_metrics(run_dir: str | Path) -> list[EpochRecord]:
-    """The epochs of a run's `metrics.jsonl`, without a last line that a kill cut short; none where there is no file.
-
-    Raises:
-      RunError: another line is not an epoch's record, or the epochs do not rise.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    records: list[EpochRecord] = []
-    for number, line in enumerate(lines, start=1):
-        record = _epoch_record(line)
-        if record is not None and (not records or record.epoch > records[-1].epoch):
-            records.append(record)
-        elif number < len(lines):
-            raise RunError(
-                f"{path}, line {number}: not the record of a further epoch; rename the file to go on without "
-                "the history it held"
-            )
-    return records
-
-
-def _epoch_record(line: bytes) -> EpochRecord | None:
-    """The record a line holds; None where it is none."""
-    try:
-        record = EpochRecord(**json.loads(line))
-    except (ValueError, TypeError, RecursionError):
-        return None
-    whole = type(record.epoch) is int and record.epoch > 0
-    return record if whole and all(type(value) in (int, float) for value in record) else None
 
 
 def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
@@ -311,37 +258,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path}: cannot be read (it holds no names and values)")
     return value
-
-
-class _MetricsFile:
-    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from, with a warning."""
-
-    def __init__(self, run_dir: Path, last_epoch: int):
-        self._path = run_dir / "metrics.jsonl"
-        found = read_metrics(run_dir)
-        self._records = [record for record in found if record.epoch <= last_epoch]
-        if lost := found[len(self._records) :]:
-            warnings.warn(
-                f"{run_dir}: epochs {lost[0].epoch} to {lost[-1].epoch} have no checkpoint and are trained again",
-                stacklevel=2,
-            )
-        write_text(self._path, "".join(self._line(record) for record in self._records))
-
-    def append(self, record: EpochRecord) -> None:
-        self._records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._line(record))
-
-    def seconds_per_epoch(self) -> dict[str, float]:
-        """Median seconds of both phases; the first epoch, which compiles, only if it is the only one."""
-        records = self._records[1:] or self._records
-        if not records:  # the file was deleted after the last epoch
-            return {"train": math.nan, "validation": math.nan}
-        return {
-            "train": float(np.median([record.train_seconds for record in records])),
-            "validation": float(np.median([record.validation_seconds for record in records])),
-        }
-
-    @staticmethod
-    def _line(record: EpochRecord) -> str:
-        return json.dumps(record._asdict()) + "\n"

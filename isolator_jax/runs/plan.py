@@ -11,10 +11,11 @@ import numpy as np
 from isolator_jax.backbones import get_backbone
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import Placement
+from isolator_jax.features import fuse_normalized
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import make_problem
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
 
 
 class MemoryPlan(NamedTuple):
@@ -79,7 +80,7 @@ def _similarity_shapes(config: RunConfig, dataset: Dataset) -> tuple[Any, int]:
         table_dtype=jnp.dtype(config.similarity_dtype),
     )
     histories = dataset.train.histories(dataset.num_users)
-    channels = jax.eval_shape(functools.partial(fuse_channels, fusion=config.fusion), _shapes(dataset.features))
+    channels = jax.eval_shape(functools.partial(fuse_normalized, fusion=config.fusion), _shapes(dataset.features))
     store = jax.eval_shape(build, channels, histories)
     return store, _bytes(channels) + 4 * dataset.num_items**2 * (_bytes(store) > 0)
 

@@ -1,11 +1,11 @@
 """A dataset on its devices, ready to train on and to evaluate."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
@@ -14,6 +14,7 @@ from isolator_jax.errors import DataError
 from isolator_jax.evaluation import Evaluation, evaluate
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import Strategy
 from isolator_jax.training import (
     TrainData,
     make_train_data,
@@ -78,7 +79,7 @@ def make_problem(
     if not dataset.features and config.training_strategy:
         raise DataError(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
-            "features; add them, or train plain BPR with --notraining_strategy"
+            "features; add them, or train plain BPR (--notraining_strategy of experiments.train)"
         )
     train = make_train_data(dataset)
     content = None
@@ -105,11 +106,18 @@ def evaluate_problem(
     problem: Problem,
     encoded: Encoded,
     split: str,
-    strategies: dict[str, scoring.Strategy],
+    strategies: Mapping[str, Strategy],
     **options: Any,
 ) -> dict[str, Evaluation]:
     """Evaluates embeddings on the `validation` or `test` split; options as of `evaluate`."""
     truth = {"validation": problem.validation, "test": problem.test}[split]
     return evaluate(
-        encoded, problem.train.histories, truth, strategies, problem.content, rank=problem.placement.rank, **options
+        encoded,
+        None,
+        problem.train.histories,
+        strategies,
+        problem.content,
+        truth=truth,
+        rank=problem.placement.rank,
+        **options,
     )

@@ -13,20 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
-from isolator_jax.evaluation import Evaluation, Settings, evaluate_settings
+from isolator_jax.evaluation import Evaluation, Settings, choose_setting, evaluate_settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import BASELINE, STRATEGIES, name_beside_others
 
 CHOSEN_BY = "recall@20"
 
-STRATEGIES = ("vanilla", "training_strategy", "d", "u", "u_without_training_strategy")
-
 # Which columns say how a row was trained, and which how it was scored.
 TRAINING = ("training_strategy", "gamma")
-INFERENCE = ("alpha", "beta", "iota")
+INFERENCE = STRATEGIES["u"].parameters
 
 
 def make_trials(
@@ -98,10 +96,12 @@ def trial_rows(
         if strategy != "u"
     ]
     assert problem.content is not None, "a search needs content"
-    metrics = evaluate_settings(encoded, problem.train.histories, problem.validation, problem.content, settings)
-    name = "u" if trial.training_strategy else "u_without_training_strategy"
-    for place, setting in zip(np.ndindex(*(len(x) for x in settings)), itertools.product(*settings), strict=True):
-        values = {metric: float(grid[place]) for metric, grid in metrics.items()}
+    metrics = evaluate_settings(
+        encoded, None, problem.train.histories, settings, problem.content, truth=problem.validation
+    )
+    name = name_beside_others("u", trained=trial.training_strategy)
+    for place, setting in enumerate(settings.all()):
+        values = {metric: float(grid.flat[place]) for metric, grid in metrics.items()}
         rows.append({**trained, "strategy": name, **dict(zip(INFERENCE, setting, strict=True)), **values})
     frame = pd.DataFrame(rows)
     first = [*trained, "strategy", *INFERENCE]
@@ -125,8 +125,14 @@ def choose(rows: pd.DataFrame, grid: Sequence[str]) -> pd.DataFrame:
     keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
     settings = rows.groupby(keys, dropna=False, sort=False).agg(seeds=("seed", "nunique"), value=(CHOSEN_BY, "mean"))
     complete = settings[settings["seeds"] == rows["seed"].nunique()].reset_index()
-    best = complete.loc[complete.groupby("strategy", sort=False)["value"].idxmax()]
-    best = best.sort_values("strategy", key=lambda names: names.map(STRATEGIES.index))
+    best = complete.loc[
+        [
+            rows.index[place]
+            for _, rows in complete.groupby("strategy", sort=False)
+            if (place := choose_setting(rows["value"].to_numpy())) is not None
+        ]
+    ]
+    best = best.sort_values("strategy", key=lambda names: names.map(list(STRATEGIES).index))
     return best.rename(columns={"value": f"validation {CHOSEN_BY}"}).reset_index(drop=True)
 
 
@@ -167,9 +173,9 @@ def test_chosen(
                 "deviation": metrics.std().to_dict(),
             }
         )
-    others = [result for result in results if result["strategy"] != "vanilla"]
+    others = [result for result in results if result["strategy"] != BASELINE]
     p_values = [
-        paired_test(per_user[result["strategy"]], per_user["vanilla"]) if "vanilla" in per_user else np.nan
+        paired_test(per_user[result["strategy"]], per_user[BASELINE]) if BASELINE in per_user else np.nan
         for result in others
     ]
     for result, p in zip(others, holm(p_values), strict=True):
@@ -187,10 +193,6 @@ def _is_of(trial: RunConfig, row: Mapping[str, Any], grid: Sequence[str]) -> boo
 
 
 def _evaluate_on_test(row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path) -> Evaluation:
-    strategy = {
-        "vanilla": scoring.vanilla,
-        "training_strategy": lambda: scoring.training_strategy(row["gamma"]),
-        "d": scoring.d_isolator,
-    }.get(row["strategy"], lambda: scoring.u_isolator(*(row[name] for name in INFERENCE)))()
+    strategy = STRATEGIES[row["strategy"]].of(row)
     encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
     return evaluate_problem(problem, encoded, "test", {"chosen": strategy})["chosen"]

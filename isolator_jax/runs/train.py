@@ -1,46 +1,40 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from isolator_jax import scoring
+import numpy as np
+
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.evaluation import consistency_groups
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
-    _MetricsFile,
     check_run_folder,
-    divergence_message,
     locked,
     read_config,
+    vanilla_folder,
     write_report,
 )
 from isolator_jax.runs.learner import make_learner
+from isolator_jax.runs.metrics import MetricsFile
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
+from isolator_jax.strategies import Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
+# Larger values are named where a run diverges.
+_UNUSUAL_FEATURE = 1e4
 
-def strategies_of(config: RunConfig, with_content: bool) -> dict[str, scoring.Strategy]:
-    """The inference strategies a run's model is evaluated under.
 
-    A model trained with the training strategy: `training_strategy`, `d` and `u`. A plain
-    model: `vanilla`, and `u`, which is then the paper's "U w/o TS". Without content, only
-    `vanilla`.
-    """
-    strategies = {"vanilla": scoring.vanilla()}
-    if config.training_strategy:
-        strategies = {
-            "training_strategy": scoring.training_strategy(config.gamma),
-            "d": scoring.d_isolator(),
-        }
-    if with_content:
-        strategies["u"] = scoring.u_isolator(config.alpha, config.beta, config.iota)
-    return strategies
+def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
+    """The inference strategies a run's model is evaluated under (`strategies.strategies_of_run`)."""
+    return strategies_of_run(vars(config), trained=config.training_strategy, with_content=with_content)
 
 
 def train_run(
@@ -95,6 +89,36 @@ def train_run(
         )
 
 
+def train_with_vanilla(
+    config: RunConfig, problem: Problem, run_dir: str | Path, *, train: Callable[..., dict[str, Any]] = train_run
+) -> dict[str, Any]:
+    """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
+
+    Args:
+      config: the run's configuration, with the training strategy.
+      problem: its data.
+      run_dir: the run folder.
+      train: `train_run`, or what calls it with more options.
+
+    Returns:
+      The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
+
+    Raises:
+      What `train_run` raises.
+    """
+    run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
+    check_run_folder(run_dir, config, problem.dataset)
+    # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
+    with locked(run_dir):
+        report = train(config, problem, run_dir, cache_dir=run_dir / "cache", lock=False)
+        of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
+        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
+        for split in ("validation", "test"):
+            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+        write_report(run_dir, report)
+    return report
+
+
 def _train_run(
     config: RunConfig,
     problem: Problem,
@@ -111,7 +135,7 @@ def _train_run(
         state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
         state = state if restored is None else restored
-        metrics = _MetricsFile(run_dir, last_epoch=int(state.train.epoch))
+        metrics = MetricsFile(run_dir, last_epoch=int(state.train.epoch))
         checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
@@ -131,7 +155,7 @@ def _train_run(
                 stop=stop,
             )
         except TrainingDiverged as error:
-            raise TrainingDiverged(divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
+            raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
@@ -150,8 +174,32 @@ def _train_run(
     for split in splits:
         results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
         report[split] = {name: result.metrics for name, result in results.items()}
+    if problem.content is not None:
+        report["groups"] = consistency_groups(problem.content.consistency).summary()
     write_report(run_dir, report)
     return report
+
+
+def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:
+    """What a user should know of a run that diverged.
+
+    Args:
+      error: of `fit`.
+      saved: epoch of the newest checkpoint; None where there is none.
+      dataset: the run's data, whose features may be the reason.
+    """
+    largest = {name: float(np.abs(features).max(initial=0.0)) for name, features in dataset.features.items()}
+    reasons = "".join(
+        f"; or scale the features {name} down, whose values go up to {value:.3g}"
+        for name, value in largest.items()
+        if value > _UNUSUAL_FEATURE
+    )
+    left = (
+        "nothing was saved, and the folder is free for another configuration"
+        if saved is None
+        else f"the checkpoint of epoch {saved} is from before; another configuration needs another folder"
+    )
+    return f"{error}{reasons}; {left}"
 
 
 def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:

@@ -102,8 +102,8 @@ class Checkpoints:
             folder = self._folder / str(epoch)
             sound = False
             try:
-                written = _read_digests(self._folder).get(str(epoch))
-                sound = written is not None and written == _digest(folder)
+                written, found = _read_digests(self._folder).get(str(epoch)), _digest(folder)
+                sound = written == found
                 if written is not None and not sound:
                     raise ValueError("its files have changed since they were written")
                 return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
@@ -136,7 +136,7 @@ class Checkpoints:
 
     def _read_back(self, epoch: int, state: Any) -> None:
         """Raises where a checkpoint that was just written does not hold the state."""
-        if not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+        if not all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
             return  # other processes hold the rest
         # Of no size themselves, such arrays ask for the values on the host.
         like = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), state)
@@ -155,12 +155,13 @@ def check_path(folder: str | Path) -> None:
     """
     path = str(Path(folder).resolve())
     found = [character for character in _UNUSABLE if character in path]
+    found += [":/"] if ":/" in f"{path}/" else []  # a name before it is taken for a scheme
     if found:
         raise RunError(
             f"{brief(path)}: checkpoints cannot be kept below a path with {' '.join(found)} in it; "
             "choose another folder"
         )
-    if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
+    if any("\ud800" <= character <= "\udfff" for character in path):
         raise RunError(f"{brief(path)}: checkpoints need a path of UTF-8 text; choose another folder")
 
 
@@ -184,9 +185,11 @@ def _read_digests(folder: Path) -> dict[str, str]:
     Raises:
       OSError: the file is there and cannot be read.
     """
+    if not (folder / _DIGESTS).is_file():
+        return {}
     try:
         found = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     entries = found.items() if isinstance(found, dict) else ()
     return {epoch: digest for epoch, digest in entries if isinstance(digest, str)}
@@ -197,6 +200,7 @@ def _digest(folder: Path) -> str:
 
     Raises:
       OSError: a file or folder cannot be read.
+      ValueError: there is a link or a device among them.
     """
     total = hashlib.sha256()
     for path in sorted(_files(folder)):
@@ -206,10 +210,15 @@ def _digest(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """A folder's files; nothing in it may lead out of it, or have no end as a device has."""
+
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, _, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        for path in (Path(parent, name) for name in (*folders, *names)):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path.relative_to(folder)} is a link or no file")
         yield from (Path(parent, name) for name in names)
 
 

@@ -88,7 +88,7 @@ def epoch_shape(interactions: int, batch_size: int) -> tuple[int, int]:
     return steps, math.ceil(interactions / steps)
 
 
-def make_score(similarity: Similarity | None, gamma: Array | None) -> Score:
+def make_score(similarity: Similarity | None, gamma: Array | float | None) -> Score:
     """What is trained: the training score (Eq. 7), or f itself where gamma is None."""
     if gamma is None:
         return lambda f, users, items: f

@@ -15,6 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.backbones.freedom import normalized_by_degree
+from isolator_jax.consistency import content_consistency, fill_undefined
+from isolator_jax.content import Content
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
@@ -22,11 +25,12 @@ from isolator_jax.devices.placement import make_placement
 from isolator_jax.devices.ranking import place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.scoring import d_isolator, u_isolator
-from isolator_jax.similarity import content_consistency, fill_undefined, fuse_channels, similarity_on_the_fly
+from isolator_jax.similarity import similarity_on_the_fly
+from isolator_jax.strategies import d_isolator, u_isolator
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
 CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"image": 5, "text": 4}, seed=3)
@@ -138,13 +142,15 @@ def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
     features = [rng.integers(-1, 2, size=(items, width)).astype(np.float32) for width in (3, 2)]
     channels = fuse_channels(features, fusion)
     embeddings = (jnp.asarray(rng.integers(-1, 2, size=(n, 2)), jnp.float32) for n in (users, items))
-    consistency = fill_undefined(jnp.stack([content_consistency(x, histories) for x in channels]))
-    keys = {"d": d_isolator().key, "u": u_isolator(2.0, 5.0, 0.5).key}
-    arguments = (*embeddings, ranked, histories, keys)
-    single = top_k_lists(*arguments, STORES[store](channels, histories), consistency, k=k, user_chunk=4, item_chunk=6)
+    consistency = fill_undefined(np.stack([content_consistency(x, histories) for x in channels]))
+    strategies = {"d": d_isolator(), "u": u_isolator(2.0, 5.0, 0.5)}
+    arguments = (Encoded(*embeddings), ranked, histories, strategies)
+    modalities = dict(enumerate(channels))
+    content = Content(STORES[store](channels, histories), consistency, np.asarray(consistency[0]), modalities)
+    single = top_k_lists(*arguments, content, k=k, user_chunk=4, item_chunk=6)
     mesh = make_mesh(8)
-    similarity = place_similarity(STORES[store](channels, histories), mesh)
-    several = top_k_lists_on(mesh, *arguments, similarity, consistency, k=k, user_chunk=4, item_chunk=2)
+    placed = content.replace(similarity=place_similarity(content.similarity, mesh))
+    several = top_k_lists_on(mesh, *arguments, placed, k=k, user_chunk=4, item_chunk=2)
     np.testing.assert_array_equal(several["d"][0], single["d"][0])
     np.testing.assert_array_equal(several["d"][1], single["d"][1])
     # Rounding may swap items whose similarities are equal.
@@ -166,7 +172,7 @@ def exchanged(compiled):
 
 
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
-    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8}, similarity_budget_mb=0)
+    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8})
     learner = make_learner(config, make_problem(config, DATASET, make_placement(8)))
     state = learner.initial_state(0).train
     largest = max(exchanged(learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()))
@@ -225,7 +231,7 @@ def test_operations_on_a_partitioned_graph_and_their_derivatives_equal_those_on_
     edges, senders, receivers = shape
     rng = np.random.default_rng(edges)
     rows, columns = np.divmod(rng.choice(senders * receivers, edges, replace=False), senders)
-    whole = graphs.make_graph(columns, rows, rng.standard_normal(edges), senders, receivers)
+    whole = graphs.user_item_block(rows, columns, rng.standard_normal(edges), receivers, senders)
     parts = partition(whole, make_mesh(devices))
     used = np.flatnonzero(np.asarray(parts.used))
     assert used.size == edges
@@ -274,7 +280,7 @@ def test_a_subgraph_on_a_mesh_is_that_of_the_whole():
 
     @functools.partial(jax.jit, static_argnums=3)
     def propagated(graph, mask, x, count):
-        return graphs.propagate(graphs.normalized_by_degree(graph.subgraph(mask, count)), x)
+        return graphs.propagate(normalized_by_degree(graph.subgraph(mask, count)), x)
 
     expected = propagated(whole, mask, x, count)
     np.testing.assert_allclose(propagated(partition(whole, make_mesh(8)), mask, x, count), expected, atol=1e-6)

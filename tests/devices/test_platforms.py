@@ -8,21 +8,22 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.evaluation import mean_recall, top_k_lists, users_to_validate
+from isolator_jax.features import fuse_channels
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.similarity import build_similarity, content_consistency, fuse_channels, list_similarity
+from isolator_jax.similarity import build_similarity, list_similarity
+from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
 WITHOUT_GRAPH = {"mfbpr", "vbpr"}
 STRATEGIES = {
-    "d": scoring.d_isolator(),
-    "u": scoring.u_isolator(2.0, 5.0, 0.1),
-    "training_strategy": scoring.training_strategy(0.1),
+    "d": d_isolator(),
+    "u": u_isolator(2.0, 5.0, 0.1),
+    "training_strategy": training_strategy(0.1),
 }
 each_platform = pytest.mark.parametrize("platforms", [("cpu", "cuda", "tpu"), ("tpu",)], ids="+".join)
 # Bytes for one channel of the dataset below: 480 hold its table, 400 its S.
@@ -71,13 +72,11 @@ def test_lists_of_all_strategies_are_lowered(budget, fusion, platforms, dataset,
     channels = {"mean": 1, "per_modality": len(dataset.features)}[fusion]
     content = make_content(dataset.features, histories, fusion=fusion, table_budget_bytes=budget * channels)
     arguments = (
-        jnp.ones((dataset.num_users, 4)),
-        jnp.ones((dataset.num_items, 4)),
+        Encoded(jnp.ones((dataset.num_users, 4)), jnp.ones((dataset.num_items, 4))),
         jnp.arange(dataset.num_users),
         histories,
-        {name: strategy.key for name, strategy in STRATEGIES.items()},
-        content.similarity,
-        content.channel_consistency,
+        STRATEGIES,
+        content,
     )
     # Smaller chunks than there are users and items: the loops over them are there.
     lists = functools.partial(top_k_lists, k=3, user_chunk=5, item_chunk=4)
@@ -98,7 +97,6 @@ def test_consistency_validation_and_similarity_of_lists_are_lowered(platforms, d
     users = users_to_validate(histories, truth)
     encoded = Encoded(jnp.ones((dataset.num_users, 4)), jnp.ones((dataset.num_items, 4)))
     lists = jnp.zeros((users.size, 3), jnp.int32)
-    assert not cpu_kernels(content_consistency, (jnp.ones((dataset.num_items, 4)), histories), platforms)
     assert not cpu_kernels(functools.partial(mean_recall, k=3), (encoded, users, histories, truth), platforms)
     square = jnp.ones((dataset.num_items, dataset.num_items))
     assert not cpu_kernels(list_similarity, (square, histories, users, lists), platforms)

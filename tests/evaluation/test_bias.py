@@ -1,42 +1,90 @@
 """Groups, UCBias and rho on cases worked out by hand, and all metrics against plain numpy."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import Interactions
-from isolator_jax.evaluation import consistency_groups, evaluate, mean_recall, rho, ucbias, users_to_validate
-from isolator_jax.evaluation.bias import nan_mean
+from isolator_jax.evaluation import (
+    activity_groups,
+    consistency_groups,
+    evaluate,
+    mean_recall,
+    rho,
+    ucbias,
+    users_to_validate,
+)
+from isolator_jax.evaluation.metrics import nan_mean
+from isolator_jax.strategies import vanilla
 
 NAN = float("nan")
 
 
-def test_groups_are_the_ends_of_the_defined_users_with_ties_by_id():
+def test_groups_are_the_ends_of_the_defined_users():
     c = np.array([0.5, NAN, 0.1, 0.5, 0.9, 0.1, NAN, 0.3, 0.5, 0.2, 0.4, 0.6])
     groups = consistency_groups(c, 20)
     assert np.flatnonzero(groups.diverse).tolist() == [2, 5]
     assert np.flatnonzero(groups.consistent).tolist() == [4, 11]
-    tied = consistency_groups(np.full(10, 0.5), 20)
-    assert np.flatnonzero(tied.diverse).tolist() == [0, 1]
-    assert np.flatnonzero(tied.consistent).tolist() == [8, 9]
+    assert groups.tied == (0, 0)
 
 
-@pytest.mark.parametrize("percent", [5, 10, 15, 20, 25])
+def test_users_tied_at_a_cut_share_the_places_that_are_left():
+    # Ten defined users: three below the tie, four tied at 0.2 for one place of the lowest four.
+    c = np.array([0.2, 0.9, 0.1, 0.2, NAN, 0.0, 0.2, 0.8, 0.0, 0.2, 0.7])
+    groups = consistency_groups(c, 40)
+    np.testing.assert_array_equal(groups.diverse, [0.25, 0, 1, 0.25, 0, 1, 0.25, 0, 1, 0.25, 0])
+    # The highest four are three alone and one of the same four.
+    np.testing.assert_array_equal(groups.consistent, [0.25, 1, 0, 0.25, 0, 0, 0.25, 1, 0, 0.25, 1])
+    assert groups.tied == (4, 4)
+    assert groups.summary() == {"consistent": {"users": 4.0, "tied": 4}, "diverse": {"users": 4.0, "tied": 4}}
+    everybody = consistency_groups(np.full(10, 0.5), 20)
+    np.testing.assert_allclose(everybody.diverse, 0.2)
+    assert ucbias(np.arange(10.0), np.arange(10), everybody) == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.sampled_from([5, 20, 40, 50]), st.integers(0, 99))
+def test_weights_are_the_mean_over_all_orders_of_tied_users_and_know_no_ids(values, percent, seed):
+    c = np.array(values, float)
+    groups = consistency_groups(c, percent)
+    size = c.size * percent // 100
+    if c.size <= 5:
+        orders = itertools.permutations(range(c.size))
+        ascending = [order for order in orders if all(c[a] <= c[b] for a, b in itertools.pairwise(order))]
+        share = np.mean([[user in order[:size] for user in range(c.size)] for order in ascending], axis=0)
+        np.testing.assert_allclose(groups.diverse, share)
+    assert groups.diverse.sum() == pytest.approx(size) and groups.consistent.sum() == pytest.approx(size)
+    shuffled = np.random.default_rng(seed).permutation(c.size)
+    again = consistency_groups(c[shuffled], percent)
+    np.testing.assert_array_equal(again.diverse, groups.diverse[shuffled])
+    np.testing.assert_array_equal(again.consistent, groups.consistent[shuffled])
+
+
+def test_activity_groups_are_quintiles_of_those_with_training_items_and_ties_are_shared():
+    groups = activity_groups(np.array([9, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7]))
+    assert groups.shape == (5, 11) and groups.sum(axis=1).tolist() == pytest.approx([2] * 5)
+    np.testing.assert_allclose(groups[0], [0, 0, *[2 / 3] * 3, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(groups[1], [0, 0, *[1 / 3] * 3, 1, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(groups[4], [1, *[0] * 9, 1])
+
+
+@pytest.mark.parametrize("percent", [5, 10, 12.5, 20.0, 25])
 def test_groups_have_the_asked_share_of_the_defined_users(percent):
     c = np.random.default_rng(0).random(1000)
     c[:200] = NAN
     groups = consistency_groups(c, percent)
-    assert groups.consistent.sum() == groups.diverse.sum() == 800 * percent // 100
-    assert not (groups.consistent & groups.diverse).any()
+    assert groups.consistent.sum() == groups.diverse.sum() == int(800 * percent // 100)
+    assert not (groups.consistent * groups.diverse).any() and groups.tied == (0, 0)
 
 
-@pytest.mark.parametrize("percent", [0, 51, -5])
+@pytest.mark.parametrize("percent", [0, 50.5, -5, NAN])
 def test_impossible_shares_are_refused(percent):
-    with pytest.raises(ValueError, match="1 to 50"):
+    with pytest.raises(ValueError, match="percent"):
         consistency_groups(np.ones(10), percent)
 
 
@@ -80,7 +128,7 @@ def test_evaluation_equals_plain_numpy_on_every_metric(small_dataset):
     )
     histories, truth = dataset.train.histories(dataset.num_users), dataset.test.histories(dataset.num_users)
     content = make_content(dataset.features, histories)
-    result = evaluate(encoded, histories, truth, {"vanilla": scoring.vanilla()}, content)["vanilla"]
+    result = evaluate(encoded, None, histories, {"vanilla": vanilla()}, content, truth=truth)["vanilla"]
 
     trained = [set() for _ in range(dataset.num_users)]
     for user, item in zip(dataset.train.users, dataset.train.items, strict=True):
@@ -105,7 +153,8 @@ def test_evaluation_equals_plain_numpy_on_every_metric(small_dataset):
         mean = np.mean([matrix[np.ix_(own, own)] for matrix in similarity.values()], axis=0)
         n = len(own)
         consistency.append((mean.sum() - np.trace(mean)) / (n * (n - 1)))
-    order = np.argsort(consistency, kind="stable")
+    # A tie at a cut would need weights; random features have none.
+    order = np.argsort(consistency)
     size = dataset.num_users // 5
     expected = {
         "recall@20": np.nanmean(recalls),
@@ -124,7 +173,7 @@ def test_users_without_training_or_held_out_items_are_left_out():
     histories, truth = train.histories(4), test.histories(4)
     # Everyone likes the low ids best: user 0 finds item 2 at rank 1, user 3 finds item 4 at rank 4.
     encoded = Encoded(np.ones((4, 1), np.float32), np.arange(5, 0, -1, dtype=np.float32)[:, None])
-    result = evaluate(encoded, histories, truth, {"vanilla": scoring.vanilla()}, None, ks=(1, 4))["vanilla"]
+    result = evaluate(encoded, None, histories, {"vanilla": vanilla()}, truth=truth, ks=(1, 4))["vanilla"]
     assert result.users.tolist() == [0, 1, 3]
     assert result.lists[:, :4].tolist() == [[2, 3, 4, -1], [0, 1, 3, 4], [0, 1, 2, 4]]
     np.testing.assert_array_equal(result.per_user["recall@1"], [1, NAN, 0])

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import Interactions
-from isolator_jax.evaluation import Settings, evaluate, evaluate_settings
+from isolator_jax.evaluation import Settings, choose_setting, evaluate, evaluate_settings
+from isolator_jax.strategies import u_isolator
 
 GRID = Settings(alphas=(2.0, 10.0), betas=(1.0, 20.0), iotas=(0.001, 0.1, 1.0))
 
@@ -40,15 +40,17 @@ def test_every_setting_has_the_metrics_of_its_own_evaluation(dataset, fusion, sc
     truth = dataset.validation.histories(dataset.num_users)
     content = make_content(dataset.features, histories, fusion=fusion)
     encoded = random_model(dataset, scale)
-    found = evaluate_settings(encoded, histories, truth, content, GRID, ks=(5, 20), candidates=candidates, chunk=chunk)
+    found = evaluate_settings(
+        encoded, None, histories, GRID, content, truth=truth, ks=(5, 20), candidates=candidates, chunk=chunk
+    )
     strategies = {
-        (a, b, j): scoring.u_isolator(alpha, beta, iota)
+        (a, b, j): u_isolator(alpha, beta, iota)
         for a, alpha in enumerate(GRID.alphas)
         for b, beta in enumerate(GRID.betas)
         for j, iota in enumerate(GRID.iotas)
     }
     results = evaluate(
-        encoded, histories, truth, {str(place): s for place, s in strategies.items()}, content, ks=(5, 20)
+        encoded, None, histories, {str(place): s for place, s in strategies.items()}, content, truth=truth, ks=(5, 20)
     )
     assert set(found) == {"recall@5", "recall@20", "ndcg@5", "ndcg@20", "ucbias@20"}
     for name, values in found.items():
@@ -67,16 +69,17 @@ def test_stored_scores_have_the_metrics_of_the_embeddings_they_come_from(dataset
     # Small integers: both ways to f are exact.
     encoded = jax.tree.map(lambda x: np.round(3 * x), random_model(dataset, 1.0))
     options = {"candidates": candidates, "chunk": 64}
-    expected = evaluate_settings(encoded, histories, truth, content, GRID, **options)
+    expected = evaluate_settings(encoded, None, histories, GRID, content, truth=truth, **options)
     scores = np.float64(encoded.users) @ np.float64(encoded.items).T
-    found = evaluate_settings(scores, histories, truth, content, GRID, **options)
+    found = evaluate_settings(scores, None, histories, GRID, content, truth=truth, **options)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-def test_data_without_anything_to_rank_is_refused(dataset):
+def test_data_without_anything_to_rank_has_no_metrics(dataset):
     histories = dataset.train.histories(dataset.num_users)
     empty = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32)).histories(dataset.num_users)
     content = make_content(dataset.features, histories)
-    with pytest.raises(ValueError, match="no user"):
-        evaluate_settings(random_model(dataset, 1.0), histories, empty, content, GRID)
+    found = evaluate_settings(random_model(dataset, 1.0), None, histories, GRID, content, truth=empty)
+    assert all(values.shape == (2, 2, 3) and np.isnan(values).all() for values in found.values())
+    assert choose_setting(found["recall@20"]) is None

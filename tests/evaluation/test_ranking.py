@@ -1,18 +1,21 @@
-"""Full ranking against a sort of the whole matrix, and metrics against their definitions."""
-
-import math
+"""Full ranking against a sort of the whole matrix, and on what it takes and refuses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isolator_jax import scoring
-from isolator_jax.evaluation.ranking import METRICS, NO_ITEM, list_hits, top_k_lists, top_k_lists_from_scores
+from isolator_jax.backbones import Encoded
+from isolator_jax.content import Content
+from isolator_jax.evaluation.metrics import NO_ITEM
+from isolator_jax.evaluation.ranking import list_hits, rank, top_k_lists
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
-from isolator_jax.similarity import build_similarity, fuse_channels
+from isolator_jax.similarity import build_similarity
+from isolator_jax.strategies import d_isolator, training_strategy, u_isolator, vanilla
 
 U, I, D = 9, 23, 3
 
@@ -27,6 +30,11 @@ def make_problem(seed=0):
     histories = Histories.from_pairs(pair_users, np.concatenate(sets).astype(int), U)
     features = [rng.standard_normal((I, 4)), rng.standard_normal((I, 5))]
     return users, items, sets, histories, features
+
+
+def content_of(similarity, consistency, features):
+    """Content with any c_u `[T, U]`."""
+    return Content(similarity, consistency, np.asarray(consistency[0]), dict(zip("ab", features, strict=True)))
 
 
 def brute_force(scores, sets, k):
@@ -44,7 +52,7 @@ def brute_force(scores, sets, k):
 def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(seed, user_chunk, item_chunk, k):
     users, items, sets, histories, _ = make_problem(seed)
     lists, keys = top_k_lists(
-        users, items, jnp.arange(U), histories, {"f": scoring.vanilla().key},
+        Encoded(users, items), np.arange(U), histories, {"f": vanilla()},
         k=k, user_chunk=user_chunk, item_chunk=item_chunk,
     )["f"]  # fmt: skip
     scores = users @ items.T
@@ -72,51 +80,90 @@ def test_lists_of_stored_scores_equal_those_of_embeddings_and_few_rows_are_read_
 ):
     users, items, _, histories, features = make_problem()
     similarity = build_similarity(fuse_channels(features), histories)
-    consistency = jnp.linspace(-0.5, 0.5, U)[None]
-    keys = {"f": scoring.vanilla().key, "u": scoring.u_isolator(2.0, 5.0, 1.0).key}
+    content = content_of(similarity, jnp.linspace(-0.5, 0.5, U)[None], features)
+    strategies = {"u": u_isolator(2.0, 5.0, 1.0), "f": vanilla()}
     chosen = np.array([7, 2, 0, 1, 5], np.int32)
     scores = (users @ items.T).astype(dtype).view(Watched)
     Watched.reads = []
-    stored = top_k_lists_from_scores(
-        scores, chosen, histories, keys, similarity, consistency, k=6, user_chunk=user_chunk, item_chunk=item_chunk
+    stored = top_k_lists(
+        scores, chosen, histories, strategies, content, k=6, user_chunk=user_chunk, item_chunk=item_chunk
     )
-    assert max(Watched.reads) <= user_chunk
-    embedded = top_k_lists(users, items, jnp.asarray(chosen), histories, keys, similarity, consistency, k=6)
+    assert 0 < max(Watched.reads) <= user_chunk
+    embedded = top_k_lists(Encoded(users, items), chosen, histories, strategies, content, k=6)
+    on_device = top_k_lists(jnp.asarray(np.float32(scores)), chosen, histories, strategies, content, k=6)
+    assert list(stored) == list(embedded) == ["u", "f"]
     assert not np.array_equal(stored["f"][0], stored["u"][0])
-    for name in keys:
-        np.testing.assert_array_equal(stored[name][0], embedded[name][0])
-        np.testing.assert_allclose(stored[name][1], embedded[name][1], rtol=1e-6)
+    for name in strategies:
+        for lists in (stored, on_device):
+            np.testing.assert_array_equal(lists[name][0], embedded[name][0])
+            np.testing.assert_allclose(lists[name][1], embedded[name][1], rtol=1e-6)
 
 
-def test_nobody_to_rank_for_gives_no_lists_from_scores():
+def test_nobody_to_rank_for_gives_no_lists():
     users, items, _, histories, _ = make_problem()
-    nobody = np.zeros(0, np.int32)
-    lists, keys = top_k_lists_from_scores(users @ items.T, nobody, histories, {"f": scoring.vanilla().key}, k=4)["f"]
-    assert lists.shape == keys.shape == (0, 4)
+    for model in (Encoded(users, items), users @ items.T):
+        for nobody in ([], np.zeros(0, np.int32)):
+            lists, keys = top_k_lists(model, nobody, histories, {"f": vanilla()}, k=4)["f"]
+            assert lists.shape == keys.shape == (0, 4)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_embeddings_of_any_type_rank_as_their_values_in_float32(dtype):
+    rng = np.random.default_rng(1)
+    scale = 300 if dtype == "float16" else 40  # inner products pass float16's range
+    users, items = (jnp.asarray(np.clip(scale * rng.standard_normal((n, 64)), -127, 127), dtype) for n in (3, 500))
+    if dtype == "float16":
+        users, items = 4 * users, 4 * items
+    exact = np.asarray(users, np.float64) @ np.asarray(items, np.float64).T
+    none = Histories.from_pairs([], [], 3)
+    lists, _ = top_k_lists(Encoded(users, items), np.arange(3), none, {"f": vanilla()}, k=20)["f"]
+    assert (np.asarray(lists) == np.argsort(-exact, axis=1, kind="stable")[:, :20]).mean() > 0.97
+
+
+def test_a_table_and_nested_lists_rank_as_the_array_they_hold():
+    users, items, _, histories, _ = make_problem()
+    scores = users @ items.T
+    expected = top_k_lists(scores, np.arange(U), histories, {"f": vanilla()}, k=5)["f"]
+    for model in (pd.DataFrame(scores), scores.tolist(), Encoded(pd.DataFrame(users), items.tolist())):
+        found = top_k_lists(model, list(range(U)), histories, {"f": vanilla()}, k=5)["f"]
+        np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_ranking_runs_under_every_strict_mode_of_jax_and_compiles_once():
+    users, items, sets, histories, features = make_problem()
+    similarity = build_similarity(fuse_channels(features), histories)
+    content = content_of(similarity, jnp.linspace(-0.5, 0.5, U)[None], features)
+    strategies = {"f": vanilla(), "u": u_isolator(2.0, 5.0, 1.0)}
+    expected = top_k_lists(Encoded(users, items), np.arange(U), histories, strategies, content, k=6, item_chunk=9)
+    strict = (jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True))
+    with strict[0], strict[1], strict[2]:
+        found = top_k_lists(Encoded(users, items), np.arange(U), histories, strategies, content, k=6, item_chunk=9)
+        for name in strategies:
+            np.testing.assert_array_equal(found[name][0], expected[name][0])
+        with jax.enable_x64(True):
+            plain = {"f": vanilla()}
+            found = top_k_lists(Encoded(users, items), np.arange(U), histories, plain, k=6, item_chunk=9)
+            np.testing.assert_array_equal(found["f"][0], expected["f"][0])
+    again = {"f": vanilla(), "u": u_isolator(4.0, 1.0, 0.5)}
+    compiled = rank._cache_size()
+    top_k_lists(Encoded(users, items), np.arange(U), histories, again, content, k=6, item_chunk=9)
+    assert rank._cache_size() == compiled
 
 
 def test_zeros_of_either_sign_are_ties():
     histories = Histories.from_pairs(np.array([0]), np.array([2]), 2)
     items = np.array([[-1.0], [1.0], [-1.0], [1.0]], np.float32)
     for chunk in (1, 3, 4):
-        lists, keys = top_k_lists(
-            jnp.zeros((2, 1)), items, jnp.arange(2), histories, {"f": scoring.vanilla().key}, k=4, item_chunk=chunk
-        )["f"]
+        model = Encoded(jnp.zeros((2, 1)), items)
+        lists, keys = top_k_lists(model, jnp.arange(2), histories, {"f": vanilla()}, k=4, item_chunk=chunk)["f"]
         np.testing.assert_array_equal(lists, [[0, 1, 3, NO_ITEM], [0, 1, 2, 3]])
         assert not np.signbit(keys)[1].any()
-
-
-def test_nobody_to_rank_for_gives_no_lists():
-    users, items, _, histories, _ = make_problem()
-    nobody = jnp.zeros(0, jnp.int32)
-    lists, keys = top_k_lists(users, items, nobody, histories, {"f": scoring.vanilla().key}, k=4)["f"]
-    assert lists.shape == keys.shape == (0, 4)
 
 
 def test_users_with_every_item_get_empty_lists_and_many_items_one_chunk_at_a_time():
     everything = Histories.from_pairs(np.repeat([0, 1], [3, 1]), np.array([0, 1, 2, 1]), 2)
     lists, keys = top_k_lists(
-        jnp.ones((2, 1)), jnp.ones((3, 1)), jnp.arange(2), everything, {"f": scoring.vanilla().key}, k=2, item_chunk=1
+        Encoded(jnp.ones((2, 1)), jnp.ones((3, 1))), jnp.arange(2), everything, {"f": vanilla()}, k=2, item_chunk=1
     )["f"]
     np.testing.assert_array_equal(lists, [[NO_ITEM, NO_ITEM], [0, 2]])
     np.testing.assert_array_equal(keys, [[-np.inf, -np.inf], [1, 1]])
@@ -124,7 +171,7 @@ def test_users_with_every_item_get_empty_lists_and_many_items_one_chunk_at_a_tim
 
 def test_scores_are_multiplied_in_full_precision_on_accelerators():
     users, items, _, histories, _ = make_problem()
-    rank = jax.jit(lambda u, i, h: top_k_lists(u, i, jnp.arange(U), h, {"f": scoring.vanilla().key}, k=4))
+    rank = jax.jit(lambda u, i, h: top_k_lists(Encoded(u, i), jnp.arange(U), h, {"f": vanilla()}, k=4))
     traced = rank.trace(users, items, histories)
     for platform in ("cuda", "tpu"):
         assert "precision = [HIGHEST, HIGHEST]" in traced.lower(lowering_platforms=(platform,)).as_text()
@@ -140,15 +187,12 @@ def test_strategies_share_one_pass_and_rank_by_their_scores(fusion):
     c = rng.uniform(-0.5, 0.5, s.shape[:2])
     alpha, beta, iota, gamma = 2.0, 5.0, 1.0, 0.7
     strategies = {
-        "d": scoring.d_isolator(),
-        "ts": scoring.training_strategy(gamma),
-        "u": scoring.u_isolator(alpha, beta, iota),
+        "d": d_isolator(),
+        "ts": training_strategy(gamma),
+        "u": u_isolator(alpha, beta, iota),
     }
-    results = top_k_lists(
-        jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32), jnp.arange(U), histories,
-        {name: strategy.key for name, strategy in strategies.items()}, similarity, jnp.asarray(c, jnp.float32),
-        k=5, item_chunk=7,
-    )  # fmt: skip
+    content = content_of(similarity, jnp.asarray(c, jnp.float32), features)
+    results = top_k_lists(Encoded(users, items), jnp.arange(U), histories, strategies, content, k=5, item_chunk=7)
     f = users @ items.T
     elu = np.where(f > 0, f + 1, np.exp(np.minimum(f, 0)))
     x = s - c[:, :, None]
@@ -169,7 +213,7 @@ def test_strategies_share_one_pass_and_rank_by_their_scores(fusion):
 def test_only_the_users_asked_for_are_ranked_in_their_order():
     users, items, sets, histories, _ = make_problem()
     chosen = jnp.array([7, 2])
-    lists, _ = top_k_lists(users, items, chosen, histories, {"f": scoring.vanilla().key}, k=4)["f"]
+    lists, _ = top_k_lists(Encoded(users, items), chosen, histories, {"f": vanilla()}, k=4)["f"]
     np.testing.assert_array_equal(lists, brute_force(users @ items.T, sets, 4)[[7, 2]])
 
 
@@ -178,32 +222,3 @@ def test_hits_are_list_items_in_the_truth_and_padding_never_hits():
     lists = jnp.array([[4, 0, 1], [0, 1, 2], [NO_ITEM, NO_ITEM, 0]])
     expected = [[True, False, True], [False, False, False], [False, False, True]]
     np.testing.assert_array_equal(list_hits(lists, truth, jnp.arange(3)), expected)
-
-
-COMPILED = {name: jax.jit(function, static_argnums=2) for name, function in METRICS.items()}
-
-
-@pytest.mark.parametrize("k", [1, 4, 10])
-@given(seed=st.integers(0, 10**6), density=st.sampled_from([0.0, 0.4, 1.0]))
-def test_metrics_equal_their_definitions(k, seed, density):
-    rng = np.random.default_rng(seed)
-    hits = rng.random((6, 10)) < density
-    relevant = hits.sum(axis=1) + rng.integers(0, 3, size=6)
-    hits[0], relevant[0] = False, 0
-    for name, function in COMPILED.items():
-        values = np.asarray(function(hits, relevant, k))
-        assert np.isnan(values[0])
-        for row, count, value in zip(hits[:, :k], relevant, values, strict=True):
-            if count == 0:
-                assert math.isnan(value)
-                continue
-            gain = sum(1 / math.log2(rank + 2) for rank in np.flatnonzero(row))
-            ideal = sum(1 / math.log2(rank + 2) for rank in range(min(count, k)))
-            precisions = [row[: rank + 1].mean() for rank in np.flatnonzero(row)]
-            expected = {
-                "recall": row.sum() / count,
-                "precision": row.sum() / k,
-                "ndcg": gain / ideal,
-                "map": sum(precisions) / min(count, k),
-            }[name]
-            assert value == pytest.approx(expected, abs=1e-6)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from isolator_jax import scoring
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.evaluation import Settings, evaluate
-from isolator_jax.evaluation.rescoring import QUANTILES, Rescored, UParameters, rescore, summarize_scores, tune
+from isolator_jax.evaluation.grid import UParameters
+from isolator_jax.evaluation.rescoring import QUANTILES, Rescored, rescore, summarize_scores, tune
+from isolator_jax.strategies import u_isolator
 
 PARAMETERS = UParameters(alpha=2.0, beta=5.0, iota=1.0)
 
@@ -60,8 +61,8 @@ def test_tuning_takes_the_setting_whose_own_evaluation_is_best(problem, stored):
     validation = dataset.validation.histories(dataset.num_users)
     settings = Settings(alphas=(2.0, 10.0), betas=(20.0,), iotas=(0.01, 1.0, 10.0))
     grid = [UParameters(alpha, 20.0, iota) for alpha in settings.alphas for iota in settings.iotas]
-    strategies = {str(place): scoring.u_isolator(*parameters) for place, parameters in enumerate(grid)}
-    results = evaluate(encoded, histories, validation, strategies, content)
+    strategies = {str(place): u_isolator(*parameters) for place, parameters in enumerate(grid)}
+    results = evaluate(encoded, None, histories, strategies, content, truth=validation)
     recalls = np.array([results[name].metrics["recall@20"] for name in strategies])
     assert len(set(recalls)) > 2  # the choice says something
     model = np.asarray(encoded.users @ encoded.items.T) if stored else encoded

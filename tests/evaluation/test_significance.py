@@ -13,10 +13,10 @@ NAN = float("nan")
 
 
 def groups_of(count, consistent, diverse):
-    masks = Groups(np.zeros(count, bool), np.zeros(count, bool))
-    masks.consistent[consistent] = True
-    masks.diverse[diverse] = True
-    return masks
+    groups = Groups(np.zeros(count), np.zeros(count))
+    groups.consistent[consistent] = 1.0
+    groups.diverse[diverse] = 1.0
+    return groups
 
 
 def test_the_interval_is_that_of_a_plain_resampling_within_groups():
@@ -29,8 +29,8 @@ def test_the_interval_is_that_of_a_plain_resampling_within_groups():
     groups = groups_of(1000, np.arange(0, 300), np.arange(700, 1000))
     low, high = bootstrap_ucbias(values, users, groups, draws=4000)
 
-    consistent = values[groups.consistent[users] & ~np.isnan(values)]
-    diverse = values[groups.diverse[users] & ~np.isnan(values)]
+    consistent = values[(groups.consistent[users] > 0) & ~np.isnan(values)]
+    diverse = values[(groups.diverse[users] > 0) & ~np.isnan(values)]
     drawn = [
         rng.choice(consistent, consistent.size).mean() - rng.choice(diverse, diverse.size).mean() for _ in range(4000)
     ]
@@ -47,6 +47,17 @@ def test_the_interval_repeats_by_seed_and_collapses_where_nothing_varies():
     assert first == again != other
     constant = np.array([0.5, 0.5, 0.5, 0.5, 0.25, 0.25, NAN, 0.25])
     assert bootstrap_ucbias(constant, np.arange(8), groups) == (0.25, 0.25)
+
+
+def test_the_interval_of_weighted_groups_is_around_the_weighted_difference():
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.normal(0.5, 0.1, 100), rng.normal(0.9, 0.1, 300), rng.normal(0.2, 0.1, 100)])
+    weights = np.repeat([1.0, 0.1, 0.0], [100, 300, 100])
+    groups = Groups(weights, np.repeat([0.0, 1.0], [400, 100]), (300, 0))
+    low, high = bootstrap_ucbias(values, np.arange(500), groups)
+    value = ucbias(values, np.arange(500), groups)
+    assert value == pytest.approx((0.5 * 100 + 0.9 * 30) / 130 - 0.2, abs=0.03)
+    assert low < value < high < low + 0.1
 
 
 def test_a_group_with_fewer_than_two_values_has_no_interval():
@@ -77,6 +88,10 @@ def test_the_paired_test_by_hand():
 def test_the_paired_test_where_nothing_differs_or_nobody_is_left():
     assert paired_test([0.5, 0.25, NAN], [0.5, 0.25, 1.0]) == 1.0
     assert math.isnan(paired_test([1.0, NAN], [0.5, 0.5]))
+    # Equal differences, but for rounding, have no spread to be held against.
+    assert math.isnan(paired_test([0.5, 0.75], [0.25, 0.5]))
+    assert math.isnan(paired_test([0.3, 0.4, 0.9], [0.1, 0.2, 0.7]))
+    assert 0 < paired_test([0.3, 0.4, 0.9], [0.1, 0.2, 0.7001]) < 0.01
     with pytest.raises(ValueError, match="same users"):
         paired_test(np.ones(3), np.ones(4))
 

@@ -1,14 +1,12 @@
 """Random data of given sizes, the scaling study's points and exponents, and the counting of work."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import command
 
 from experiments.measure import rates, scaling
 from experiments.measure.random_data import random_dataset, with_random_features
@@ -98,13 +96,6 @@ def test_timing_leaves_the_warm_up_out_and_repeats_as_often_as_asked():
 
 @pytest.mark.parametrize("arguments", [[], ["--items=10", "--interactions=20", "--dataset=x", "--data_dir=y"]])
 def test_sizes_and_a_dataset_are_not_mixed(arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", "--users=10", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = command("benchmark", "--users=10", *arguments)
     assert done.returncode == 1
     assert "--interactions go together" in done.stderr

@@ -1,7 +1,6 @@
 """The report command: one page with everything of its runs, and clear refusals."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import command
 
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.runs import evaluate_problem, load_dataset, load_run, make_problem, strategies_of, train_run
@@ -79,14 +79,7 @@ class Page(HTMLParser):
 
 
 def report(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.report", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return command("report", *arguments)
 
 
 def train(config, run_dir):
@@ -165,7 +158,12 @@ def test_the_tables_show_the_numbers_of_the_reports(page, folder):
             expected = {"Vanilla": own[split].get("vanilla")}
             if run == "run":
                 plain = json.loads((folder / "run" / "vanilla" / "report.json").read_text())
-                columns |= {"UCBias@20": "ucbias@20", "rho": "rho", "rho/image": "rho/image", "rho/text": "rho/text"}
+                columns |= {
+                    "UCBias@20": "ucbias@20",
+                    "rho": "rho",
+                    "rho (image)": "rho/image",
+                    "rho (text)": "rho/text",
+                }
                 expected = {
                     "Vanilla": plain[split]["vanilla"],
                     "U w/o TS": plain[split]["u"],

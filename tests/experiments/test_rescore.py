@@ -91,6 +91,21 @@ def test_without_held_out_data_there_are_lists_and_rho_and_the_parameters_given_
     assert len(pd.read_csv(tmp_path / "out" / "lists.csv")) == 90 * 3 * 20
 
 
+def test_what_is_given_and_not_used_and_who_is_left_out_is_said(folder, tmp_path):
+    folder, dataset = folder
+    train = dataset.train
+    kept = train.users >= 30
+    pd.DataFrame({"user": train.users[kept], "item": train.items[kept]}).to_csv(tmp_path / "train.csv", index=False)
+    arguments = [f"--histories={tmp_path / 'train.csv'}", *splits(folder, "validation", "test")]
+    done = rescore(folder, tmp_path / "out", *embeddings(folder), *arguments, "--alpha=1", "--beta=2", "--iota=0.5")
+    assert done.returncode == 0, done.stderr
+    assert "warning: --validation is not used: --alpha, --beta and --iota are all given" in done.stderr
+    cold = json.loads((tmp_path / "out" / "report.json").read_text())["without_training"]["test"]
+    assert cold == {"users": 30, "of": 90, "interactions": int((dataset.test.users < 30).sum())}
+    said = "30 of 90 test users have no training interactions"
+    assert said in done.stderr and said in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_a_parameter_that_is_given_is_not_tuned_and_tiny_scores_are_warned_of(folder, tmp_path):
     folder, _ = folder
     scores = np.load(folder / "scores.npy")
@@ -108,7 +123,7 @@ def test_a_parameter_that_is_given_is_not_tuned_and_tiny_scores_are_warned_of(fo
     ("arguments", "message"),
     [
         (["--user_embeddings={folder}/users.npy"], "either --user_embeddings and --item_embeddings, or --scores"),
-        (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be at least 0"),
+        (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be a finite number"),
         (["--scores={folder}/nan.npy"], "nan.npy, row 7, column 5"),
     ],
 )

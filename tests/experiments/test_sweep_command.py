@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isolator_jax.runs import locked
 from tests.experiments.test_commands import command
 
 
@@ -55,6 +56,11 @@ def test_a_search_records_failures_resumes_and_tests_only_what_validation_chose(
         if (trial / "report.json").exists():
             assert set(json.loads((trial / "report.json").read_text())) >= {"validation"}
             assert "test" not in json.loads((trial / "report.json").read_text())
+
+    with locked(out):
+        refused = sweep(data, out, *grid)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {out}: another command is working in this folder")
 
     # One trial is lost, as by an interrupt: only it is run again, and the result is the same.
     shutil.rmtree(out / "trials" / "gamma=0.1,learning_rate=0.01,seed=1")

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.common import estimate as estimates
 from experiments.common.events import Events
-from experiments.common.training import train_with_baseline
+from experiments.common.training import train_and_show
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import ConfigError
 from isolator_jax.runs import load_dataset, make_problem, read_metrics
@@ -67,7 +67,7 @@ def shown(folder):
 def test_event_files_show_each_epoch_once_after_a_kill_and_a_resumption(problem, tmp_path):
     def train(epochs):
         config = dataclasses.replace(CONFIG, max_epochs=epochs)
-        train_with_baseline(config, problem, tmp_path, baseline=True, checkpoint_seconds=0.0, tensorboard=True)
+        train_and_show(config, problem, tmp_path, vanilla=True, checkpoint_seconds=0.0, tensorboard=True)
 
     train(2)
     lost = Events(tmp_path / "tensorboard")  # an epoch that a killed process never saved
@@ -143,7 +143,7 @@ def test_a_run_in_a_folder_that_must_not_be_written_is_read_and_not_resumed(forb
     write_dataset(tmp_path, "made", *make_dataset(planted), planted)
     config = RunConfig(backbone="mgcn", data_dir=str(tmp_path), dataset="made", hparams={"dim": 4}, max_epochs=1)
     problem, run = make_problem(config, load_dataset(config)), tmp_path / "run"
-    train_with_baseline(config, problem, run, baseline=True, checkpoint_seconds=0.0)
+    train_and_show(config, problem, run, vanilla=True, checkpoint_seconds=0.0)
     forbid(tmp_path)
     done = command("evaluate", f"--run_dir={run}")
     assert done.returncode == 0 and "U-ISOLATOR" in done.stdout, done.stderr

@@ -60,7 +60,7 @@ def small_only(make_dataset):
 
 # Where a command's long work begins.
 WORK = {
-    "train": ["train_with_baseline"],
+    "train": ["train_and_show"],
     "evaluate": ["evaluate_problem"],
     "recommend": ["top_k_lists"],
     "sweep": ["run_trials"],
@@ -71,11 +71,12 @@ WORK = {
     "parity": ["make_content"],
     "statistics": [],
     "make_dataset": [],
+    "prepare": [],
 }
 
 
 def prepare(name):
-    from isolator_jax import runs as run
+    from isolator_jax.runs import problem as run
 
     run.make_dataset = functools.cache(run.make_dataset)
     run.make_content = remember(

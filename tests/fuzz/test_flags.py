@@ -36,6 +36,7 @@ GOOD = {
     "parity": ["--backbone=vbpr", "--golden=golden.npz", "--data_dir=data", "--dataset=made"],
     "statistics": ["--data_dir=data", "--datasets=made"],
     "make_dataset": ["--output_dir=more", "--name=made", "--users=20", "--items=12"],
+    "prepare": ["--interactions=data/made/made.inter", "--output_dir=prepared", "--name=made"],
 }
 
 PATHS = [

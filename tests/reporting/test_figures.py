@@ -10,10 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from isolator_jax.evaluation import consistency_groups
-from isolator_jax.reporting import figures
-from isolator_jax.reporting.figures import LOOKS, Curve, Interval
-from isolator_jax.reporting.paper_figures import recall_against_rho
-from isolator_jax.reporting.tables import STRATEGY_NAMES
+from isolator_jax.reporting import figures, paper_figures
+from isolator_jax.reporting.figures import LOOKS
+from isolator_jax.reporting.views import Curve, Interval
+from isolator_jax.strategies import LABELS, MAIN
 
 NAN = float("nan")
 
@@ -26,7 +26,7 @@ def labelled(axes):
 
 
 def test_strategies_are_told_apart_without_colour():
-    assert set(LOOKS) == set(STRATEGY_NAMES)
+    assert list(LOOKS) == list(LABELS)
     for signs in zip(*LOOKS.values(), strict=True):
         assert len(set(signs)) == len(LOOKS)
 
@@ -116,11 +116,124 @@ def test_drawing_leaves_matplotlibs_settings_alone(figure):
     assert dict(matplotlib.rcParams) == before
 
 
+BACKBONES = ["MFBPR", "LightGCN", "VBPR", *(f"Graph{number}" for number in range(7))]
+
+
+def rows_of(backbones, **values):
+    """Rows of one number a backbone: each value a function of its place."""
+    kinds = {"MFBPR": (False, False), "LightGCN": (True, False), "VBPR": (False, True)}
+    return pd.DataFrame(
+        {
+            "backbone": name.lower(),
+            "label": name,
+            "graph based": kinds.get(name, (True, True))[0],
+            "uses content": kinds.get(name, (True, True))[1],
+            **{key: value(place) if callable(value) else value for key, value in values.items()},
+        }
+        for place, name in enumerate(backbones)
+    )
+
+
+def overlapping(boxes):
+    return [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+
+
 def test_labels_of_close_points_stay_legible():
-    rows = [("mfbpr", 0.10, 0.187), ("lightgcn", 0.115, 0.2206), ("grcn", 0.1415, 0.2153), ("mgcn", 0.146, 0.2244)]
-    rows += [("gume", 0.1513, 0.2219), ("slmrec", 0.12, 0.2298), ("vbpr", 0.196, 0.172)]
-    frame = pd.DataFrame(rows, columns=["backbone", "rho", "recall@20"]).assign(similarity="average")
-    (axes,) = recall_against_rho(frame).axes
+    rho = [0.10, 0.115, 0.196, 0.1415, 0.146, 0.1513, 0.12]
+    recall = [0.187, 0.2206, 0.172, 0.2153, 0.2244, 0.2219, 0.2298]
+    frame = rows_of(BACKBONES[:7], rho=rho.__getitem__, similarity="rho", **{"recall@20": recall.__getitem__})
+    (axes,) = paper_figures.recall_against_rho(frame).axes
     boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == 7
-    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    assert len(boxes) == 7 and not overlapping(boxes)
+
+
+@pytest.mark.parametrize(("least", "width"), [(0.1, 0.3), (0.9985, 0.001), (0.99999, 0.000005)])
+def test_tick_labels_of_four_panels_do_not_touch(least, width):
+    similarities = ["rho/image", "rho/text", "rho/audio", "rho"]
+    frame = pd.concat(
+        rows_of(BACKBONES, rho=lambda p: least + width * p / 9, similarity=name, **{"recall@20": lambda p: p / 10})
+        for name in similarities
+    )
+    figure = paper_figures.recall_against_rho(frame)
+    figure.draw_without_rendering()
+    labels = []
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        labels += [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert len(labels) >= 8
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    # Text aslant by 20 degrees and parallel: as far apart as it is high, or as it is wide.
+    height = labels[0].get_fontsize() * figure.dpi / 72
+    for box, following in itertools.pairwise(boxes):
+        apart = (following.x0 + following.x1 - box.x0 - box.x1) / 2
+        assert apart * np.sin(np.radians(20)) > height or not box.overlaps(following)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["rho (image)", "rho (text)", "rho (audio)", "rho, averaged"]
+
+
+def bias_frame(backbones, **values):
+    interval = {
+        "ucbias": lambda p: 0.01 * p - 0.02,
+        "low": lambda p: 0.01 * p - 0.05,
+        "high": lambda p: 0.01 * p + 0.01,
+    }
+    return rows_of(backbones, **interval, **{"tied consistent": 0, "tied diverse": 2418}, **values)
+
+
+def activity_frame(backbones):
+    draws = {"draws low": lambda place: 0.01 * place - 0.04, "draws high": lambda place: 0.01 * place}
+    window = {"median": 26, "fewest": 24, "most": 28, "size": 66, "consistent users": 132, "diverse users": 1118}
+    return bias_frame(backbones, **draws, **window)
+
+
+def drawn(name, backbones):
+    if name == "fig2":
+        return paper_figures.bias_by_share(pd.concat(bias_frame(backbones, percent=p) for p in (5, 10, 15, 20, 25)))
+    if name == "fig3":
+        return paper_figures.bias_at_equal_activity(activity_frame(backbones))
+    bias = pd.concat(bias_frame(backbones, strategy=strategy, mean=0.1, deviation=0.01) for strategy in LABELS)
+    if name == "fig5":
+        return paper_figures.bias_of_strategies(bias[bias["strategy"].isin(MAIN)])
+    return paper_figures.ablation(bias, bias, list(LABELS))
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig5", "fig6"])
+def test_nothing_is_cut_off_with_one_model_or_ten_and_ties_are_told(name, count):
+    figure = drawn(name, BACKBONES[:count])
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    for thing in (figure.legends[0], axes.xaxis.label, *axes.get_xticklabels()):
+        box = thing.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 and box.y1 <= figure.bbox.height
+    assert "0 and 2,418" in axes.get_xlabel()
+
+
+def test_equal_activity_says_its_window_its_users_and_what_the_bars_are():
+    figure = paper_figures.bias_at_equal_activity(activity_frame(BACKBONES[:3]))
+    axes = figure.axes[0]
+    label = axes.get_xlabel().replace("\n", " ")
+    assert "24 to 28 (around the median, 26) training interactions" in label
+    assert "132 content-consistent, 1,118 content-diverse" in label and "draws of 66 each" in label
+    shown = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert "95 % of draws without replacement (no confidence interval)" in shown
+    spread = [line.get_ydata() for line in axes.lines if line.get_linewidth() == 9]
+    np.testing.assert_allclose(spread, [[-0.04, 0], [-0.03, 0.01], [-0.02, 0.02]])
+
+
+@pytest.mark.parametrize("name", ["a$_$b", "$", "$$", r"\$x$", "a$b\nc"])
+def test_dollars_in_names_are_no_mathematics(name):
+    points = {name: {"vanilla": (0.2, 0.05)}, "other": {"vanilla": (0.3, 0.06)}}
+    shown = " ".join(name.split())
+    scatter = figures.accuracy_against_rho(points)
+    bars = figures.ucbias_bars({name: {"d": Interval(0.1, 0.0, 0.2)}})
+    assert shown == literally(scatter.axes[0].texts[0])
+    assert shown == literally(bars.axes[0].get_xticklabels()[0])
+    frame = rows_of(["VBPR"], rho=0.1, similarity=f"rho/{name}", **{"recall@20": 0.1})
+    paper_figures.recall_against_rho(frame.assign(label=name)).draw_without_rendering()
+
+
+def literally(text):
+    """What matplotlib draws; raises where it takes the text for mathematics."""
+    drawn, mathematics = text._preprocess_math(text.get_text())
+    assert not mathematics
+    return drawn

@@ -7,33 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from isolator_jax.evaluation import Evaluation
-from isolator_jax.reporting import paper, paper_tables
+from isolator_jax.reporting import paper
+from isolator_jax.reporting.activity import equal_activity
+from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, accuracy_table, plain_table, tied_note, typeset
+from tests.reporting.made import evaluation, model
 
-USERS = np.arange(1, 41)  # user 0 has no history
-CONSISTENCY = np.concatenate([[np.nan], np.linspace(0, 1, 40)])
-
-
-def evaluation(recall, rho=0.3):
-    recall = np.asarray(recall, np.float64)
-    metrics = {"recall@20": np.nanmean(recall), "ucbias@20": 0.1, "rho": rho, "rho/image": rho + 0.1}
-    return Evaluation(USERS, np.zeros((40, 20), np.int32), {"recall@20": recall}, metrics)
-
-
-def model(backbone="vbpr", **recalls):
-    """Evaluations of two seeds; the values of the second are 0.1 higher."""
-    evaluations = {name: [evaluation(values), evaluation(np.add(values, 0.1))] for name, values in recalls.items()}
-    return paper.Model(
-        dataset="made",
-        backbone=backbone,
-        modalities=("image", "text"),
-        config={"seeds": "0 1", "gamma": 0.1},
-        evaluations=evaluations,
-        consistency=CONSISTENCY,
-        lengths=np.where(np.arange(41) == 0, 0, 3 + np.arange(41) % 2),
-    )
-
-
+USERS = np.arange(1, 41)
 RNG = np.random.default_rng(0)
 VANILLA, U = RNG.random(40), RNG.random(40)
 
@@ -66,15 +45,13 @@ def test_significance_over_seeds_pairs_the_seeds():
             for name, values in gains.items()
         }
         return paper.means(
-            [dataclasses.replace(model(), evaluations=evaluations)], list(gains), ["recall@20", "ucbias@20"]
+            [dataclasses.replace(model(vanilla=VANILLA), evaluations=evaluations)], list(gains), ["recall@20"]
         ).set_index(["metric", "strategy"])
 
     p = means(3)["p over seeds"]
     values = stats.ttest_1samp(gains["d"], 0).pvalue, stats.ttest_1samp(gains["u"], 0).pvalue
-    # Four tests, the two of UCBias without any difference.
-    assert p["recall@20", "d"] == pytest.approx(4 * values[0]) and p["recall@20", "d"] < 0.05
-    assert p["recall@20", "u"] == 1 and 3 * values[1] > 1
-    assert p["ucbias@20"].tolist()[1:] == [1, 1]
+    assert p["recall@20", "d"] == pytest.approx(2 * values[0]) and p["recall@20", "d"] < 0.05
+    assert p["recall@20", "u"] == pytest.approx(values[1]) and values[1] > 0.05
     assert means(1)["p over seeds"].isna().all()
 
 
@@ -88,64 +65,90 @@ def test_bias_for_several_shares_is_the_difference_of_the_groups():
         assert row["low"] < expected < row["high"]
 
 
-def test_equal_activity_looks_only_at_users_with_the_median_history():
-    """Users of the median length have recall 1 in the consistent group and 0 in the diverse; others the reverse."""
-    lengths = 3 + USERS % 2
-    median = int(np.median(lengths))
-    recall = np.where((lengths == median) == (USERS > 20), 0.9, 0.0)
-    row = paper.bias_at_equal_activity([model(vanilla=recall)], draws=50).iloc[0]
-    assert row["interactions"] == median and row["size"] == 2
-    assert row["ucbias"] == pytest.approx(0.9) and row["low"] == row["high"] == pytest.approx(0.9)
+def active(lengths, diverse=50, consistent=50):
+    """A model of as many users as `lengths`; the first are the diverse group, the last the consistent."""
+    users = len(lengths) - 1
+    consistency = np.full(users + 1, 0.5)
+    consistency[0] = np.nan
+    consistency[1 : diverse + 1], consistency[users - consistent + 1 :] = 0.0, 1.0
+    made = model(vanilla=np.random.default_rng(0).random(users), consistency=consistency)
+    return dataclasses.replace(made, lengths=np.asarray(lengths))
+
+
+def test_equal_activity_takes_the_lower_median_of_training_interactions():
+    """1,000 users, of whom half have 4 interactions and half 5; the median of 4.5 is nobody's."""
+    lengths = np.concatenate([[0], np.tile([4, 5], 500)])
+    found = equal_activity(active(lengths, 200, 200))
+    assert (found.median, found.fewest, found.most) == (4, 4, 4)
+    assert (found.consistent, found.diverse) == (100, 100)
+
+
+@pytest.mark.parametrize(("least", "fewest", "most", "each"), [(20, 10, 10, 20), (21, 9, 11, 60), (61, 8, 12, 100)])
+def test_the_window_of_activity_grows_evenly_until_both_groups_are_large_enough(least, fewest, most, each):
+    lengths = np.concatenate([[0], np.tile([8, 9, 10, 11, 12], 100)])
+    found = equal_activity(active(lengths, 100, 100), least)
+    assert (found.median, found.fewest, found.most) == (10, fewest, most)
+    assert (found.consistent, found.diverse) == (each, each)
+
+
+def test_equal_activity_is_told_with_its_users_draws_and_bootstrap():
+    lengths = np.concatenate([[0], np.tile([3, 3, 9, 3, 3], 250)])
+    made = active(lengths, 250, 250)
+    recall = np.where((lengths[1:] == 3) == (np.arange(1250) >= 625), 0.9, 0.1)
+    recall[np.arange(1250) % 50 == 0] = np.nan  # without held-out items
+    recall = recall + np.tile([0.0, 0.02], 625)
+    frame = paper.bias_at_equal_activity(
+        [dataclasses.replace(made, evaluations={"vanilla": [evaluation(recall)]})], draws=50
+    )
+    row = frame.iloc[0]
+    assert (row["median"], row["fewest"], row["most"], row["size"]) == (3, 3, 3, 97)
+    assert (row["consistent users"], row["diverse users"]) == (195, 195)
+    assert row["ucbias"] == pytest.approx(0.8, abs=0.01)
+    assert row["draws low"] < row["ucbias"] < row["draws high"] and row["low"] < row["ucbias"] < row["high"]
+
+
+def test_an_activity_window_with_nobody_is_undefined():
+    made = dataclasses.replace(active(np.array([0, 1, 2, 3]), 0, 0), consistency=np.full(4, np.nan))
+    row = paper.bias_at_equal_activity([made], draws=5).iloc[0]
+    assert np.isnan(row[["ucbias", "low", "high", "draws low", "draws high"]].astype(float)).all()
+    assert (row["consistent users"], row["diverse users"], row["fewest"], row["most"]) == (0, 0, 1, 3)
+
+
+def test_users_tied_at_the_cuts_are_told_with_every_bias():
+    """30 of 40 users have the least c_u: 8 places at 20 %, 2 at 5 %."""
+    consistency = np.concatenate([[np.nan], np.zeros(30), np.arange(1, 11)])
+    made = model(vanilla=VANILLA, u=U, consistency=consistency)
+    frame = paper.bias([made], ["vanilla"], [5, 20])
+    assert frame["tied diverse"].tolist() == [30, 30] and frame["tied consistent"].tolist() == [0, 0]
+    assert tied_note(frame).endswith("group: 5 %: 0 and 30; 20 %: 0 and 30.")
+    means = paper.means([made], ["vanilla", "u"], ["recall@20", "ucbias@20"])
+    assert means.set_index("metric")["tied diverse"].dropna().tolist() == [30, 30]
+    assert tied_note(means).endswith("group: 0 and 30.")
+    assert tied_note(paper.bias([model(vanilla=VANILLA)], ["vanilla"])) == ""
+
+
+def test_a_smaller_bias_is_significant_by_its_size():
+    """U has a bias of the other sign and half the size, for all users alike."""
+    bias = np.where(USERS > 20, 0.9, 0.0)
+    noise = 0.01 * VANILLA
+    frame = paper.means([model(vanilla=bias + noise, u=-0.3 * bias + noise)], ["vanilla", "u"], ["ucbias@20"])
+    row = frame.set_index("strategy").loc["u"]
+    assert row["mean"] < 0 and row["p over users"] < 0.001
+    text = typeset(accuracy_table(frame, {"label": "backbone"}, MARKDOWN), MARKDOWN)
+    assert f"**{row['mean']:.4f}** ± " in text and "\\*" in text
 
 
 def test_rho_is_told_for_each_modality_and_averaged():
     frame = paper.rho_and_recall([model(vanilla=VANILLA)]).set_index("similarity")
-    assert frame["rho"].to_dict() == {"average": 0.3, "image": 0.4}
-
-
-def test_claims_say_how_many_models_they_hold_for():
-    full = {name: VANILLA for name in ("vanilla", "training_strategy", "d", "u_without_training_strategy")}
-    models = [model("mfbpr", u=VANILLA + 0.01, **full), model("vbpr", u=VANILLA - 0.01, **full)]
-    frame = paper.claims(models).set_index("claim")
-    assert frame.at["U-ISOLATOR has higher Recall@20 than Vanilla", "holds"] == "1 of 2"
-    without = "U-ISOLATOR without the training strategy has lower Recall@20"
-    assert frame.at[without, "holds"] == "1 of 2"
-    assert frame.at["UCBias is positive", "holds"] == "2 of 2"
-    assert (
-        frame.at["Multi-modal models have higher Recall@20 than their conventional counterparts", "holds"] == "0 of 1"
-    )
-    # The claim's subject comes first; the mean of the seeds is 0.05 above the first.
-    u, vanilla = VANILLA.mean() + 0.06, VANILLA.mean() + 0.05
-    assert frame.at["U-ISOLATOR has higher Recall@20 than Vanilla", "numbers"].startswith(
-        f"MFBPR {u:.4f} against {vanilla:.4f}"
-    )
-    assert frame.at[without, "numbers"].startswith(f"MFBPR {vanilla:.4f} against {u:.4f}")
-
-
-def test_claims_say_which_differences_are_within_noise():
-    """Chance decides which users gain; or all users gain the same, or only the consistent ones."""
-    chance = VANILLA + 0.1 * np.random.default_rng(0).choice([-1.0, 1.0], VANILLA.size)
-    consistent = VANILLA + np.where(USERS > 20, 0.2, 0.0)
-    constant = VANILLA + 0.1
-    full = {name: VANILLA for name in ("training_strategy", "d", "u_without_training_strategy")}
-    models = [
-        model("mfbpr", vanilla=constant, u=chance, **full),
-        model("lightgcn", vanilla=constant, u=consistent, **full),
-    ]
-    frame = paper.claims(models).set_index("claim")["numbers"]
-    recall = frame["U-ISOLATOR has higher Recall@20 than D-ISOLATOR"].split("; ")
-    bias = frame["D-ISOLATOR has lower UCBias than U-ISOLATOR"].split("; ")
-    assert [number.endswith("(within noise)") for number in recall] == [True, False]
-    assert [number.endswith("(within noise)") for number in bias] == [True, False]
-    assert "within noise" in frame["D-ISOLATOR has lower UCBias than Vanilla"]
+    assert frame["rho"].to_dict() == pytest.approx({"rho": 0.315, "rho/image": 0.415})
 
 
 @pytest.mark.parametrize(
     ("marks", "best", "second", "star", "dagger"),
     [
-        (paper_tables.MARKDOWN, "**0.3000** ± 0.0100", "<u>0.2000</u> ± 0.0100", "\\*", "†"),
+        (MARKDOWN, "**0.3000** ± 0.0100", "<u>0.2000</u> ± 0.0100", "\\*", "†"),
         (
-            paper_tables.LATEX,
+            LATEX,
             "\\textbf{0.3000} $\\pm$ 0.0100",
             "\\underline{0.2000} $\\pm$ 0.0100",
             "$^*$",
@@ -155,15 +158,17 @@ def test_claims_say_which_differences_are_within_noise():
 )
 def test_tables_mark_best_second_and_significantly_better(marks, best, second, star, dagger):
     rows = [
-        ("vbpr", "vanilla", 0.1, np.nan, np.nan),
-        ("vbpr", "d", 0.2, 0.2, 0.01),  # better by chance of the users
-        ("vbpr", "u", 0.3, 0.01, 0.2),  # better by chance of the seeds
-        ("mgcn", "vanilla", 0.15, np.nan, np.nan),
-        ("mgcn", "d", 0.16, 0.01, 0.01),
-        ("mgcn", "u", 0.05, 0.01, 0.01),  # significantly worse
+        ("VBPR", "vanilla", 0.1, np.nan, np.nan),
+        ("VBPR", "d", 0.2, 0.2, 0.01),  # better by chance of the users
+        ("VBPR", "u", 0.3, 0.01, 0.2),  # better by chance of the seeds
+        ("MGCN", "vanilla", 0.15, np.nan, np.nan),
+        ("MGCN", "d", 0.16, 0.01, 0.01),
+        ("MGCN", "u", 0.05, 0.01, 0.01),  # significantly worse
     ]
-    frame = pd.DataFrame(rows, columns=["backbone", "strategy", "mean", "p over users", "p over seeds"])
-    text = paper_tables.accuracy_table(frame.assign(metric="recall@20", deviation=0.01), ["backbone"], marks)
+    frame = pd.DataFrame(rows, columns=["label", "strategy", "mean", "p over users", "p over seeds"])
+    text = typeset(
+        accuracy_table(frame.assign(metric="recall@20", deviation=0.01), {"label": "backbone"}, marks), marks
+    )
     lines = {
         (name, key): line
         for line in text.splitlines()
@@ -173,24 +178,44 @@ def test_tables_mark_best_second_and_significantly_better(marks, best, second, s
     }
     assert best + star in lines["VBPR", "U-ISO"]
     assert second + dagger in lines["VBPR", "D-ISO"]
-    assert "0.0100" + star + dagger in lines["MGCN", "D-ISO"]
+    # Each block has a best value of its own.
+    assert best.replace("3", "16", 1).replace("1600", "160", 1) + star + dagger in lines["MGCN", "D-ISO"]
     assert text.count(star) == text.count(dagger) == 2
 
 
-def test_the_lowest_bias_is_the_best():
-    frame = pd.DataFrame(
-        {"backbone": "vbpr", "strategy": ["vanilla", "d", "u"], "mean": [0.2, 0.1, 0.3], "metric": "ucbias@20"}
-    ).assign(**{"deviation": np.nan, "p over users": np.nan, "p over seeds": [np.nan, 0.01, 0.01]})
-    text = paper_tables.accuracy_table(frame, ["backbone"], paper_tables.MARKDOWN)
-    assert "**0.1000**†" in text and "<u>0.2000</u>" in text and text.count("†") == 1
+def marked(values, metric):
+    """The cells of one block, Vanilla, D and U, as Markdown has them."""
+    frame = pd.DataFrame({"label": "VBPR", "strategy": ["vanilla", "d", "u"], "mean": values, "metric": metric})
+    frame = frame.assign(**{"deviation": np.nan, "p over users": np.nan, "p over seeds": np.nan})
+    return [row[-1] for row in accuracy_table(frame, {"label": "backbone"}, MARKDOWN).rows]
 
 
-def test_models_are_immutable():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        model(vanilla=VANILLA).dataset = "other"
+@pytest.mark.parametrize(
+    ("values", "metric", "cells"),
+    [
+        ([0.2, 0.1, 0.3], "ucbias@20", ["<u>0.2000</u>", "**0.1000**", "0.3000"]),
+        ([-0.3, 0.01, -0.005], "ucbias@20", ["-0.3000", "<u>0.0100</u>", "**-0.0050**"]),
+        ([np.nan, 0.1, 0.3], "ucbias@20", ["-", "**0.1000**", "<u>0.3000</u>"]),
+        ([np.nan, np.nan, 0.3], "recall@20", ["-", "-", "0.3000"]),
+        ([0.3, 0.3, 0.2], "recall@20", ["**0.3000**", "**0.3000**", "<u>0.2000</u>"]),
+        ([0.3, 0.2, 0.20001], "recall@20", ["**0.3000**", "<u>0.2000</u>", "<u>0.2000</u>"]),
+    ],
+)
+def test_marks_within_a_block(values, metric, cells):
+    """Of UCBias the smallest size is the best; equal values share a mark; what is undefined has none."""
+    assert marked(values, metric) == cells
 
 
 def test_a_plain_table_keeps_whole_numbers_whole_and_dashes_what_is_undefined():
-    frame = pd.DataFrame({"dim": [3, np.nan], "value": [0.5, np.nan]})
-    rows = paper_tables.plain_table(frame, paper_tables.MARKDOWN).splitlines()[2:]
-    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == [["3", "0.5000"], ["-", "-"]]
+    frame = pd.DataFrame({"dim": [3, np.nan], "value": [0.5, np.nan], "p over users": [1.234e-5, 1.0]})
+    assert plain_table(frame, MARKDOWN).rows == [["3", "0.5000", "1.2e-05"], ["-", "-", "1"]]
+
+
+def test_names_are_text_in_latex():
+    name = r"\immediate\write18{x} a_b & 5 %"
+    frame = pd.DataFrame({"label": name, "strategy": ["vanilla"], "mean": 0.5, "metric": "rho/a_b"})
+    frame = frame.assign(**{"deviation": np.nan, "p over users": np.nan, "p over seeds": np.nan})
+    for table in (accuracy_table(frame, {"label": "backbone"}, LATEX), plain_table(frame, LATEX)):
+        text = typeset(table, LATEX)
+        assert r"\textbackslash{}immediate\textbackslash{}write18\{x\} a\_b \& 5 \%" in text
+        assert "a_b" not in text

@@ -59,3 +59,13 @@ def test_a_damaged_file_is_made_again(tmp_path, features, computed, damage):
     file.write_bytes(whole[: len(whole) // 2])
     assert_right(find(features, 4), features, 4)
     assert len(computed) == 3
+
+
+def test_a_file_that_declares_more_than_lists_hold_is_not_unpacked(tmp_path, features, monkeypatch):
+    (path := tmp_path / "lists.npz").touch()
+    for rows, found in ((20, True), (200_000, False)):
+        lists = {"items": np.zeros((rows, 4), np.int32), "cosines": np.zeros((rows, 4), np.float32)}
+        np.savez_compressed(path, **lists)
+        if not found:
+            monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("unpacked"))
+        assert (cache.read_lists(path, (20, 4)) is not None) == found

@@ -1,5 +1,7 @@
 """The search: its trials, its rows, and its choice."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,11 @@ def test_trials_are_the_product_and_their_names_differ():
     assert "gamma=1,reg=0.01,learning_rate=0.1,seed=7" in names
     assert all(trial.hparams["dim"] == 8 for trial in trials)
     assert {trial.hparams["reg"] for trial in trials} == {0.1, 0.01}
+
+
+def test_a_search_from_a_plain_run_trains_what_a_search_trains():
+    plain = dataclasses.replace(BASE, training_strategy=False)
+    assert search.make_trials(plain, GRID, [0.1, 1.0], [0]) == search.make_trials(BASE, GRID, [0.1, 1.0], [0])
 
 
 def test_inference_settings_cost_no_training():

@@ -241,7 +241,7 @@ def test_a_folder_that_another_process_trains_in_is_refused(data, tmp_path):
     config = configure(data, max_epochs=2)
 
     def try_as_well(state, record):
-        with pytest.raises(RunError, match="another process is training in this folder"):
+        with pytest.raises(RunError, match="another command is working in this folder"):
             start(config, tmp_path / "run")
 
     start(config, tmp_path / "run", on_epoch=try_as_well)

@@ -1,0 +1,190 @@
+"""Makes the paper's tables and figures from trained models, and writes them."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from isolator_jax.errors import ConfigError
+from isolator_jax.files import write_atomically, write_text
+from isolator_jax.reporting import claims, paper, paper_tables
+from isolator_jax.reporting.model import RECALL, SHARES, UCBIAS, Model
+from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, Marks, Table, tied_note
+from isolator_jax.reporting.tables import WIDTH, markdown_table
+from isolator_jax.reporting.text import markdown, one_line, without_formulas
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE3_METRICS = (RECALL, "ndcg@20", UCBIAS)
+
+
+def check_drawing() -> None:
+    """Refuses to go on where figures cannot be drawn.
+
+    Raises:
+      ConfigError: matplotlib is missing.
+    """
+    try:
+        import isolator_jax.reporting.paper_figures  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}; the figures need matplotlib: pip install -e '.[plots]'") from None
+
+
+def make(name: str, models: Sequence[Model], of_modalities: Sequence[Model], path: Path) -> None:
+    """Makes one artefact of one dataset, but for Table 1.
+
+    Args:
+      name: of it.
+      models: the backbones; not looked at by Table 3.
+      of_modalities: Table 3's models; Table 3 and the claims on it.
+      path: where to write it, without a suffix.
+    """
+    if name == "table2":
+        _accuracy(models, path, paper.ACCURACY, {"label": "backbone"})
+    elif name == "table3":
+        _accuracy(of_modalities, path, TABLE3_METRICS, {"modalities": "modalities"})
+    elif name == "claims":
+        _claims(models, of_modalities, path)
+    else:
+        _FIGURES[name](models, path)
+
+
+def write_statistics(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Table 1, from `dataset_statistics` of each dataset."""
+    frame = pd.DataFrame(rows)
+    _write_table(path, frame, _plain(frame))
+
+
+def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Mapping[str, str]) -> None:
+    frame = paper.means(models, MAIN, metrics)
+    notes = [
+        "Best value of each model bold, second underlined; of UCBias the smallest size is the best. Star: better than "
+        "the same model's Vanilla over users (paired t-test, values averaged over the seeds; UCBias: bootstrap of its "
+        "size), Holm-adjusted p < 0.05. Dagger: the same over seeds (paired t-test), where there are several. A "
+        "difference without a mark may be chance.",
+        *([tied_note(frame)] if UCBIAS in metrics else []),
+        *_origin(models),
+    ]
+    _write_table(path, frame, lambda marks: paper_tables.accuracy_table(frame, rows, marks), notes)
+
+
+def _claims(models: Sequence[Model], of_modalities: Sequence[Model], path: Path) -> None:
+    frame = claims.claims(models, of_modalities)
+    counts = claims.summary(frame)
+    notes = [
+        "Beyond noise: adjusted p over users below 0.05 and the same sign in every seed; where there is no test over "
+        "users, the adjusted p over seeds or over models. p-values are two-sided and Holm-adjusted over this table, "
+        "each column by itself. Of UCBias sizes are compared; its sign is shown.",
+        tied_note(frame),
+        "" if of_modalities else "The claims on Table 3 are scored where table3 is made by the same command.",
+        *_origin([*models, *of_modalities]),
+    ]
+    lines = [
+        textwrap.fill(f"{row.section}: {row.claim}: {row.verdict}", WIDTH, subsequent_indent="  ")
+        for row in counts.itertuples()
+    ]
+    _write_files(path, frame, [_plain(counts), _plain(frame)], notes)
+    print(f"\n{path.name}\n\n" + "\n".join(lines) + f"\n\nWritten: {path}.md, .tex, .csv")
+
+
+def _origin(models: Sequence[Model]) -> list[str]:
+    """Where a table's numbers come from: dataset, seeds, configuration."""
+    return [
+        f"Dataset {models[0].dataset}, seeds {models[0].config['seeds']}; "
+        "± is the standard deviation over the seeds. alpha, beta and iota were chosen on validation.",
+        *dict.fromkeys(
+            f"{model.label} ({'+'.join(model.modalities)}): gamma {model.config['gamma']:g}, "
+            f"alpha {model.config['alpha']:g}, beta {model.config['beta']:g}, iota {model.config['iota']:g}; "
+            f"{model.config['hyper-parameters']}."
+            for model in models
+        ),
+    ]
+
+
+def _rho(models: Sequence[Model], path: Path) -> None:
+    from isolator_jax.reporting import paper_figures
+
+    frame = paper.rho_and_recall(models)
+    _write_figure(path, paper_figures.recall_against_rho(frame), frame)
+
+
+def _shares(models: Sequence[Model], path: Path) -> None:
+    from isolator_jax.reporting import paper_figures
+
+    frame = paper.bias(models, [BASELINE], SHARES)
+    _write_figure(path, paper_figures.bias_by_share(frame), frame)
+
+
+def _equal_activity(models: Sequence[Model], path: Path) -> None:
+    from isolator_jax.reporting import paper_figures
+
+    frame = paper.bias_at_equal_activity(models)
+    _write_figure(path, paper_figures.bias_at_equal_activity(frame), frame)
+
+
+def _strategies(models: Sequence[Model], path: Path) -> None:
+    from isolator_jax.reporting import paper_figures
+
+    frame = paper.bias(models, MAIN)
+    _write_figure(path, paper_figures.bias_of_strategies(frame), frame)
+
+
+def _ablation(models: Sequence[Model], path: Path) -> None:
+    from isolator_jax.reporting import paper_figures
+
+    variants = list(STRATEGIES)
+    means, bias = paper.means(models, variants, [RECALL]), paper.bias(models, variants)
+    keys = [column for column in bias if column in means]
+    _write_figure(path, paper_figures.ablation(means, bias, variants), means.merge(bias, on=keys))
+
+
+_FIGURES: dict[str, Callable[[Sequence[Model], Path], None]] = {
+    "fig1": _rho,
+    "fig2": _shares,
+    "fig3": _equal_activity,
+    "fig5": _strategies,
+    "fig6": _ablation,
+}
+ARTEFACTS = ("table1", "table2", "table3", *_FIGURES, "claims")
+
+
+def _plain(frame: pd.DataFrame) -> Callable[[Marks], Table]:
+    return lambda marks: paper_tables.plain_table(frame, marks)
+
+
+def _write_table(path: Path, frame: pd.DataFrame, render: Callable[[Marks], Table], notes: Sequence[str] = ()) -> None:
+    _write_files(path, frame, [render], notes)
+    table = render(MARKDOWN)
+    print(f"\n{path.name}\n\n{markdown_table(*table)}\n\nWritten: {path}.md, .tex, .csv")
+
+
+def _write_files(
+    path: Path, frame: pd.DataFrame, tables: Sequence[Callable[[Marks], Table]], notes: Sequence[str]
+) -> None:
+    """Markdown and LaTeX of the tables with notes below (comments above), and the CSV of the frame."""
+
+    def text(marks: Marks) -> list[str]:
+        return [paper_tables.typeset(render(marks), marks) for render in tables]
+
+    notes = [note for note in notes if note]
+    write_text(path.with_name(path.name + ".md"), "\n\n".join([*text(MARKDOWN), *map(markdown, notes)]) + "\n")
+    comments = "".join(f"% {one_line(note)}\n" for note in notes)
+    write_text(path.with_name(path.name + ".tex"), comments + "\n\n".join(text(LATEX)) + "\n")
+    _write_csv(path, frame)
+
+
+def _write_figure(path: Path, figure: "Figure", frame: pd.DataFrame) -> None:
+    for suffix in ("png", "pdf"):
+        target = path.with_name(f"{path.name}.{suffix}")
+        write_atomically(target, lambda draft, suffix=suffix: figure.savefig(draft, dpi=200, format=suffix))
+    _write_csv(path, frame)
+    print(f"Written: {path}.png, .pdf, .csv")
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    safe = without_formulas(frame)
+    write_atomically(path.with_name(path.name + ".csv"), lambda draft: safe.to_csv(draft, index=False))

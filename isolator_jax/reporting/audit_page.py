@@ -1,0 +1,163 @@
+"""An audit as a page: what its numbers mean, in words, and its tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from isolator_jax.reporting.audit import Audit, Bias, Comparison
+from isolator_jax.reporting.model import SIGNIFICANT
+from isolator_jax.reporting.tables import format_value
+from isolator_jax.reporting.text import markdown
+
+_REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
+
+# The share of a system's UCBias from which on a reference ranker's is called as large.
+_LARGE = 0.5
+
+
+def audit_markdown(audit: Audit, title: str, notes: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+      audit: what was found.
+      title: the heading.
+      notes: lines on what was read and how, below it.
+    """
+    measured = audit.to_dict()
+    columns = measured["systems"] | {_REFERENCES[name]: values for name, values in measured["references"].items()}
+    lines = [f"# {markdown(title)}", "", *(f"- {markdown(note)}" for note in notes), ""]
+    if audit.system_biases:
+        lines += ["## What the bias means", ""]
+        lines += [f"- {sentence}" for sentence in reading(audit.system_biases, audit.reference_biases)]
+        lines += ["", *_groups_of(audit), ""]
+    else:
+        lines += ["The dataset has no item features, so there is no UCBias and no ranking by content.", ""]
+    lines += ["## Metrics", "", audit_table(columns), ""]
+    if audit.comparisons:
+        lines += [
+            "## Systems compared",
+            "",
+            "Paired t-tests over users; of UCBias, resamples of the users. Holm: p adjusted for all rows; "
+            f"* below {SIGNIFICANT:g}.",
+            "",
+            comparisons_table(audit.comparisons),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def reading(systems: Mapping[str, Bias], references: Mapping[str, Bias]) -> list[str]:
+    """What the biases mean, in words: first the dataset's, then each system's."""
+    numbers = [f"{label} has {_signed(references[name].value)}" for name, label in _REFERENCES.items()]
+    sentences = [
+        f"Two rankings that need no model: on this dataset {' and '.join(numbers)} UCBias@20. "
+        "What a system has says little until it is held beside them."
+    ]
+    return sentences + [_of_system(markdown(name), bias, references) for name, bias in systems.items()]
+
+
+def audit_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row a metric, one column a system, intervals below their values; a dash where undefined."""
+    names = list(dict.fromkeys(key for values in metrics.values() for key in values if key != "intervals"))
+    rows = []
+    for name in names:
+        rows.append([name, *(format_value(values.get(name)) for values in metrics.values())])
+        intervals = [values.get("intervals", {}).get(name) for values in metrics.values()]
+        if any(intervals):
+            rows.append(["- 95 %", *("-" if ends is None else _range(ends) for ends in intervals)])
+    return tabulate(rows, ["", *map(markdown, metrics)], tablefmt="github", disable_numparse=True)
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> str:
+    """As a Markdown table; a star where the adjusted p is below 0.05."""
+    rows = [
+        [
+            f"{markdown(row.first)} - {markdown(row.second)}",
+            row.metric,
+            f"{row.difference:+.4f}{'*' if row.adjusted < SIGNIFICANT else ''}",
+            f"{row.p:.2g}",
+            f"{row.adjusted:.2g}",
+        ]
+        for row in comparisons
+    ]
+    return tabulate(rows, ["systems", "metric", "difference", "p", "Holm"], tablefmt="github", disable_numparse=True)
+
+
+def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
+    """How large its bias is, what the reference rankers have of it, what is left at equal activity and popularity."""
+    if np.isnan(bias.value):
+        return f"{name}: UCBias@20 is not defined; a group has no user with held-out items."
+    shown = f"{name}: UCBias@20 is {_signed(bias.value)} {_range(bias.interval)}"
+    if not _clear_of_zero(bias.interval):
+        return f"{shown}: within noise of none."
+    favoured = "consistent" if bias.value > 0 else "diverse"
+    parts = [
+        f"{shown}: content-{favoured} users get the better lists.",
+        _beside_references(bias, references),
+        _at_equal_activity(bias),
+        _at_equal_popularity(bias),
+    ]
+    return " ".join(parts)
+
+
+def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
+    shares = {name: references[name].value / bias.value for name in _REFERENCES}
+    shown = " and ".join(f"{label} has {100 * shares[name]:.0f} % of it" for name, label in _REFERENCES.items())
+    as_large = {name for name, share in shares.items() if share >= _LARGE}
+    conclusions = {
+        (): "neither has enough of it to be its source alone",
+        ("popularity",): "popularity is the likely source, and nothing about content follows from this number",
+        ("content",): "content is the likely source, popularity is not",
+        ("content", "popularity"): "either can be its source, and this number cannot tell which",
+    }
+    return f"Of rankings without a model, {shown}: {conclusions[tuple(sorted(as_large))]}."
+
+
+def _at_equal_activity(bias: Bias) -> str:
+    if np.isnan(bias.activity):
+        return "Too few users of like activity are in both groups to say what is left among them."
+    left = f"Among users of like activity {_signed(bias.activity)} {_range(bias.activity_interval)} is left"
+    if _clear_of_zero(bias.activity_interval) and bias.activity * bias.value > 0:
+        return f"{left}: activity alone does not explain it."
+    return f"{left}, which is not clear of zero: activity may explain it."
+
+
+def _at_equal_popularity(bias: Bias) -> str:
+    if np.isnan(bias.popularity):
+        return "Too few held-out items of like popularity are in both groups to say what is left among them."
+    left = f"Among items of like popularity {_signed(bias.popularity)} is left"
+    if bias.popularity / bias.value >= _LARGE:
+        return f"{left}: the popularity of the held-out items alone does not explain it."
+    return f"{left}, less than half: the popularity of the held-out items explains most of it."
+
+
+def _groups_of(audit: Audit) -> list[str]:
+    """Who is in the groups, in a line each."""
+    assert audit.groups is not None and audit.alike is not None
+    parts = [
+        f"{values['users']:g} content-{name}"
+        + (f" ({values['tied']} share the places at the cut)" if values["tied"] else "")
+        for name, values in audit.groups.summary().items()
+    ]
+    alike = [f"{values['users']:g} content-{name}" for name, values in audit.alike.groups.summary().items()]
+    window = (
+        f"{audit.alike.fewest} to {audit.alike.most}" if audit.alike.fewest < audit.alike.most else audit.alike.median
+    )
+    return [
+        f"Groups: {' and '.join(parts)} users. Like activity: {window} training interactions, "
+        f"{' and '.join(alike)} users with held-out items. Intervals are of 95 %, by resamples of the users.",
+    ]
+
+
+def _clear_of_zero(interval: tuple[float, float]) -> bool:
+    return interval[0] > 0 or interval[1] < 0
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"

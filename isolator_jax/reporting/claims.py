@@ -1,0 +1,309 @@
+"""Which of the paper's claims hold on trained models of one dataset, and whether chance may explain it.
+
+Each claim is a set of comparisons of two numbers, of a model or a pair of models each. A comparison's
+verdict is one of `VERDICTS`. The paper makes its claims on D, U and the training strategy for the
+multi-modal models: backbones that use no content are counterparts, and counted nowhere else.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from isolator_jax.evaluation import Groups
+from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.reporting.activity import equal_activity
+from isolator_jax.reporting.model import (
+    RECALL,
+    RHO,
+    SHARES,
+    SIGNIFICANT,
+    UCBIAS,
+    Measured,
+    Model,
+    measured,
+    measured_biases,
+    share_groups,
+    tied_columns,
+)
+from isolator_jax.reporting.resampling import two_sided_p
+from isolator_jax.reporting.tables import metric_label, strategy_label
+from isolator_jax.strategies import MAIN, STRATEGIES
+
+VERDICTS = ("holds beyond noise", "sign only", "against", "against beyond noise", "undefined")
+
+VANILLA, U_WITHOUT_TS, TS, D, U = STRATEGIES
+
+# The first that is defined decides whether a difference is beyond noise.
+DECIDING = ("p over users", "p over models", "p over seeds")
+
+COLUMNS = (
+    *("section", "claim", "case", "subject", "other", "difference", "verdict", "test"),
+    *("p over users", "p over seeds", "p over models", "seeds", "seeds agreeing", "tied consistent", "tied diverse"),
+)
+
+
+class Claim(NamedTuple):
+    """What is claimed: the subject's number is higher than the other's.
+
+    Attributes:
+      section: of the paper, and the artefact that shows it.
+      text: the claim.
+      lower: whether it is lower instead.
+      size: whether sizes are compared (UCBias: of -.03 and +.01 the second is the smaller bias).
+    """
+
+    section: str
+    text: str
+    lower: bool = False
+    size: bool = False
+
+
+class _Difference(NamedTuple):
+    """A claim on strategies: the subject's metric is higher than the other's, or lower; of which models."""
+
+    section: str
+    subject: str
+    relation: str
+    metric: str
+    other: str
+    graph_only: bool = False
+
+
+_TABLE2, _FIG5, _FIG6 = "5.1, Table 2", "5.3, Fig. 5", "5.4, Fig. 6"
+_DIFFERENCES = (
+    _Difference(_TABLE2, D, "higher", RECALL, VANILLA),
+    _Difference(_TABLE2, U, "higher", RECALL, VANILLA),
+    _Difference(_TABLE2, U, "higher", RECALL, D),
+    _Difference(_FIG5, D, "smaller", UCBIAS, VANILLA),
+    _Difference(_FIG5, D, "smaller", UCBIAS, U),
+    _Difference(_FIG5, U, "smaller", UCBIAS, VANILLA, graph_only=True),
+    _Difference(_FIG6, TS, "higher", RECALL, VANILLA),
+    _Difference(_FIG6, TS, "larger", UCBIAS, VANILLA),
+    *(_Difference(_FIG6, U_WITHOUT_TS, "lower", RECALL, other) for other in (VANILLA, TS, D, U)),
+    *(_Difference(_FIG6, U_WITHOUT_TS, "larger", UCBIAS, other) for other in (VANILLA, TS, D, U)),
+)
+
+
+def claims(models: Sequence[Model], of_modalities: Sequence[Model] = ()) -> pd.DataFrame:
+    """Every claim of Sec. 3.3 to 3.5 and 5.1 to 5.4 that the models can be held to.
+
+    The tests are two-sided: the paired t-test over users (values averaged over the seeds) for
+    Recall@20, the bootstrap over the users of each group for UCBias, the paired t-test over seeds
+    for both and for rho, and a permutation test of Pearson's r over the models for the correlation.
+    The p-values of each column are adjusted by Holm's method over the whole table.
+
+    A comparison is beyond noise (`holds beyond noise`, `against beyond noise`) where the adjusted
+    p over users is below 0.05 and the difference has its sign in every seed; where there is no
+    test over users, the adjusted p over seeds decides, and for the correlation that over models.
+    Else it is `sign only` or `against`; equal numbers are against a claim of a difference. It is
+    `undefined` where a number is. An undefined p-value is never beyond noise.
+
+    Args:
+      models: of one dataset, under all strategies.
+      of_modalities: the models of Table 3, one backbone on each modality alone and at last on
+        all; without them its claims are left out.
+
+    Returns:
+      For each claim a row that counts the verdicts (`case` begins with "all"), then a row for each
+      comparison: the columns of `COLUMNS`. `subject` and `other` are means over the seeds, with
+      their sign; `difference` is that of the sizes where those are compared; `tied` are the users
+      tied at the cut of each group.
+    """
+    rows = [
+        *_of_content(models),
+        *_of_bias(models),
+        *_of_strategies([model for model in models if model.uses_content]),
+        *_of_modalities(of_modalities),
+    ]
+    frame = pd.DataFrame(rows)
+    frame = frame.assign(**{name: holm(frame[name]) for name in DECIDING})
+    frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
+    counted: list[dict[str, Any]] = []
+    for (section, claim), cases in frame.groupby(["section", "claim"], sort=False):
+        counts = cases["verdict"].value_counts()
+        verdict = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
+        counted += [{"section": section, "claim": claim, "case": f"all {len(cases)}", "verdict": verdict}]
+        counted += cases.to_dict("records")
+    return pd.DataFrame(counted, columns=list(COLUMNS))
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `claims` that count a claim's verdicts: section, claim, verdict."""
+    return frame.loc[frame["case"].str.startswith("all "), ["section", "claim", "verdict"]]
+
+
+class _Case(NamedTuple):
+    """One comparison; `groups` are those of a UCBias."""
+
+    claim: Claim
+    name: str
+    subject: Measured
+    other: Measured
+    groups: Groups | None = None
+
+
+def _row(case: _Case) -> dict[str, Any]:
+    """A comparison's row, p-values not yet adjusted."""
+    claim, subject, other = case.claim, case.subject, case.other
+
+    def compared(number: Any) -> Any:
+        return np.abs(number) if claim.size else number
+
+    difference = float(compared(subject.value) - compared(other.value))
+    over_users, tests = np.nan, ["paired t over seeds"]
+    if subject.users is not None and other.users is not None:
+        over_users, tests = paired_test(subject.users, other.users), ["paired t over users", *tests]
+    elif subject.draws is not None and other.draws is not None:
+        over_users = two_sided_p(compared(subject.draws) - compared(other.draws))
+        tests = ["bootstrap over users", *tests]
+    of_seeds = compared(subject.seeds) - compared(other.seeds)
+    return {
+        "section": claim.section,
+        "claim": claim.text,
+        "case": case.name,
+        "subject": subject.value,
+        "other": other.value,
+        "difference": difference,
+        "lower": claim.lower,
+        "test": ", ".join(tests),
+        "p over users": over_users,
+        "p over seeds": paired_test(compared(subject.seeds), compared(other.seeds)),
+        "p over models": np.nan,
+        "seeds": of_seeds.size,
+        "seeds agreeing": int(np.sum(np.sign(of_seeds) == np.sign(difference))),
+        **({} if case.groups is None else tied_columns(case.groups)),
+    }
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """The verdict of a row whose p-values are adjusted."""
+    difference = row["difference"]
+    if np.isnan(difference):
+        return "undefined"
+    p = next((row[name] for name in DECIDING if not np.isnan(row[name])), np.nan)
+    beyond = p < SIGNIFICANT and row["seeds agreeing"] == row["seeds"]
+    if difference < 0 if row["lower"] else difference > 0:
+        return "holds beyond noise" if beyond else "sign only"
+    return "against beyond noise" if beyond else "against"
+
+
+def _pairs(models: Sequence[Model]) -> Iterator[tuple[str, Model, Model]]:
+    """Multi-modal models and their conventional counterparts: those of the same kind that use no content."""
+    for model, other in itertools.product(models, models):
+        if model.uses_content and not other.uses_content and model.graph_based == other.graph_based:
+            yield f"{model.label} over {other.label}", model, other
+
+
+def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+    """Sec. 3.3: accuracy and content similarity of plain models."""
+    section = "3.3, Fig. 1"
+    for metric in (RHO, RECALL):
+        claim = Claim(section, f"{metric_label(metric)} is higher for multi-modal models than for their counterparts")
+        for name, model, other in _pairs(models):
+            yield _row(_Case(claim, name, measured(model, VANILLA, metric), measured(other, VANILLA, metric)))
+    similarities = [name for name in models[0].evaluations[VANILLA][0].metrics if name.startswith(RHO)]
+    for similarity in similarities:
+        yield _correlation(Claim(section, f"{metric_label(RECALL)} rises with rho over the models"), models, similarity)
+
+
+def _correlation(claim: Claim, models: Sequence[Model], similarity: str) -> dict[str, Any]:
+    """Pearson's r of rho and Recall@20 over the models; its test permutes the models."""
+    rhos, recalls = (np.array([model.per_seed(VANILLA, metric) for model in models]) for metric in (similarity, RECALL))
+
+    def r(x: np.ndarray, y: np.ndarray) -> float:
+        varied = len(models) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
+        return float(scipy.stats.pearsonr(x, y).statistic) if varied else np.nan
+
+    value, of_seeds = r(rhos.mean(1), recalls.mean(1)), np.array(list(map(r, rhos.T, recalls.T)))
+    permutations = scipy.stats.PermutationMethod(n_resamples=9999, rng=np.random.default_rng(0))
+    p = np.nan
+    if not np.isnan(value):
+        p = float(scipy.stats.pearsonr(rhos.mean(1), recalls.mean(1), method=permutations).pvalue)
+    return {
+        **_row(_Case(claim, f"{len(models)} models, {metric_label(similarity)}", *_against_zero(value, of_seeds))),
+        "test": "permutation of Pearson's r over models",
+        "p over seeds": np.nan,
+        "p over models": p,
+    }
+
+
+def _against_zero(value: float, seeds: np.ndarray, draws: np.ndarray | None = None) -> tuple[Measured, Measured]:
+    """A number, and zero to compare it with."""
+    zero = Measured(0.0, np.zeros_like(seeds), draws=None if draws is None else np.zeros_like(draws))
+    return Measured(value, seeds, draws=draws), zero
+
+
+def _of_bias(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+    """Sec. 3.4 and 3.5: UCBias of plain models, for each share of the groups and at equal activity."""
+    for percent in SHARES:
+        yield from _of_groups("3.4, Fig. 2", f"groups of {percent} %", models, share_groups(models[0], percent))
+    yield from _of_groups("3.5, Fig. 3", "equal activity", models, equal_activity(models[0]).groups)
+
+
+def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups) -> Iterator[dict[str, Any]]:
+    """Whether UCBias between the groups is positive, and larger for multi-modal models."""
+    biases = measured_biases(models, [VANILLA], groups)
+    claim = Claim(section, f"{metric_label(UCBIAS)} is positive, {where}")
+    for model in models:
+        bias = biases[model.backbone, VANILLA]
+        yield _row(_Case(claim, model.label, *_against_zero(bias.value, bias.seeds, bias.draws), groups))
+    claim = Claim(
+        section,
+        f"{metric_label(UCBIAS)} is larger for multi-modal models than for their counterparts, {where}",
+        size=True,
+    )
+    for name, model, other in _pairs(models):
+        sides = [biases[side.backbone, VANILLA] for side in (model, other)]
+        yield _row(_Case(claim, name, *sides, groups))
+
+
+def _of_strategies(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+    """Sec. 5.1, 5.3 and 5.4: the variants of the multi-modal models."""
+    if not models:
+        return
+    groups = share_groups(models[0])
+    biases = measured_biases(models, list(STRATEGIES), groups)
+    for section, subject, relation, metric, other, graph_only in _DIFFERENCES:
+        text = f"{strategy_label(subject)} has {relation} {metric_label(metric)} than {strategy_label(other)}"
+        claim = Claim(
+            section,
+            f"{text}, graph models" if graph_only else text,
+            lower=relation in ("lower", "smaller"),
+            size=metric == UCBIAS,
+        )
+        for model in models:
+            if graph_only and not model.graph_based:
+                continue
+            if metric == UCBIAS:
+                sides = [biases[model.backbone, strategy] for strategy in (subject, other)]
+            else:
+                sides = [measured(model, strategy, metric) for strategy in (subject, other)]
+            yield _row(_Case(claim, model.label, *sides, groups if metric == UCBIAS else None))
+
+
+def _of_modalities(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+    """Sec. 5.2: one backbone on each modality alone and on all; c_u and its groups are of those it uses."""
+    section, names = "5.2, Table 3", ["+".join(model.modalities) for model in models]
+    vanilla, recall, bias = strategy_label(VANILLA), metric_label(RECALL), metric_label(UCBIAS)
+    gaining = [strategy for strategy in MAIN if strategy != VANILLA]
+    for strategy in gaining:
+        claim = Claim(section, f"{strategy_label(strategy)} has higher {recall} than {vanilla} on each modality")
+        for name, model in zip(names, models, strict=True):
+            yield _row(_Case(claim, name, *(measured(model, side, RECALL) for side in (strategy, VANILLA))))
+    of_models = [(share_groups(model), model) for model in models]
+    biases = [measured_biases([model], MAIN, groups) for groups, model in of_models]
+    for strategy in gaining:
+        text = f"{strategy_label(strategy)} has smaller {bias} than {vanilla} on each modality"
+        claim = Claim(section, text, lower=True, size=True)
+        for name, (groups, model), of_model in zip(names, of_models, biases, strict=True):
+            sides = [of_model[model.backbone, side] for side in (strategy, VANILLA)]
+            yield _row(_Case(claim, name, *sides, groups))
+    claim = Claim(section, f"All modalities together have higher {recall} than one alone")
+    for name, model in list(zip(names, models, strict=True))[:-1]:
+        for strategy in MAIN:
+            sides = [measured(side, strategy, RECALL) for side in (models[-1], model)]
+            yield _row(_Case(claim, f"{strategy_label(strategy)}, over {name}", *sides))

@@ -1,0 +1,130 @@
+"""Checkpoints: what is damaged is set aside, what the system keeps from being read is left alone."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from isolator_jax.errors import CheckpointError, RunError
+from isolator_jax.training import Checkpoints, checkpoint
+
+STATE = {"table": jnp.arange(6.0).reshape(3, 2), "epoch": jnp.int32(1)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of epochs 1 and 2."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for epoch in (1, 2):
+            checkpoints.save(epoch, {**STATE, "epoch": jnp.int32(epoch)})
+    return tmp_path / "checkpoints"
+
+
+def restore(folder):
+    with Checkpoints(folder) as checkpoints:
+        state = checkpoints.restore_latest(STATE)
+        epoch = int(state["epoch"])
+        checkpoints.set_aside_after(epoch)
+        assert checkpoints.latest_epoch() == epoch
+    return epoch
+
+
+@pytest.mark.parametrize("name", ["exp[1]", "a\\b", "x*", "what?", "]", "gs:", "\udcff"])
+def test_a_path_that_checkpoints_cannot_be_kept_below_is_refused_before_anything_is_written(tmp_path, name):
+    for folder in (tmp_path / name / "run", tmp_path / name):
+        with pytest.raises(RunError, match="choose another folder"):
+            Checkpoints(folder)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "{a,b}", "50%", "a#b", "$HOME", "~", "'\""])
+def test_other_odd_paths_hold_checkpoints(tmp_path, name):
+    with Checkpoints(tmp_path / name) as checkpoints:
+        checkpoints.save(1, STATE)
+    assert restore(tmp_path / name) == 1
+
+
+def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
+    real = Checkpoints._read_back
+    others = {**STATE, "epoch": jnp.int32(7)}
+    monkeypatch.setattr(Checkpoints, "_read_back", lambda self, epoch, state: real(self, epoch, others))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(OSError, match="read back, it holds other values"):
+            checkpoints.save(1, STATE)
+        checkpoints.save(2, STATE)  # the first alone
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE])
+def test_an_error_of_the_system_stops_and_leaves_every_checkpoint(folder, monkeypatch, number):
+    real = Path.open
+
+    def failing(self, *arguments, **options):
+        if "/checkpoints/2/" in str(self):
+            raise OSError(number, os.strerror(number), str(self))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="left as it is") as error:
+            restore(folder)
+        (folder / "digests.json").unlink(missing_ok=True)  # nor without a digest
+    assert os.strerror(number) in str(error.value) and not {"delete", "remove"} & set(str(error.value).split())
+    assert {"1", "2"} <= {path.name for path in folder.iterdir()}
+    monkeypatch.undo()
+    assert restore(folder) == 2
+
+
+def test_a_sound_checkpoint_that_does_not_fit_into_memory_is_not_damaged(folder, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes")
+
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        with pytest.raises(CheckpointError, match="RESOURCE_EXHAUSTED.*left as it is"):
+            checkpoints.restore_latest(STATE)
+
+
+@pytest.mark.parametrize("content", [[], "text", 3, None, {"2": 5, "1": None}, {"2": ["x"]}])
+def test_a_record_of_digests_of_another_kind_condemns_nothing(folder, content):
+    (folder / "digests.json").write_text(json.dumps(content))
+    assert restore(folder) == 2
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(3, STATE)
+        assert checkpoint.recorded_digest(folder, 3) == checkpoints.digest(3)
+
+
+def test_a_damaged_checkpoint_is_set_aside_under_a_name_of_its_own(folder):
+    for _ in range(2):
+        for path in (folder / "2").rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"damaged")
+        with pytest.warns(UserWarning, match="checkpoints/2: damaged checkpoint"):
+            assert restore(folder) == 1
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(2, STATE)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["1", "2", "2.damaged", "2.damaged-2", "digests.json"]
+    assert checkpoint.saved_epochs(folder) == [1, 2]
+
+
+def test_a_checkpoint_of_larger_arrays_is_read_only_as_far_as_they_are_wanted(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {**STATE, "table": jnp.ones((5000, 2))})
+        found = checkpoints.restore_latest(STATE)
+    assert found["table"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("digests", [True, False])
+@pytest.mark.parametrize(
+    "lead_out", [lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("/etc"), os.mkfifo]
+)
+def test_a_checkpoint_that_leads_out_of_its_folder_is_not_read(folder, lead_out, digests):
+    lead_out(folder / "2" / "default" / "d" / "more")
+    if not digests:
+        (folder / "digests.json").unlink()
+        os.mkfifo(folder / "digests.json")  # nor does this hang
+    with pytest.warns(UserWarning, match="checkpoints/2: damaged checkpoint, not used .*d/more is a link or no file"):
+        assert restore(folder) == 1
