@@ -1,5 +1,12 @@
-"""Draws the pictures of the pages from the library's own functions: python docs/make_figures.py"""
+"""Draws the pictures of the pages.
 
+python docs/make_figures.py                reads docs/results/embedded.csv
+python docs/make_figures.py runs/first     writes it from a run folder first
+"""
+
+import csv
+import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -7,9 +14,42 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from isolator_jax import elu_prime, u_score
+from isolator_jax.strategies import STRATEGIES
 
-FOLDER = Path(__file__).resolve().parent / "figures"
+DOCS = Path(__file__).resolve().parent
+EMBEDDED = DOCS / "results" / "embedded.csv"
+METRICS = {
+    "R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20", "UCBias@20": "ucbias@20",
+    "rho": "rho",
+}  # fmt: skip
 SETTINGS = ((2, 5, 1), (2, 20, 1), (10, 5, 1), (2, 5, 0.1))  # alpha, beta, iota
+
+
+def write_embedded(run_dir: Path) -> None:
+    """The test metrics of a run, a row a strategy."""
+    test = json.loads((run_dir / "report.json").read_text(encoding="utf-8"))["test"]
+    with open(EMBEDDED, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["strategy", *METRICS, "groups"])
+        for name, metrics in test.items():
+            values = (f"{metrics[metric]:.4f}" for metric in METRICS.values())
+            writer.writerow([STRATEGIES[name].label, *values, "shared"])
+
+
+def start() -> Figure:
+    """UCBias@20 and Recall@20 on the embedded dataset, by strategy."""
+    with open(EMBEDDED, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    names = [row["strategy"] for row in rows]
+    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("UCBias@20", "R@20"), strict=True):
+        values = [float(row[metric]) for row in rows]
+        bars = axes.barh(names, values, color=["0.75", "0.75", "#1b6ca8", "#d1495b"])
+        axes.bar_label(bars, [row[metric] for row in rows], padding=-36, color="black", fontsize=8)
+        axes.set(xlabel=metric, xlim=(0, 1.05 * max(values)))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()
+    return figure
 
 
 def method() -> Figure:
@@ -29,10 +69,13 @@ def method() -> Figure:
     return figure
 
 
-def main(folder: Path = FOLDER) -> None:
+def main(run_dir: str | None = None) -> None:
+    if run_dir is not None:
+        write_embedded(Path(run_dir))
     with matplotlib.rc_context({"svg.hashsalt": "isolator", "svg.fonttype": "path", "font.size": 9}):
-        method().savefig(folder / "method.svg", metadata={"Date": None})
+        for draw in (start, method):
+            draw().savefig(DOCS / "figures" / f"{draw.__name__}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -12,9 +12,9 @@ from isolator_jax import __version__
 
 # Every command, grouped as --help shows them.
 COMMANDS = {
-    "data": ("make_dataset", "statistics"),
+    "data": ("prepare", "make_dataset", "statistics"),
     "models": ("train", "sweep", "evaluate", "recommend"),
-    "models trained elsewhere": ("rescore",),
+    "models and lists from elsewhere": ("rescore", "audit"),
     "pages and papers": ("report", "reproduce"),
     "this machine": ("benchmark", "parity"),
 }

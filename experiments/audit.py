@@ -1,6 +1,6 @@
 """Audits recommendation lists of any system: accuracy, bias, and what the bias means on this dataset.
 
-  python -m experiments.audit --lists=mine=lists.csv,other=run.trec --data_dir=data --dataset=mine --output_dir=audit
+  isolator audit --lists=mine=lists.csv,other=run.trec --data_dir=data --dataset=mine --output_dir=audit
 
 Lists are CSV, TSV, JSON lines or parquet with columns user, item, and rank or score, or TREC
 runs; in original ids or the dataset's own. Beside the systems stand two rankings that need no

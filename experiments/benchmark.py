@@ -1,9 +1,9 @@
 """Measures a backbone's training, validation and memory on this machine, against what its device can do.
 
-  python -m experiments.benchmark --backbone=lightgcn --data_dir=data --dataset=baby \\
+  isolator benchmark --backbone=lightgcn --data_dir=data --dataset=baby \\
       --random_features=image:4096,text:384 --json=lightgcn.json
-  python -m experiments.benchmark --backbone=lightgcn --users=100000 --items=50000 --interactions=1000000 --dim=64
-  python -m experiments.benchmark --backbone=lightgcn --scaling
+  isolator benchmark --backbone=lightgcn --users=100000 --items=50000 --interactions=1000000 --dim=64
+  isolator benchmark --backbone=lightgcn --scaling
 
 Every time is the median over --repeats runs after compilation and one warm-up, with the
 interquartile range as its spread; compile time is apart. Times are comparable within one

@@ -1,6 +1,6 @@
 """Evaluates a trained run again: other list lengths, other U-ISOLATOR settings, either split.
 
-python -m experiments.evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --iota=1
+isolator evaluate --run_dir=runs/first --k=5,10,20,50 --alpha=4 --iota=1
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from .common import cli, devices
 from .common.parsing import check_list_length, check_output, parse_list_lengths
 
 flags.adopt_module_key_flags(devices)
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Held-out items to evaluate on.")
 _K = flags.DEFINE_list("k", ["10", "20"], "List lengths.")
 _ALPHA = flags.DEFINE_float("alpha", None, "U-ISOLATOR's alpha. Default: the run's.")

@@ -1,6 +1,6 @@
 """Writes a small dataset with planted structure in MMRec's format, its ground truth beside it.
 
-  python -m experiments.make_dataset --output_dir=data --name=planted --users=2000 --items=800 \\
+  isolator make_dataset --output_dir=data --name=planted --users=2000 --items=800 \\
       --modalities=image:64,text:32,audio:16 --consistent_share=0.3 --seed=1
 """
 

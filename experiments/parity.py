@@ -5,7 +5,7 @@ the embeddings and the U-ISOLATOR scores, and prints one JSON line with the erro
 the maximum over arrays of max|difference| / max(max|reference|, 1e-6), or on the scale that
 the file's layout (`experiments.golden`) gives an array. Exits with 1 where one exceeds 1e-5.
 
-  python -m experiments.parity --backbone=vbpr --golden=VBPR.npz --data_dir=DIR --dataset=small
+  isolator parity --backbone=vbpr --golden=VBPR.npz --data_dir=DIR --dataset=small
 """
 
 import json

@@ -1,6 +1,6 @@
 """Writes the top-k list of chosen users under one strategy, as CSV or parquet.
 
-  python -m experiments.recommend --run_dir=runs/first --strategy=u --k=20 --users=0,5,9 --output=lists.csv
+  isolator recommend --run_dir=runs/first --strategy=u --k=20 --users=0,5,9 --output=lists.csv
 
 Columns: user, rank (from 1), item, score. Where the dataset's folder has u_id_mapping.csv
 or i_id_mapping.csv (two columns: the original id, and userID or itemID), users or items
@@ -22,7 +22,7 @@ from .common import cli
 from .common.ids import original_ids, warn_of_formulas
 from .common.parsing import check_list_length, check_output
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by experiments.train.", required=True)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
 _STRATEGY = flags.DEFINE_enum("strategy", "d", IN_RUNS, "Inference strategy to rank by.")
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)

@@ -1,11 +1,11 @@
 """Writes one self-contained HTML page about one or several runs: tables, figures, a user's lists.
 
-  python -m experiments.report runs/first --output=report.html
-  python -m experiments.report runs/vbpr-baby runs/mgcn-baby --output=baby.html --user=17
+  isolator report runs/first --output=report.html
+  isolator report runs/vbpr-baby runs/mgcn-baby --output=baby.html --user=17
 
-Each run folder is one that experiments.train has finished; its `vanilla` subfolder, where it
+Each run folder is one that isolator train has finished; its `vanilla` subfolder, where it
 has one, gives the Vanilla rows. The page needs no network and no scripts. The figures need
-matplotlib and jinja2: pip install -e '.[plots]'.
+matplotlib and jinja2: pip install 'isolator-jax[plots]'.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from isolator_jax.backbones import Encoded
+from isolator_jax.content import Content
 from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
@@ -52,7 +53,9 @@ def main(*run_dirs: str) -> None:
     try:
         from isolator_jax.reporting.page import report_page
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}; the report needs matplotlib and jinja2: pip install -e '.[plots]'") from None
+        raise ConfigError(
+            f"{error}; the report needs matplotlib and jinja2: pip install 'isolator-jax[plots]'"
+        ) from None
     check_output("output", _OUTPUT.value)
     folders = [Path(run_dir) for run_dir in run_dirs]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -83,7 +86,7 @@ def _read_whole_report(folder: Path) -> dict:
     if missing:
         raise RunError(
             f"{folder}: its report has no {' and no '.join(missing)} results; "
-            "give a run folder that experiments.train has finished"
+            "give a run folder that isolator train has finished"
         )
     return report
 
@@ -106,8 +109,9 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         curves.append(_curve(plain_folder, plain))
         encoded_of_plain, _ = load_model(plain_folder, problem, cache_dir=folder / "cache")
         results |= _evaluate(problem, plain, encoded_of_plain)
-    has_groups = content is not None and not np.isnan(content.consistency).all()
-    groups = consistency_groups(content.consistency) if has_groups else None
+    if content is not None and np.isnan(content.consistency).all():
+        content = None  # nobody has groups
+    groups = None if content is None else consistency_groups(content.consistency)
     return RunView(
         name=name,
         data=problem.dataset.fingerprint(),
@@ -117,9 +121,11 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         ucbias={
             strategy: _interval(results[strategy], groups) for strategy in STRATEGIES if groups and strategy in results
         },
-        consistency=content.consistency if has_groups else None,
+        consistency=None if content is None else content.consistency,
         groups=groups,
-        settings=_settings(problem, encoded) if has_groups and len(problem.dataset.validation) else None,
+        settings=None
+        if content is None or not len(problem.dataset.validation)
+        else _settings(problem, content, encoded),
         example=_example(problem, config, results, user),
     )
 
@@ -156,10 +162,10 @@ def _interval(result: Evaluation, groups: Groups) -> Interval:
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
 
 
-def _settings(problem: Problem, encoded: Encoded) -> SettingsMetrics:
+def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsMetrics:
     """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
-    metrics = evaluate_settings(encoded, None, problem.train.histories, grid, problem.content, truth=problem.validation)
+    metrics = evaluate_settings(encoded, None, problem.train.histories, grid, content, truth=problem.validation)
     return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
 
 

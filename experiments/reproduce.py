@@ -1,40 +1,55 @@
 """Makes the paper's tables and figures, training what is missing.
 
-  python -m experiments.reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
+  isolator reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
-The runs are experiments.train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
+The runs are isolator train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
 with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed, and a
 run of another configuration is refused. Backbones have their default hyper-parameters, but for what
-`--tuned` sets, such as what experiments.sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
+`--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
 validation, by Recall@20 averaged over the seeds.
 
 Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV of what they
-show. `claims` says which of the paper's claims hold on each dataset.
+show. `claims` says which of the paper's claims hold on each dataset, `confounding` how much of UCBias activity
+and popularity explain, beside rankers by popularity and by content alone.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.content import Content
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.evaluation import Evaluation, Settings, UParameters, choose_setting, evaluate_settings
+from isolator_jax.evaluation import (
+    Evaluation,
+    Settings,
+    UParameters,
+    choose_setting,
+    consistency_groups,
+    evaluate_lists,
+    evaluate_settings,
+    held_out_hits,
+    reference_lists,
+    ucbias_at_equal_popularity,
+)
 from isolator_jax.reporting.model import RECALL, Model
 from isolator_jax.runs import Problem, evaluate_problem, is_finished, load_dataset, load_model, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.strategies import STRATEGIES, Strategy
+from isolator_jax.strategies import BASELINE, STRATEGIES, Strategy
 
 from .common import cli
-from .common.artefacts import ARTEFACTS, check_drawing, make, write_statistics
+from .common.artefacts import ARTEFACTS, Made, check_drawing, make, write_statistics
 from .common.parsing import check_output, parse_seeds, parse_tuned
 from .common.progress import progress
 from .common.training import train_and_show
+
+LIST_LENGTH = 20
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -78,16 +93,24 @@ def main() -> None:
         statistics = [dataset_statistics(read_dataset(_DATA_DIR.value, name)) for name in _DATASETS.value]
         write_statistics(statistics, output / "table1")
     for dataset in _DATASETS.value:
-        models, of_modalities = [], []
-        if set(wanted) - {"table1", "table3"}:
-            models = [load_models(configs[backbone], dataset, None, seeds) for backbone in _BACKBONES.value]
-        if "table3" in wanted:
-            names = list(read_dataset(_DATA_DIR.value, dataset).features)
-            subsets = [*((name,) for name in names if len(names) > 1), None]
-            of_modalities = [load_models(configs[_TABLE3_BACKBONE.value], dataset, subset, seeds) for subset in subsets]
+        made = load_all(wanted, configs, dataset, seeds)
         for name in wanted:
             if name != "table1":
-                make(name, models, of_modalities, output / f"{name}-{dataset}")
+                make(name, made, output / f"{name}-{dataset}")
+
+
+def load_all(wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str, seeds: Sequence[int]) -> Made:
+    """What the wanted artefacts of a dataset need, trained where it is missing."""
+    models, of_modalities, references = [], [], []
+    if set(wanted) - {"table1", "table3"}:
+        models = [load_models(configs[backbone], dataset, None, seeds) for backbone in _BACKBONES.value]
+    if "table3" in wanted:
+        names = list(read_dataset(_DATA_DIR.value, dataset).features)
+        subsets = [*((name,) for name in names if len(names) > 1), None]
+        of_modalities = [load_models(configs[_TABLE3_BACKBONE.value], dataset, subset, seeds) for subset in subsets]
+    if "confounding" in wanted:
+        references = load_references(dataclasses.replace(configs[_BACKBONES.value[0]], dataset=dataset))
+    return Made(models, of_modalities, references)
 
 
 def make_configs(backbones: Sequence[str]) -> dict[str, RunConfig]:
@@ -128,8 +151,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     base = dataclasses.replace(config, dataset=dataset, modalities=modalities)
     backbone = base.backbone
     problem = make_problem(base, load_dataset(base))
-    if problem.content is None:
-        raise ConfigError(f"dataset {dataset} has no features; only table1 can be made of it")
+    content = _content(problem)
     parts = [dataset, backbone] + ([] if modalities is None else [f"modalities-{'+'.join(modalities)}"])
     folders = [Path(_RUNS_DIR.value, *parts, f"seed-{seed}") for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
@@ -164,9 +186,50 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
             "hyper-parameters": " ".join(f"{name}={value}" for name, value in base.hparams.items()),
         },
         evaluations=evaluations,
-        consistency=problem.content.consistency,
+        consistency=content.consistency,
         lengths=np.asarray(problem.train.histories.lengths),
+        equal_popularity={
+            name: [_at_equal_popularity(problem, evaluation) for evaluation in of_seeds]
+            for name, of_seeds in evaluations.items()
+        },
     )
+
+
+def load_references(config: RunConfig) -> list[Model]:
+    """The rankers by popularity and by content alone, on the configuration's dataset; no training."""
+    problem = make_problem(config, load_dataset(config))
+    content = _content(problem)
+    lists = reference_lists(None, problem.train.histories, content, num_items=problem.dataset.num_items, k=LIST_LENGTH)
+    users = np.flatnonzero(np.asarray(problem.train.histories.lengths) > 0)
+    results = evaluate_lists(lists, users, problem.train.histories, problem.test, content, ks=(LIST_LENGTH,))
+    return [
+        Model(
+            dataset=config.dataset or "",
+            backbone=name,
+            label=f"{name} alone",
+            graph_based=False,
+            uses_content=name == "content",
+            modalities=tuple(problem.dataset.features),
+            config={},
+            evaluations={BASELINE: [result]},
+            consistency=content.consistency,
+            lengths=np.asarray(problem.train.histories.lengths),
+            equal_popularity={BASELINE: [_at_equal_popularity(problem, result)]},
+        )
+        for name, result in results.items()
+    ]
+
+
+def _content(problem: Problem) -> Content:
+    if problem.content is None:
+        raise ConfigError(f"dataset {problem.dataset.name} has no features; only table1 can be made of it")
+    return problem.content
+
+
+def _at_equal_popularity(problem: Problem, evaluation: Evaluation) -> float:
+    groups = consistency_groups(_content(problem).consistency)
+    pairs = held_out_hits(evaluation, problem.train.histories, problem.test, k=LIST_LENGTH)
+    return ucbias_at_equal_popularity(*pairs, groups).ucbias
 
 
 def _variants(trained: bool, parameters: Sequence[float]) -> dict[str, Strategy]:
@@ -179,7 +242,9 @@ def tuned_setting(problem: Problem, encoded: Sequence[Encoded]) -> UParameters:
     """alpha, beta and iota with the highest validation Recall@20, averaged over the seeds' models."""
     grid = Settings()
     recalls = [
-        evaluate_settings(model, None, problem.train.histories, grid, problem.content, truth=problem.validation)[RECALL]
+        evaluate_settings(model, None, problem.train.histories, grid, _content(problem), truth=problem.validation)[
+            RECALL
+        ]
         for model in encoded
     ]
     best = choose_setting(np.mean(recalls, axis=0))

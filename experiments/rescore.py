@@ -1,8 +1,8 @@
 """Rescores a model trained elsewhere: D- and U-ISOLATOR lists and a bias report.
 
-  python -m experiments.rescore --features=image.npy,text.npy --histories=train.csv --validation=valid.csv \\
+  isolator rescore --features=image.npy,text.npy --histories=train.csv --validation=valid.csv \\
       --test=test.csv --user_embeddings=users.npy --item_embeddings=items.npy --output_dir=rescored
-  python -m experiments.rescore --features=image.npy --histories=train.npz --scores=scores.npy --output_dir=rescored
+  isolator rescore --features=image.npy --histories=train.npz --scores=scores.npy --output_dir=rescored
 
 f(u, i) is the inner product of the embeddings, or a stored score; of the scores only a user
 chunk is read at a time. Ids are the 0-based rows of the arrays. Interactions are .inter, .csv

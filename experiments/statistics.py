@@ -1,7 +1,7 @@
 """Prints Table 1, the statistics of datasets, and writes it as JSON if asked to.
 
-python -m experiments.statistics --data_dir=data --datasets=baby,sports
-python -m experiments.statistics            # the embedded dataset
+isolator statistics --data_dir=data --datasets=baby,sports
+isolator statistics            # the embedded dataset
 """
 
 from absl import flags

@@ -1,6 +1,6 @@
 """Searches a backbone's hyper-parameters, gamma, alpha, beta and iota on validation data.
 
-  python -m experiments.sweep --backbone=vbpr --data_dir=data --dataset=baby --output_dir=sweeps/vbpr \\
+  isolator sweep --backbone=vbpr --data_dir=data --dataset=baby --output_dir=sweeps/vbpr \\
       --grid=reg=1,0.1,0.01 --gammas=0.001,0.01,0.1,1 --seeds=0,1,2
 
 A training for each combination of --grid, for plain BPR and each gamma, and for each seed;

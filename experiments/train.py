@@ -1,7 +1,7 @@
 """Trains a backbone with ISOLATOR and reports Vanilla, D-ISOLATOR and U-ISOLATOR side by side.
 
-  python -m experiments.train --run_dir=runs/first
-  python -m experiments.train --backbone=vbpr --data_dir=data --dataset=baby --run_dir=runs/vbpr-baby \\
+  isolator train --run_dir=runs/first
+  isolator train --backbone=vbpr --data_dir=data --dataset=baby --run_dir=runs/vbpr-baby \\
       --hparams=reg=0.01,learning_rate=0.001
 
 Without data flags it uses the embedded dataset. The model is trained with the training

@@ -57,8 +57,6 @@ from isolator_jax.strategies import Strategy, d_isolator, training_strategy, u_i
 
 __version__ = "0.1.0"
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Baseline",
     "Content",

@@ -29,10 +29,10 @@ def printable(value: object) -> str:
     """Foreign text on one line, with control and other invisible characters as their escapes.
 
     Examples:
-      >>> printable("a\\x1b[2J\\nb")
-      'a\\\\x1b[2J b'
+      >>> printable("a\\x1b[2J\\n  b")
+      'a\\\\x1b[2J   b'
     """
-    text = " ".join(str(value).split())
+    text = " ".join(str(value).splitlines())
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 

@@ -134,7 +134,7 @@ def mean_item_similarity(channel: ArrayLike) -> Array:
       0.5000
     """
     channel = check_channel(channel)
-    return _mean_of_pairs(channel) if channel.shape[0] > 1 else np.float32(np.nan)
+    return _mean_of_pairs(channel) if channel.shape[0] > 1 else jnp.float32(jnp.nan)
 
 
 @jax.jit

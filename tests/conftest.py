@@ -7,6 +7,7 @@ import jax
 import pytest
 from hypothesis import settings
 
+from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
 
 # The same examples each time, and no deadline: the first example of a test compiles.
@@ -25,8 +26,16 @@ def _shared_folder(name: str) -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that start processes first: they take longest, and so the workers end together."""
+    """Marks tests of backbones that compile for seconds as slow.
+
+    Files that start processes come first: they take longest, and so the workers end together.
+    """
+    costly = BACKBONES.keys() - {"mfbpr", "lightgcn", "vbpr"}
+    for item in items:
+        if hasattr(item, "callspec") and costly & set(map(str, item.callspec.params.values())):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not {"subprocess", "command", "start"} & vars(item.module).keys())
 
 
@@ -55,8 +64,8 @@ def compiled_once(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield

@@ -1,18 +1,19 @@
 """Makes the paper's tables and figures from trained models, and writes them."""
 
+import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from isolator_jax.errors import ConfigError
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import claims, paper, paper_tables
-from isolator_jax.reporting.model import RECALL, SHARES, UCBIAS, Model
+from isolator_jax.reporting.model import RECALL, SHARES, UCBIAS, Model, activity_groups
 from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, Marks, Table, tied_note
-from isolator_jax.reporting.tables import WIDTH, markdown_table
+from isolator_jax.reporting.tables import WIDTH, markdown_table, metric_label, strategy_label
 from isolator_jax.reporting.text import markdown, one_line, without_formulas
 from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
 
@@ -31,24 +32,40 @@ def check_drawing() -> None:
     try:
         import isolator_jax.reporting.paper_figures  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}; the figures need matplotlib: pip install -e '.[plots]'") from None
+        raise ConfigError(f"{error}; the figures need matplotlib: pip install 'isolator-jax[plots]'") from None
 
 
-def make(name: str, models: Sequence[Model], of_modalities: Sequence[Model], path: Path) -> None:
+class Made(NamedTuple):
+    """What is trained and measured of one dataset.
+
+    Attributes:
+      models: the backbones; empty where only Table 3 is wanted.
+      of_modalities: Table 3's models: one backbone on each modality alone and on all; empty where not wanted.
+      references: the reference rankers; empty where not wanted.
+    """
+
+    models: Sequence[Model] = ()
+    of_modalities: Sequence[Model] = ()
+    references: Sequence[Model] = ()
+
+
+def make(name: str, made: Made, path: Path) -> None:
     """Makes one artefact of one dataset, but for Table 1.
 
     Args:
       name: of it.
-      models: the backbones; not looked at by Table 3.
-      of_modalities: Table 3's models; Table 3 and the claims on it.
+      made: what it is made of.
       path: where to write it, without a suffix.
     """
+    models, of_modalities, references = made
     if name == "table2":
         _accuracy(models, path, paper.ACCURACY, {"label": "backbone"})
     elif name == "table3":
         _accuracy(of_modalities, path, TABLE3_METRICS, {"modalities": "modalities"})
     elif name == "claims":
         _claims(models, of_modalities, path)
+    elif name == "confounding":
+        _confounding(models, references, path)
     else:
         _FIGURES[name](models, path)
 
@@ -89,6 +106,21 @@ def _claims(models: Sequence[Model], of_modalities: Sequence[Model], path: Path)
     ]
     _write_files(path, frame, [_plain(counts), _plain(frame)], notes)
     print(f"\n{path.name}\n\n" + "\n".join(lines) + f"\n\nWritten: {path}.md, .tex, .csv")
+
+
+def _confounding(models: Sequence[Model], references: Sequence[Model], path: Path) -> None:
+    frame = paper.confounding(models, references, MAIN)
+    activity = activity_groups(models[0])
+    notes = [
+        "low and high are 95 % bootstrap intervals over users. At equal activity: users with "
+        f"{activity.fewest} to {activity.most} training interactions. At equal popularity: R@20 of each group within "
+        "5 bins of held-out interactions by their item's popularity, averaged over the bins.",
+        tied_note(frame),
+        *_origin(models),
+    ]
+    shown = frame.assign(strategy=frame["strategy"].map(strategy_label)).rename(columns=metric_label)
+    shown = shown.drop(columns=["tied consistent", "tied diverse"])
+    _write_table(path, frame, _plain(shown, keys=2), notes)
 
 
 def _origin(models: Sequence[Model]) -> list[str]:
@@ -149,11 +181,11 @@ _FIGURES: dict[str, Callable[[Sequence[Model], Path], None]] = {
     "fig5": _strategies,
     "fig6": _ablation,
 }
-ARTEFACTS = ("table1", "table2", "table3", *_FIGURES, "claims")
+ARTEFACTS = ("table1", "table2", "table3", *_FIGURES, "claims", "confounding")
 
 
-def _plain(frame: pd.DataFrame) -> Callable[[Marks], Table]:
-    return lambda marks: paper_tables.plain_table(frame, marks)
+def _plain(frame: pd.DataFrame, keys: int = 1) -> Callable[[Marks], Table]:
+    return lambda marks: paper_tables.plain_table(frame, marks)._replace(keys=keys)
 
 
 def _write_table(path: Path, frame: pd.DataFrame, render: Callable[[Marks], Table], notes: Sequence[str] = ()) -> None:
@@ -179,8 +211,8 @@ def _write_files(
 
 def _write_figure(path: Path, figure: "Figure", frame: pd.DataFrame) -> None:
     for suffix in ("png", "pdf"):
-        target = path.with_name(f"{path.name}.{suffix}")
-        write_atomically(target, lambda draft, suffix=suffix: figure.savefig(draft, dpi=200, format=suffix))
+        save = functools.partial(figure.savefig, dpi=200, format=suffix)
+        write_atomically(path.with_name(f"{path.name}.{suffix}"), save)
     _write_csv(path, frame)
     print(f"Written: {path}.png, .pdf, .csv")
 

@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 def check_installed() -> None:
     """Raises ConfigError where tensorboardX is missing."""
     if SummaryWriter is None:
-        raise ConfigError("--tensorboard needs tensorboardX: pip install -e '.[tensorboard]'")
+        raise ConfigError("--tensorboard needs tensorboardX: pip install 'isolator-jax[tensorboard]'")
 
 
 class Events:

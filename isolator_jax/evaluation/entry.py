@@ -8,6 +8,7 @@ TypeError of one line that names the argument. Values are looked at on the host 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -51,7 +52,7 @@ def _embeddings_of(model: Encoded) -> Encoded:
     users = checks.array("model.users", model.users, shape=("U", "D"), finite=True)
     items = checks.array("model.items", model.items, shape=("I", "D"), sizes={"D": users.shape[1]}, finite=True)
     if checks.known(users) and checks.known(items):
-        largest = [float(jnp.max(jnp.abs(x), initial=0.0)) for x in (users, items)]
+        largest = [_largest(x) for x in (users, items)]
         if largest[0] * largest[1] * users.shape[1] > float(np.finfo(np.float32).max):
             raise ValueError(
                 f"model.users and model.items reach {largest[0]:g} and {largest[1]:g}, so that their inner products "
@@ -98,7 +99,7 @@ def check_histories(name: str, histories: Any, num_users: int | None, num_items:
         raise ValueError(f"{name} has {histories.num_users} users, and there must be {num_users}")
     if num_items is None or not checks.known(histories.items) or not histories.max_length:
         return
-    largest = int(jnp.max(histories.items))
+    largest = int(_largest(histories.items))
     if largest >= num_items:
         raise ValueError(f"{name} has item {largest}, and there are {num_items} items, 0 to {num_items - 1}")
 
@@ -162,7 +163,7 @@ def lists_of(name: str, lists: Any, num_lists: int, shortest: int, num_items: in
 def check_truth(truth: Any, histories: Histories, num_items: int | None) -> None:
     """Held-out items of the same users, none of which its user trained on."""
     check_histories("truth", truth, histories.num_users, num_items)
-    base = 1 + max(int(jnp.max(x.items)) for x in (truth, histories))
+    base = 1 + max(int(_largest(x.items)) for x in (truth, histories))
     seen, held_out = (_pair_ids(x, base) for x in (histories, truth))
     both = np.intersect1d(seen, held_out, assume_unique=True)
     if both.size:
@@ -175,6 +176,12 @@ def per_user_of(per_user: Any, users: Any, num_users: int) -> tuple[np.ndarray, 
     users = np.asarray(users_of(users, num_users))
     checks.host_array("per_user", per_user, shape=("N",), sizes={"N": users.size})
     return np.asarray(per_user, np.float64), users
+
+
+def _largest(x: Array) -> float:
+    """The largest magnitude, of an array that is known, where `jit` traces other things as well."""
+    with jax.ensure_compile_time_eval():
+        return float(jnp.max(jnp.abs(x), initial=0))
 
 
 def _pair_ids(histories: Histories, base: int) -> np.ndarray:

@@ -6,7 +6,7 @@ unless its training used Eq. 7. D-ISOLATOR ranks as f does.
 U multiplies ELU'(f) by a factor that differs by at most e^iota between two items, since g
 lies in [-1, 1] and sigmoid(1) / sigmoid(-1) = e. How much it reorders thus depends on the
 scale and the offset of f: below 0, log ELU'(f) is f itself; above, it is log(1 + f), which
-flattens large scores and, in float32, loses small ones. Scores are never rescaled here.
+flattens large scores. Scores are never rescaled here.
 """
 
 import dataclasses

@@ -17,6 +17,7 @@ from isolator_jax.evaluation import (
     EqualActivity,
     Evaluation,
     Groups,
+    activity_groups,
     equal_activity,
     evaluate_lists,
     held_out_hits,
@@ -24,6 +25,7 @@ from isolator_jax.evaluation import (
     ucbias,
     ucbias_at_equal_popularity,
 )
+from isolator_jax.evaluation.bias import weighted_mean
 from isolator_jax.evaluation.evaluate import METRICS
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.histories import Histories
@@ -145,12 +147,20 @@ def audit_lists(
     compared_metrics = [metric for metric in per_user if metric.startswith(("recall@", "ndcg@"))]
     groups = next(iter(systems.values())).groups
     comparisons = compared(systems, compared_metrics, groups, seed=seed)
+    parts = _parts_of_users(np.asarray(histories.lengths), groups)
+    for evaluation in (*systems.values(), *others.values()):
+        own = evaluation.per_user[RECALL]
+        measured = ~np.isnan(own)
+        of_parts = {
+            name: weighted_mean(own[measured], weights[evaluation.users[measured]]) for name, weights in parts.items()
+        }
+        evaluation.metrics.update(of_parts)
     if groups is None:
         return Audit(systems, others, {}, {}, None, comparisons)
     first = next(iter(systems.values()))
     alike = equal_activity(groups, np.asarray(histories.lengths), first.users, first.per_user[RECALL])
-    biases = [_biases(part, groups, alike.groups, histories, truth, seed) for part in (systems, others)]
-    return Audit(systems, others, *biases, alike, comparisons)
+    biases, of_references = (_biases(part, groups, alike.groups, histories, truth, seed) for part in (systems, others))
+    return Audit(systems, others, biases, of_references, alike, comparisons)
 
 
 def compared(
@@ -170,6 +180,15 @@ def compared(
             rows.append((first, second, UCBIAS, difference, two_sided_p(resamples[first] - resamples[second])))
     adjusted = holm([row[-1] for row in rows])
     return [Comparison(*row, float(p)) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _parts_of_users(lengths: np.ndarray, groups: Groups | None) -> dict[str, np.ndarray]:
+    """Weights `[U]` of the parts of the users that Recall@20 is told of as well."""
+    active = enumerate(activity_groups(lengths), 1)
+    parts = {f"{RECALL}/activity_{place}": weights for place, weights in active}
+    if groups is not None:
+        parts |= {f"{RECALL}/consistent": groups.consistent, f"{RECALL}/diverse": groups.diverse}
+    return parts
 
 
 def _biases(

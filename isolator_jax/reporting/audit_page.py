@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from isolator_jax.reporting.audit import Audit, Bias, Comparison
 from isolator_jax.reporting.model import SIGNIFICANT
-from isolator_jax.reporting.tables import format_value
+from isolator_jax.reporting.tables import format_value, markdown_table, metric_label
 from isolator_jax.reporting.text import markdown
 
 _REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
@@ -60,14 +59,14 @@ def reading(systems: Mapping[str, Bias], references: Mapping[str, Bias]) -> list
 
 def audit_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """One row a metric, one column a system, intervals below their values; a dash where undefined."""
-    names = list(dict.fromkeys(key for values in metrics.values() for key in values if key != "intervals"))
-    rows = []
-    for name in names:
-        rows.append([name, *(format_value(values.get(name)) for values in metrics.values())])
+    names = dict.fromkeys(key for values in metrics.values() for key in values if key != "intervals")
+    rows: list[list[str]] = []
+    for name in sorted(names, key=_place):
+        rows.append([_label(name), *(format_value(values.get(name)) for values in metrics.values())])
         intervals = [values.get("intervals", {}).get(name) for values in metrics.values()]
         if any(intervals):
             rows.append(["- 95 %", *("-" if ends is None else _range(ends) for ends in intervals)])
-    return tabulate(rows, ["", *map(markdown, metrics)], tablefmt="github", disable_numparse=True)
+    return markdown_table(["", *map(markdown, metrics)], rows)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> str:
@@ -75,14 +74,14 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> str:
     rows = [
         [
             f"{markdown(row.first)} - {markdown(row.second)}",
-            row.metric,
+            _label(row.metric),
             f"{row.difference:+.4f}{'*' if row.adjusted < SIGNIFICANT else ''}",
             f"{row.p:.2g}",
             f"{row.adjusted:.2g}",
         ]
         for row in comparisons
     ]
-    return tabulate(rows, ["systems", "metric", "difference", "p", "Holm"], tablefmt="github", disable_numparse=True)
+    return markdown_table(["systems", "metric", "difference", "p", "Holm"], rows, keys=2)
 
 
 def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
@@ -149,6 +148,16 @@ def _groups_of(audit: Audit) -> list[str]:
         f"Groups: {' and '.join(parts)} users. Like activity: {window} training interactions, "
         f"{' and '.join(alike)} users with held-out items. Intervals are of 95 %, by resamples of the users.",
     ]
+
+
+def _label(metric: str) -> str:
+    return markdown(metric_label(metric)).replace("equal_", "equal ").replace("activity_", "activity ")
+
+
+def _place(metric: str) -> int:
+    """Accuracy first, then bias, then the others in the order they have."""
+    first = ("recall", "ndcg", "ucbias", "rho")
+    return next((place for place, name in enumerate(first) if metric.startswith(name)), len(first))
 
 
 def _clear_of_zero(interval: tuple[float, float]) -> bool:

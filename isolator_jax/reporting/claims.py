@@ -6,7 +6,7 @@ multi-modal models: backbones that use no content are counterparts, and counted 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,6 @@ import scipy
 
 from isolator_jax.evaluation import Groups
 from isolator_jax.evaluation.significance import holm, paired_test
-from isolator_jax.reporting.activity import equal_activity
 from isolator_jax.reporting.model import (
     RECALL,
     RHO,
@@ -24,6 +23,7 @@ from isolator_jax.reporting.model import (
     UCBIAS,
     Measured,
     Model,
+    activity_groups,
     measured,
     measured_biases,
     share_groups,
@@ -119,7 +119,7 @@ def claims(models: Sequence[Model], of_modalities: Sequence[Model] = ()) -> pd.D
         *_of_strategies([model for model in models if model.uses_content]),
         *_of_modalities(of_modalities),
     ]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).sort_values("section", kind="stable")
     frame = frame.assign(**{name: holm(frame[name]) for name in DECIDING})
     frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
     counted: list[dict[str, Any]] = []
@@ -136,19 +136,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[frame["case"].str.startswith("all "), ["section", "claim", "verdict"]]
 
 
-class _Case(NamedTuple):
-    """One comparison; `groups` are those of a UCBias."""
-
-    claim: Claim
-    name: str
-    subject: Measured
-    other: Measured
-    groups: Groups | None = None
-
-
-def _row(case: _Case) -> dict[str, Any]:
-    """A comparison's row, p-values not yet adjusted."""
-    claim, subject, other = case.claim, case.subject, case.other
+def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | None = None) -> dict[str, Any]:
+    """A comparison's row, p-values not yet adjusted: the claim's subject and the other; `groups` are a UCBias's."""
+    subject, other = sides
 
     def compared(number: Any) -> Any:
         return np.abs(number) if claim.size else number
@@ -164,7 +154,7 @@ def _row(case: _Case) -> dict[str, Any]:
     return {
         "section": claim.section,
         "claim": claim.text,
-        "case": case.name,
+        "case": case,
         "subject": subject.value,
         "other": other.value,
         "difference": difference,
@@ -175,7 +165,7 @@ def _row(case: _Case) -> dict[str, Any]:
         "p over models": np.nan,
         "seeds": of_seeds.size,
         "seeds agreeing": int(np.sum(np.sign(of_seeds) == np.sign(difference))),
-        **({} if case.groups is None else tied_columns(case.groups)),
+        **({} if groups is None else tied_columns(groups)),
     }
 
 
@@ -204,7 +194,7 @@ def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
     for metric in (RHO, RECALL):
         claim = Claim(section, f"{metric_label(metric)} is higher for multi-modal models than for their counterparts")
         for name, model, other in _pairs(models):
-            yield _row(_Case(claim, name, measured(model, VANILLA, metric), measured(other, VANILLA, metric)))
+            yield _row(claim, name, (measured(model, VANILLA, metric), measured(other, VANILLA, metric)))
     similarities = [name for name in models[0].evaluations[VANILLA][0].metrics if name.startswith(RHO)]
     for similarity in similarities:
         yield _correlation(Claim(section, f"{metric_label(RECALL)} rises with rho over the models"), models, similarity)
@@ -224,7 +214,7 @@ def _correlation(claim: Claim, models: Sequence[Model], similarity: str) -> dict
     if not np.isnan(value):
         p = float(scipy.stats.pearsonr(rhos.mean(1), recalls.mean(1), method=permutations).pvalue)
     return {
-        **_row(_Case(claim, f"{len(models)} models, {metric_label(similarity)}", *_against_zero(value, of_seeds))),
+        **_row(claim, f"{len(models)} models, {metric_label(similarity)}", _against_zero(value, of_seeds)),
         "test": "permutation of Pearson's r over models",
         "p over seeds": np.nan,
         "p over models": p,
@@ -241,7 +231,7 @@ def _of_bias(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
     """Sec. 3.4 and 3.5: UCBias of plain models, for each share of the groups and at equal activity."""
     for percent in SHARES:
         yield from _of_groups("3.4, Fig. 2", f"groups of {percent} %", models, share_groups(models[0], percent))
-    yield from _of_groups("3.5, Fig. 3", "equal activity", models, equal_activity(models[0]).groups)
+    yield from _of_groups("3.5, Fig. 3", "equal activity", models, activity_groups(models[0]).groups)
 
 
 def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups) -> Iterator[dict[str, Any]]:
@@ -250,7 +240,7 @@ def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups
     claim = Claim(section, f"{metric_label(UCBIAS)} is positive, {where}")
     for model in models:
         bias = biases[model.backbone, VANILLA]
-        yield _row(_Case(claim, model.label, *_against_zero(bias.value, bias.seeds, bias.draws), groups))
+        yield _row(claim, model.label, _against_zero(bias.value, bias.seeds, bias.draws), groups)
     claim = Claim(
         section,
         f"{metric_label(UCBIAS)} is larger for multi-modal models than for their counterparts, {where}",
@@ -258,7 +248,7 @@ def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups
     )
     for name, model, other in _pairs(models):
         sides = [biases[side.backbone, VANILLA] for side in (model, other)]
-        yield _row(_Case(claim, name, *sides, groups))
+        yield _row(claim, name, sides, groups)
 
 
 def _of_strategies(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
@@ -282,7 +272,7 @@ def _of_strategies(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
                 sides = [biases[model.backbone, strategy] for strategy in (subject, other)]
             else:
                 sides = [measured(model, strategy, metric) for strategy in (subject, other)]
-            yield _row(_Case(claim, model.label, *sides, groups if metric == UCBIAS else None))
+            yield _row(claim, model.label, sides, groups if metric == UCBIAS else None)
 
 
 def _of_modalities(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
@@ -293,7 +283,7 @@ def _of_modalities(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
     for strategy in gaining:
         claim = Claim(section, f"{strategy_label(strategy)} has higher {recall} than {vanilla} on each modality")
         for name, model in zip(names, models, strict=True):
-            yield _row(_Case(claim, name, *(measured(model, side, RECALL) for side in (strategy, VANILLA))))
+            yield _row(claim, name, (measured(model, side, RECALL) for side in (strategy, VANILLA)))
     of_models = [(share_groups(model), model) for model in models]
     biases = [measured_biases([model], MAIN, groups) for groups, model in of_models]
     for strategy in gaining:
@@ -301,9 +291,9 @@ def _of_modalities(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
         claim = Claim(section, text, lower=True, size=True)
         for name, (groups, model), of_model in zip(names, of_models, biases, strict=True):
             sides = [of_model[model.backbone, side] for side in (strategy, VANILLA)]
-            yield _row(_Case(claim, name, *sides, groups))
+            yield _row(claim, name, sides, groups)
     claim = Claim(section, f"All modalities together have higher {recall} than one alone")
     for name, model in list(zip(names, models, strict=True))[:-1]:
         for strategy in MAIN:
             sides = [measured(side, strategy, RECALL) for side in (models[-1], model)]
-            yield _row(_Case(claim, f"{strategy_label(strategy)}, over {name}", *sides))
+            yield _row(claim, f"{strategy_label(strategy)}, over {name}", sides)

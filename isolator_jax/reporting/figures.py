@@ -138,7 +138,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
 def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> Figure:
     """UCBias@20 of each run and strategy with its interval (Figs. 2 and 5), and a note below."""
     strategies = [name for name in LOOKS if any(name in bars for bars in runs.values())]
-    figure = Figure((max(6.0, 1.5 + 0.3 * len(strategies) * len(runs)), 4.0), layout="constrained")
+    figure = Figure((max(7.0, 1.5 + 0.3 * len(strategies) * len(runs)), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(strategies)
     for place, strategy in enumerate(strategies):
@@ -269,7 +269,7 @@ def separate_labels(figure: Figure) -> None:
     near = [(7, -3), (5, 5), (5, -11), (-5, 5), (-5, -11), (-7, -3), (5, 14), (5, -20), (-5, 14), (-5, -20)]
     for axes in figure.axes:
         labels = [text for text in axes.texts if isinstance(text, Annotation)]
-        places = [place for points in axes.collections for place in points.get_offsets()]
+        places = [place for points in axes.collections for place in np.asarray(points.get_offsets())]
         taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in map(axes.transData.transform, places)]
         for label in sorted(labels, key=lambda label: -label.xy[1]):
             for x, y in near:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isolator_jax.evaluation import Evaluation, Groups, consistency_groups, ucbias
+from isolator_jax.evaluation import EqualActivity, Evaluation, Groups, consistency_groups, equal_activity, ucbias
 from isolator_jax.reporting.resampling import resampled_ucbias
 
 RECALL, UCBIAS, RHO = "recall@20", "ucbias@20", "rho"
@@ -27,6 +27,7 @@ class Model:
       evaluations: for each strategy an evaluation of each seed.
       consistency: c_u `[U]`, NaN where undefined.
       lengths: n_u `[U]`.
+      equal_popularity: for each strategy UCBias@20 among held-out items of like popularity, of each seed.
     """
 
     dataset: str
@@ -39,6 +40,7 @@ class Model:
     evaluations: Mapping[str, Sequence[Evaluation]]
     consistency: np.ndarray
     lengths: np.ndarray
+    equal_popularity: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
     def per_user(self, strategy: str, metric: str = RECALL) -> np.ndarray:
         """A metric of each ranked user, averaged over the seeds. `[N]`, NaN without held-out items."""
@@ -127,3 +129,9 @@ def tied_columns(groups: Groups) -> dict[str, int]:
 def share_groups(model: Model, percent: int = 20) -> Groups:
     """The groups of UCBias: the top and bottom `percent` of the users by c_u."""
     return consistency_groups(model.consistency, percent)
+
+
+def activity_groups(model: Model) -> EqualActivity:
+    """The groups of UCBias cut down to users with the median number of training interactions, or near it."""
+    recall = next(iter(model.evaluations.values()))[0].per_user[RECALL]
+    return equal_activity(share_groups(model), model.lengths, model.users, recall)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from isolator_jax.evaluation import ucbias
+from isolator_jax.evaluation import Groups, ucbias
+from isolator_jax.evaluation.metrics import nan_mean
 from isolator_jax.evaluation.significance import bootstrap_ucbias, holm, paired_test
-from isolator_jax.reporting.activity import equal_activity, repeated_draws
 from isolator_jax.reporting.model import (
     RECALL,
     RHO,
     UCBIAS,
     Measured,
     Model,
+    activity_groups,
     measured,
     measured_biases,
     share_groups,
@@ -135,14 +136,14 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
 
     Returns:
       Rows of the models' labels, `median`, `fewest` and `most` interactions of the users taken (see
-      `activity.equal_activity`), `consistent users` and `diverse users` to draw from, `size` of a
+      `evaluation.equal_activity`), `consistent users` and `diverse users` to draw from, `size` of a
       sample of each, `ucbias` of all of them, its 95 % bootstrap interval `low` and `high`, the 2.5 and
       97.5 percentiles of the draws `draws low` and `draws high`, and `tied consistent` and `tied diverse`.
     """
     rows = []
     for model in models:
-        recall, active = model.per_user(BASELINE), equal_activity(model)
-        size, differences = repeated_draws(model, recall, active.groups, draws=draws, seed=seed)
+        recall, active = model.per_user(BASELINE), activity_groups(model)
+        size, differences = _repeated_draws(model, recall, active.groups, draws=draws, seed=seed)
         low, high = bootstrap_ucbias(recall, model.users, active.groups)
         draws_low, draws_high = np.percentile(differences, [2.5, 97.5])
         rows.append(
@@ -151,8 +152,8 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
                 "median": active.median,
                 "fewest": active.fewest,
                 "most": active.most,
-                "consistent users": active.consistent,
-                "diverse users": active.diverse,
+                "consistent users": np.count_nonzero(active.groups.consistent),
+                "diverse users": np.count_nonzero(active.groups.diverse),
                 "size": size,
                 "ucbias": ucbias(recall, model.users, active.groups),
                 "low": low,
@@ -163,3 +164,63 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
             }
         )
     return pd.DataFrame(rows)
+
+
+def confounding(models: Sequence[Model], references: Sequence[Model], strategies: Sequence[str]) -> pd.DataFrame:
+    """How much of UCBias@20 activity and popularity explain, beside rankers that know nothing else.
+
+    Args:
+      models: under `strategies`, with `equal_popularity`.
+      references: rankers by popularity alone and by content alone, under Vanilla.
+      strategies: those shown of the models.
+
+    Returns:
+      Rows of `label`, `strategy`, Recall@20, UCBias@20 with its 95 % bootstrap interval `low` and
+      `high`, the same `at equal activity` with `activity low` and `activity high` (as Fig. 3 has it),
+      and `at equal popularity`, means over the seeds; and `tied consistent` and `tied diverse`.
+    """
+    rows = []
+    for model, strategy in [(m, BASELINE) for m in references] + [(m, s) for m in models for s in strategies]:
+        groups, active, recall = share_groups(model), activity_groups(model).groups, model.per_user(strategy)
+        low, high = bootstrap_ucbias(recall, model.users, groups)
+        active_low, active_high = bootstrap_ucbias(recall, model.users, active)
+        rows.append(
+            {
+                "label": model.label,
+                "strategy": strategy,
+                RECALL: nan_mean(recall),
+                UCBIAS: ucbias(recall, model.users, groups),
+                "low": low,
+                "high": high,
+                "at equal activity": ucbias(recall, model.users, active),
+                "activity low": active_low,
+                "activity high": active_high,
+                "at equal popularity": float(np.mean(model.equal_popularity[strategy])),
+                **tied_columns(groups),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _repeated_draws(
+    model: Model, recall: np.ndarray, groups: Groups, *, draws: int, seed: int
+) -> tuple[int, np.ndarray]:
+    """Differences of the mean recalls of equally many users of both groups, drawn without replacement.
+
+    Each sample has half as many users as the smaller group, at least one; a user's chance is
+    proportional to its weight.
+
+    Returns:
+      The size of a sample, and the differences `[draws]`, NaN where a group has nobody.
+    """
+    weights = [group[model.users] for group in (groups.consistent, groups.diverse)]
+    size = max(1, int(min(group.sum() for group in weights)) // 2)
+    if min(np.count_nonzero(group) for group in weights) < size:
+        return size, np.full(draws, np.nan)
+    rng = np.random.default_rng(seed)
+
+    def means(group: np.ndarray) -> np.ndarray:
+        values, chances = recall[group > 0], group[group > 0] / group.sum()
+        return np.array([rng.choice(values, size, replace=False, p=chances).mean() for _ in range(draws)])
+
+    return size, means(weights[0]) - means(weights[1])

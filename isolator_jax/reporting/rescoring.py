@@ -8,7 +8,7 @@ from isolator_jax.reporting.text import markdown
 
 
 def rescoring_markdown(report: Mapping[str, Any]) -> str:
-    """The report of `experiments.rescore` as Markdown."""
+    """The report of `isolator rescore` as Markdown."""
     config, dataset, parameters, f = report["config"], report["dataset"], report["parameters"], report["f"]
     chosen = "as given"
     if parameters["tuned"]:

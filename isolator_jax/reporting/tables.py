@@ -25,6 +25,8 @@ _METRICS = {
     "aplt": "APLT",
     "ils": "ILS",
 }
+# What a metric is of, where it is no modality.
+_OF = {"equal_activity": "equal activity", "equal_popularity": "equal popularity"}
 
 
 def metric_label(metric: str) -> str:
@@ -34,11 +36,11 @@ def metric_label(metric: str) -> str:
       >>> [metric_label(name) for name in ("recall@5", "ucbias@20", "rho/image", "validation ndcg@20")]
       ['R@5', 'UCBias@20', 'rho (image)', 'validation N@20']
     """
-    name, _, modality = metric.partition("/")
+    name, _, of = metric.partition("/")
     name, at, k = name.partition("@")
     *before, name = name.split(" ")
-    label = " ".join([*before, _METRICS.get(name, name)]) + at + k
-    return f"{label} ({modality})" if modality else label
+    label = " ".join([*before, _METRICS.get(name, name) if at else name]) + at + k
+    return f"{label} ({_OF.get(of, of)})" if of else label
 
 
 def strategy_label(name: str) -> str:

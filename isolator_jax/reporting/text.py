@@ -8,16 +8,18 @@ import pandas as pd
 
 from isolator_jax.errors import brief
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "{}$&#_%"},
-}
-_MARKDOWN = {character: f"\\{character}" for character in "\\|`*<["}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        **{character: f"\\{character}" for character in "{}$&#_%"},
+    }
+)
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*<["})
 _FORMULA = ("=", "+", "-", "@")
 
 _LONGEST = 100_000
@@ -40,7 +42,7 @@ def latex(value: object) -> str:
       >>> print(latex("amazon_baby"), latex(r"\write18{x}"))
       amazon\_baby \textbackslash{}write18\{x\}
     """
-    return one_line(value).translate(str.maketrans(_LATEX))
+    return one_line(value).translate(_LATEX)
 
 
 def markdown(value: object) -> str:
@@ -50,7 +52,7 @@ def markdown(value: object) -> str:
       >>> print(markdown("a_b|<c>"))
       a_b\\|\\<c>
     """
-    return one_line(value).translate(str.maketrans(_MARKDOWN))
+    return one_line(value).translate(_MARKDOWN)
 
 
 def literal(value: object) -> str:

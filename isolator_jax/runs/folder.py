@@ -52,7 +52,7 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
     if not _is_of_newest_checkpoint(run_dir, report):
         raise RunError(
             f"{run_dir}: report.json tells of epoch {report['checkpoint']['epoch']}, and the newest checkpoint is "
-            "another; give the run's experiments.train command again to write it anew"
+            "another; give the run's isolator train command again to write it anew"
         )
     return report
 
@@ -63,7 +63,7 @@ def _read_report(run_dir: Path) -> dict[str, Any]:
     if not (run_dir / "report.json").is_file():
         raise RunError(
             f"{run_dir}: the run is not finished, it has no report.json; "
-            "give its experiments.train command again to finish it"
+            "give its isolator train command again to finish it"
         )
     report = _read_json(run_dir / "report.json")
     try:
@@ -71,7 +71,7 @@ def _read_report(run_dir: Path) -> dict[str, Any]:
     except (ConfigError, KeyError, TypeError) as error:
         raise RunError(
             f"{run_dir / 'report.json'}: not a run's report ({brief(repr(error))}); rename it and "
-            "give the experiments.train command again to write it anew"
+            "give the isolator train command again to write it anew"
         ) from None
     return report
 
@@ -242,7 +242,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise RunError(f"{run_dir} is not a run folder: it has no config.json")
     saved = _read_json(path)
     if not isinstance(saved.get("data_fingerprint"), str):
-        raise RunError(f"{path}: has no data_fingerprint; it is not what experiments.train wrote")
+        raise RunError(f"{path}: has no data_fingerprint; it is not what isolator train wrote")
     try:
         RunConfig.from_dict(saved.get("config", {}))
     except ConfigError as error:

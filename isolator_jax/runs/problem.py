@@ -79,7 +79,7 @@ def make_problem(
     if not dataset.features and config.training_strategy:
         raise DataError(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
-            "features; add them, or train plain BPR (--notraining_strategy of experiments.train)"
+            "features; add them, or train plain BPR (--notraining_strategy of isolator train)"
         )
     train = make_train_data(dataset)
     content = None

@@ -94,6 +94,8 @@ def train_with_vanilla(
 ) -> dict[str, Any]:
     """Trains a run, then plain BPR in `folder.vanilla_folder`, whose Vanilla joins the run's report.
 
+    It raises what `train_run` raises.
+
     Args:
       config: the run's configuration, with the training strategy.
       problem: its data.
@@ -102,9 +104,6 @@ def train_with_vanilla(
 
     Returns:
       The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
-
-    Raises:
-      What `train_run` raises.
     """
     run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
     check_run_folder(run_dir, config, problem.dataset)
@@ -221,7 +220,7 @@ def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
     if config.data_dir is not None and not Path(config.data_dir, config.dataset or "").is_dir():
         raise DataError(
             f"{run_dir}: the run's data is no longer in {config.data_dir}; put the folder {config.dataset} back there, "
-            "or give the run's experiments.train command again with the data's new place, which is then noted"
+            "or give the run's isolator train command again with the data's new place, which is then noted"
         )
     return load_dataset(config)
 

@@ -2,7 +2,10 @@
 
 import socket
 
+import pytest
 from processes import finish, start
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_processes_train_and_rank_as_one():

@@ -129,21 +129,32 @@ def test_a_table_and_nested_lists_rank_as_the_array_they_hold():
         np.testing.assert_array_equal(found[0], expected[0])
 
 
-def test_ranking_runs_under_every_strict_mode_of_jax_and_compiles_once():
+def test_ranking_runs_under_every_strict_mode_of_jax():
     users, items, sets, histories, features = make_problem()
     similarity = build_similarity(fuse_channels(features), histories)
     content = content_of(similarity, jnp.linspace(-0.5, 0.5, U)[None], features)
     strategies = {"f": vanilla(), "u": u_isolator(2.0, 5.0, 1.0)}
     expected = top_k_lists(Encoded(users, items), np.arange(U), histories, strategies, content, k=6, item_chunk=9)
-    strict = (jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True))
-    with strict[0], strict[1], strict[2]:
-        found = top_k_lists(Encoded(users, items), np.arange(U), histories, strategies, content, k=6, item_chunk=9)
-        for name in strategies:
-            np.testing.assert_array_equal(found[name][0], expected[name][0])
-        with jax.enable_x64(True):
-            plain = {"f": vanilla()}
-            found = top_k_lists(Encoded(users, items), np.arange(U), histories, plain, k=6, item_chunk=9)
-            np.testing.assert_array_equal(found["f"][0], expected["f"][0])
+    for x64 in (False, True):
+        strict = jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True)
+        with strict[0], strict[1], strict[2], jax.enable_x64(x64):
+            found = top_k_lists(Encoded(users, items), np.arange(U), histories, strategies, content, k=6, item_chunk=9)
+            for name in strategies:
+                np.testing.assert_array_equal(found[name][0], expected[name][0])
+
+
+def test_sets_that_are_constants_of_a_jitted_function_are_checked_all_the_same():
+    users, items, sets, histories, _ = make_problem()
+    lists = jax.jit(lambda model: top_k_lists(model, np.arange(U), histories, {"f": vanilla()}, k=4)["f"][0])
+    np.testing.assert_array_equal(lists(Encoded(users, items)), brute_force(users @ items.T, sets, 4))
+
+
+def test_parameters_are_arguments_so_that_other_ones_compile_nothing():
+    users, items, _, histories, features = make_problem()
+    similarity = build_similarity(fuse_channels(features), histories)
+    content = content_of(similarity, jnp.linspace(-0.5, 0.5, U)[None], features)
+    first = {"f": vanilla(), "u": u_isolator(2.0, 5.0, 1.0)}
+    top_k_lists(Encoded(users, items), np.arange(U), histories, first, content, k=6, item_chunk=9)
     again = {"f": vanilla(), "u": u_isolator(4.0, 1.0, 0.5)}
     compiled = rank._cache_size()
     top_k_lists(Encoded(users, items), np.arange(U), histories, again, content, k=6, item_chunk=9)

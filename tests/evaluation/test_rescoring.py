@@ -90,8 +90,8 @@ def test_the_summary_tells_quantiles_span_and_what_changed():
     ("f", "tied"),
     [
         ([-1e4, -2e4, -3e4], 0.0),  # exp underflows, its logarithm does not
-        ([3e-9, 2e-9, 1e-9], 1.0),  # 1 + f rounds to 1
-        ([3e-9, 2e-9, -1.0], 0.5),
+        ([3e-9, 2e-9, 1e-9], 0.0),  # 1 + f rounds to 1, log1p does not
+        ([1e7 + 1, 1e7, -1.0], 0.5),
         ([2.0, 2.0, 1.0], 0.0),  # equal f are no loss
         ([1e7 + 2, 1e7 + 1, 1e7], 1.0),  # log rounds
     ],

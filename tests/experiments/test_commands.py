@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from commands import command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

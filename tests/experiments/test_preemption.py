@@ -14,6 +14,8 @@ import pytest
 
 from isolator_jax.runs import load_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.
@@ -64,6 +66,7 @@ def results(run_dir):
 
     report = without_times(json.loads((run_dir / "report.json").read_text()))
     report["config"] = None  # names the data's folder
+    report["checkpoint"] = report["checkpoint"]["epoch"]  # its files hold the time they were written
     report["baseline"] = without_times(report["baseline"])
     metrics = [
         [without_times(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]

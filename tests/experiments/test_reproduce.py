@@ -5,6 +5,8 @@ import pytest
 
 from tests.experiments.test_commands import command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -25,11 +27,12 @@ def reproduce(folder, artefact, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     done = reproduce(folder, "all", "--seeds=0")
     assert done.returncode == 0, done.stderr
     out = folder / "out"
-    tables = ["table1", "table2-made", "table3-made", "claims-made"]
+    tables = ["table1", "table2-made", "table3-made", "claims-made", "confounding-made"]
     figures = [f"fig{number}-made" for number in (1, 2, 3, 5, 6)]
     expected = [f"{t}.{s}" for t in tables for s in ("md", "tex", "csv")]
     expected += [f"{f}.{s}" for f in figures for s in ("png", "pdf", "csv")]

@@ -9,6 +9,8 @@ import pytest
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from tests.experiments.test_commands import command
 
+pytestmark = pytest.mark.slow
+
 SPLITS = ("train", "validation", "test")
 
 

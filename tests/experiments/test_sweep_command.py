@@ -10,6 +10,8 @@ import pytest
 from isolator_jax.runs import locked
 from tests.experiments.test_commands import command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

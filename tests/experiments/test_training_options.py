@@ -19,6 +19,8 @@ from isolator_jax.runs import load_dataset, make_problem, read_metrics
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = RunConfig(backbone="mfbpr", hparams={"dim": 4}, max_epochs=3)
 

@@ -72,6 +72,7 @@ WORK = {
     "statistics": [],
     "make_dataset": [],
     "prepare": [],
+    "audit": ["audit_lists"],
 }
 
 

@@ -16,6 +16,8 @@ from isolator_jax.data.synthetic import write_dataset
 from isolator_jax.runs import load_dataset, make_problem, train_run
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # What makes each command begin its work, or end well.
@@ -36,6 +38,7 @@ GOOD = {
     "parity": ["--backbone=vbpr", "--golden=golden.npz", "--data_dir=data", "--dataset=made"],
     "statistics": ["--data_dir=data", "--datasets=made"],
     "make_dataset": ["--output_dir=more", "--name=made", "--users=20", "--items=12"],
+    "audit": ["--lists=mine=lists.csv", "--data_dir=data", "--dataset=made", "--output_dir=audited"],
     "prepare": ["--interactions=data/made/made.inter", "--output_dir=prepared", "--name=made"],
 }
 
@@ -55,6 +58,7 @@ TEXTS = [
     "x" * 5000, "made", "../data/made", "made/", "..", "all", "table1", "fig1,fig1", "vbpr", "vbprr", "image:8,text:4",
     "image:0", "image:" + "9" * 5000, "a/b:3", "image:3,image:4", "true", "false", "None", "0,0", "0,00",
     "0,1", "1,1.0",
+    "mine=lists.csv,other=image.npy", "=lists.csv", "a b=lists.csv", "mine=",
     "10,10", "reg=0.1,0.10", ",".join(map(str, range(5000))), "\u202e", "<b>", "10,9" + "9" * 5000, "a\nb",
     "float16",
 ]  # fmt: skip
@@ -118,6 +122,7 @@ def folder(tmp_path_factory):
     finally:
         os.chdir(here)
     (folder / "file.txt").write_text("text")
+    (folder / "lists.csv").write_text("user,item,rank\n" + "".join(f"{user},{user % 24},1\n" for user in range(30)))
     np.save(folder / "scores.npy", np.random.default_rng(0).standard_normal((30, 24)))
     np.save(folder / "image.npy", np.load(folder / "data" / "made" / "image_feat.npy"))
     np.savez(folder / "golden.npz", hparams="{}", loss=1.0)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from isolator_jax.reporting import paper
-from isolator_jax.reporting.activity import equal_activity
+from isolator_jax.reporting.model import activity_groups
 from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, accuracy_table, plain_table, tied_note, typeset
 from tests.reporting.made import evaluation, model
 
@@ -75,20 +75,11 @@ def active(lengths, diverse=50, consistent=50):
     return dataclasses.replace(made, lengths=np.asarray(lengths))
 
 
-def test_equal_activity_takes_the_lower_median_of_training_interactions():
-    """1,000 users, of whom half have 4 interactions and half 5; the median of 4.5 is nobody's."""
-    lengths = np.concatenate([[0], np.tile([4, 5], 500)])
-    found = equal_activity(active(lengths, 200, 200))
-    assert (found.median, found.fewest, found.most) == (4, 4, 4)
-    assert (found.consistent, found.diverse) == (100, 100)
-
-
-@pytest.mark.parametrize(("least", "fewest", "most", "each"), [(20, 10, 10, 20), (21, 9, 11, 60), (61, 8, 12, 100)])
-def test_the_window_of_activity_grows_evenly_until_both_groups_are_large_enough(least, fewest, most, each):
-    lengths = np.concatenate([[0], np.tile([8, 9, 10, 11, 12], 100)])
-    found = equal_activity(active(lengths, 100, 100), least)
-    assert (found.median, found.fewest, found.most) == (10, fewest, most)
-    assert (found.consistent, found.diverse) == (each, each)
+def test_equal_activity_takes_the_lower_median_and_widens_until_both_groups_have_100():
+    """Of 200 users in each group; the median of 4.5 is nobody's."""
+    for pattern, window in (([4, 5], (4, 4, 4)), ([3, 4, 4, 5, 5], (4, 3, 5))):
+        found = activity_groups(active(np.concatenate([[0], np.tile(pattern, 1000 // len(pattern))]), 200, 200))
+        assert (found.median, found.fewest, found.most) == window
 
 
 def test_equal_activity_is_told_with_its_users_draws_and_bootstrap():

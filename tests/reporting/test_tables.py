@@ -18,6 +18,7 @@ from isolator_jax.strategies import LABELS
         ("ils@10/text", "ILS@10 (text)"),
         ("hit_rate@10", "HitRate@10"),
         ("something@3", "something@3"),
+        ("at equal popularity", "at equal popularity"),
     ],
 )
 def test_metrics_have_one_label(metric, label):
