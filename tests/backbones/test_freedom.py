@@ -155,6 +155,7 @@ def test_an_epochs_graph_is_that_of_its_interactions_and_the_whole_one_stays():
     assert inputs["graph"] is whole
 
 
+@pytest.mark.slow
 def test_a_resumed_run_draws_what_the_uninterrupted_one_does(small_dataset, tmp_path):
     config = RunConfig(backbone="freedom", hparams={"dim": 4}, batch_size=1024, training_strategy=False)
     problem = make_problem(config, small_dataset)

@@ -20,7 +20,7 @@ def test_several_numbers_of_one_hyperparameter_are_written_as_one_text(value):
     assert RunConfig(backbone="smore", hparams={"neighbours": 7}).hyperparameters.neighbours == (7,)
 
 
-@pytest.mark.parametrize("value", ["10:", "", "10:0", "10:1.5", "10,15", [True], 10**5000])
+@pytest.mark.parametrize("value", ["10:", "", "10:0", "10:1.5", "10,15", [True], "9" * 5000])
 def test_several_numbers_are_checked_one_by_one(value):
     with pytest.raises(ConfigError, match="hyper-parameter neighbours must be"):
         RunConfig(backbone="smore", hparams={"neighbours": value})
