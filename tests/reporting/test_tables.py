@@ -79,8 +79,8 @@ def test_formulas_are_text_in_csv(value):
 
 def report(tied, dataset="made"):
     config = {
-        "backbone": "vbpr", "dataset": dataset, "training_strategy": True, "gamma": 0.1, "alpha": 2.0, "beta": 5.0,
-        "iota": 0.1, "fusion": "mean", "seed": 0, "hparams": {"reg": 0.1},
+        "backbone": "vbpr", "dataset": dataset, "knock_out": {}, "training_strategy": True, "gamma": 0.1, "alpha": 2.0,
+        "beta": 5.0, "iota": 0.1, "fusion": "mean", "seed": 0, "hparams": {"reg": 0.1},
     }  # fmt: skip
     return {
         "config": config,
