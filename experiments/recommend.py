@@ -19,7 +19,7 @@ from isolator_jax.runs import load_run, strategies_of
 from isolator_jax.strategies import IN_RUNS
 
 from .common import cli
-from .common.ids import original_ids, warn_of_formulas
+from .common.ids import ids_of, warn_of_formulas
 from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
@@ -44,8 +44,7 @@ def main() -> None:
     if _STRATEGY.value not in strategies:
         raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
     strategy = strategies[_STRATEGY.value]
-    user_ids = original_ids(config, "userID", problem.dataset.num_users)
-    item_ids = original_ids(config, "itemID", problem.dataset.num_items)
+    user_ids, item_ids = ids_of(config, problem.dataset.num_users, problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
     histories, content = problem.train.histories, problem.content
     found, keys = top_k_lists(encoded, users, histories, {"list": strategy}, content, k=_K.value)["list"]

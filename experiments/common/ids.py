@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,21 +16,39 @@ from isolator_jax.runs.config import RunConfig
 _FORMULA = re.compile(r"[=@\t\r\n]|[+-](?![0-9.]+$)")
 
 
-def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:
-    """`[count]` original ids of a run's users or items, or the dataset's own where there is no mapping.
+class Ids(NamedTuple):
+    """Original ids by the dataset's own, `[U]` and `[I]`: those again where there is no mapping."""
 
-    Args:
-      config: the run's configuration.
-      column: `userID` or `itemID`.
-      count: number of users or items.
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def of(cls, original: Mapping[str, np.ndarray], num_users: int, num_items: int) -> "Ids":
+        """The ids of a result of `original_ids`."""
+        return cls(original.get("userID", np.arange(num_users)), original.get("itemID", np.arange(num_items)))
+
+
+def ids_of(config: RunConfig, num_users: int, num_items: int) -> Ids:
+    """The ids of a run's users and items.
 
     Raises:
       DataError: a malformed mapping.
     """
-    mapping = None
+    original: dict[str, np.ndarray] = {}
     if config.data_dir is not None and config.dataset is not None:
-        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
-    return np.arange(count) if mapping is None else mapping
+        original = original_ids(Path(config.data_dir) / config.dataset, num_users, num_items)
+    return Ids.of(original, num_users, num_items)
+
+
+def original_ids(folder: Path, num_users: int, num_items: int) -> dict[str, np.ndarray]:
+    """What a folder's `u_id_mapping.csv` and `i_id_mapping.csv` say of `userID` and `itemID`, as far as there are such.
+
+    Raises:
+      DataError: a malformed mapping.
+    """
+    counts = {"userID": num_users, "itemID": num_items}
+    found = {column: read_id_mapping(folder, column, count) for column, count in counts.items()}
+    return {column: mapping for column, mapping in found.items() if mapping is not None}
 
 
 def warn_of_formulas(path: Path, ids: np.ndarray) -> None:

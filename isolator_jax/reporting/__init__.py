@@ -2,6 +2,7 @@
 
 from isolator_jax.reporting.rescoring import rescoring_markdown
 from isolator_jax.reporting.tables import (
+    knocked_out,
     metrics_table,
     report_markdown,
     search_markdown,
@@ -10,6 +11,7 @@ from isolator_jax.reporting.tables import (
 )
 
 __all__ = [
+    "knocked_out",
     "metrics_table",
     "report_markdown",
     "rescoring_markdown",

@@ -106,10 +106,10 @@ def knocked_out(config: Mapping[str, Any]) -> str:
 
     Examples:
       >>> knocked_out({"knock_out": {"image": "shuffle"}})
-      'knocked out, for model and strategies alike: image (shuffle)'
+      'Knocked out, for model and strategies alike: image (shuffle).'
     """
     ways = ", ".join(f"{markdown(name)} ({way})" for name, way in config["knock_out"].items())
-    return f"knocked out, for model and strategies alike: {ways}" if ways else ""
+    return f"Knocked out, for model and strategies alike: {ways}." if ways else ""
 
 
 def report_markdown(report: Mapping[str, Any]) -> str:
@@ -124,7 +124,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Seed {config['seed']}, {trained}, alpha {config['alpha']:g}, beta {config['beta']:g}, "
         f"iota {config['iota']:g}, fusion {config['fusion']}; {markdown(hparams)}.",
-        *([f"{without[:1].upper()}{without[1:]}."] if (without := knocked_out(config)) else []),
+        *([without] if (without := knocked_out(config)) else []),
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
         f"Best epoch {report['best_epoch']} of {report['epochs']}, chosen by validation R@20; "
