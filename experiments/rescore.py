@@ -109,7 +109,7 @@ def main() -> None:
     report = {
         "config": _config(),
         "dataset": dataset.counts(),
-        "parameters": {**(parameters or UParameters(None, None, None))._asdict(), **chosen},
+        "parameters": {**dict.fromkeys(UParameters._fields), **(parameters._asdict() if parameters else {}), **chosen},
         "without_training": {split: dataset.without_training(split) for split in ("validation", "test")},
         **_measured(results["test"], dataset, content),
         **_on_validation(results["validation"], dataset),

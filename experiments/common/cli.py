@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import jax
@@ -31,6 +32,7 @@ from isolator_jax.errors import (
 from isolator_jax.training import EpochRecord
 
 from . import process
+from .help import define_help
 from .process import stop_requests
 
 __all__ = ["one_line", "run", "stop_requests", "time_to_save"]
@@ -63,6 +65,7 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         sys.exit(code)
 
     process.begin()
+    define_help(Path(sys.argv[0]).stem, sys.modules[main.__module__].__doc__ or "")
     app.run(start)
 
 
