@@ -32,14 +32,13 @@ def per_user_table(
       ValueError: evaluations of different users.
 
     Examples:
-      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
-      >>> histories = Histories.from_pairs(users, items, num_users=4)
-      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
-      >>> truth = Histories.from_pairs(np.arange(4), np.array([4, 5, 4, 5]), num_users=4)
-      >>> scores = np.tile(np.arange(6.0) / 10, (4, 1))
-      >>> evaluations = evaluate(scores, None, histories, {"f": vanilla()}, content, truth=truth, ks=(1,))
-      >>> per_user_table(evaluations, content)["recall@1/f"].tolist()
-      [0.0, 1.0, 0.0, 1.0]
+      >>> from isolator_jax import evaluate, vanilla
+      >>> histories, truth = Histories.from_pairs([0, 1], [0, 1], 2), Histories.from_pairs([0, 1], [2, 0], 2)
+      >>> results = evaluate(np.eye(2, 3), None, histories, {"f": vanilla()}, truth=truth, ks=(1,), metrics=["recall"])
+      >>> print(per_user_table(results, user_ids=np.array(["ann", "bob"])).to_string(index=False))
+      user  recall@1/f
+       ann         0.0
+       bob         1.0
     """
     checks.instance("evaluations", evaluations, Mapping)
     if not evaluations:
@@ -83,14 +82,12 @@ def held_out_hits(
       ValueError: lists shorter than k.
 
     Examples:
-      >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
-      >>> histories = Histories.from_pairs(users, items, num_users=4)
-      >>> truth = Histories.from_pairs(np.arange(4), np.array([4, 5, 4, 5]), num_users=4)
-      >>> scores = np.tile(np.arange(6.0) / 10, (4, 1))
-      >>> evaluation = evaluate(scores, None, histories, {"f": vanilla()}, truth=truth, ks=(1,))["f"]
-      >>> users, popularity, hits = held_out_hits(evaluation, histories, truth, k=1)
+      >>> from isolator_jax import evaluate, vanilla
+      >>> histories, truth = Histories.from_pairs([0, 1], [0, 1], 2), Histories.from_pairs([0, 1], [2, 0], 2)
+      >>> result = evaluate(np.eye(2, 3), None, histories, {"f": vanilla()}, truth=truth, ks=(1,))["f"]
+      >>> users, popularity, hits = held_out_hits(result, histories, truth, k=1)
       >>> users.tolist(), popularity.tolist(), hits.tolist()
-      ([0, 1, 2, 3], [0, 0, 0, 0], [False, True, False, True])
+      ([0, 1], [0, 1], [False, True])
     """
     checks.instance("evaluation", evaluation, Evaluation)
     checks.count("k", k, least=1)

@@ -86,8 +86,8 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
       ValueError: arrays of different shape.
 
     Examples:
-      >>> round(paired_test(np.array([0.1, 0.3, 0.2, 0.4]), np.array([0.0, 0.1, 0.2, 0.1])), 4)
-      0.1027
+      >>> print(f"{paired_test([0.5, 0.4, 0.9, 0.3], [0.1, 0.2, 0.7, 0.2]):.4f}")
+      0.0374
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:

@@ -106,10 +106,10 @@ def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
     shown = " and ".join(f"{label} has {100 * shares[name]:.0f} % of it" for name, label in _REFERENCES.items())
     as_large = {name for name, share in shares.items() if share >= _LARGE}
     conclusions = {
-        (): "neither has enough of it to be its source alone",
-        ("popularity",): "popularity is the likely source, and nothing about content follows from this number",
-        ("content",): "content is the likely source, popularity is not",
-        ("content", "popularity"): "either can be its source, and this number cannot tell which",
+        (): "neither explains it alone",
+        ("popularity",): "popularity can explain it, and nothing about content follows from this number",
+        ("content",): "likeness of content can explain it, popularity does not",
+        ("content", "popularity"): "either can explain it, and this number cannot tell which",
     }
     return f"Of rankings without a model, {shown}: {conclusions[tuple(sorted(as_large))]}."
 
@@ -136,11 +136,11 @@ def _groups_of(audit: Audit) -> list[str]:
     """Who is in the groups, in a line each."""
     assert audit.groups is not None and audit.alike is not None
     parts = [
-        f"{values['users']:g} content-{name}"
+        f"{values['users']:.0f} content-{name}"
         + (f" ({values['tied']} share the places at the cut)" if values["tied"] else "")
         for name, values in audit.groups.summary().items()
     ]
-    alike = [f"{values['users']:g} content-{name}" for name, values in audit.alike.groups.summary().items()]
+    alike = [f"{values['users']:.0f} content-{name}" for name, values in audit.alike.groups.summary().items()]
     window = (
         f"{audit.alike.fewest} to {audit.alike.most}" if audit.alike.fewest < audit.alike.most else audit.alike.median
     )

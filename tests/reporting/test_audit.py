@@ -92,10 +92,10 @@ def bias(value, interval=None, activity=None, activity_interval=None, popularity
 @pytest.mark.parametrize(
     ("own", "popularity", "content", "words"),
     [
-        (bias(0.18), 0.166, 0.051, "popularity is the likely source, and nothing about content follows"),
-        (bias(0.11), 0.02, 0.13, "content is the likely source, popularity is not"),
-        (bias(0.2), 0.15, 0.26, "either can be its source"),
-        (bias(0.2), 0.01, 0.02, "neither has enough of it"),
+        (bias(0.18), 0.166, 0.051, "popularity can explain it, and nothing about content follows"),
+        (bias(0.11), 0.02, 0.13, "likeness of content can explain it, popularity does not"),
+        (bias(0.2), 0.15, 0.26, "either can explain it"),
+        (bias(0.2), 0.01, 0.02, "neither explains it alone"),
         (bias(-0.1), -0.09, 0.2, "content-diverse users get the better lists"),
         (bias(0.1), 0.0, 0.1, "activity alone does not explain it"),
         (bias(0.1), 0.0, 0.1, "popularity of the held-out items alone does not explain it"),
