@@ -63,7 +63,7 @@ def plan_memory(config: RunConfig, dataset: Dataset, placement: Placement, avail
         return plan
     learner = make_learner(config, make_problem(config, dataset, placement, with_content=False))
     state = jax.eval_shape(functools.partial(learner.initial_state, config.seed)).train
-    inputs, data, *_ = learner.epoch_arguments()
+    inputs, data = learner.inputs, learner.problem.train
     content = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
     program = learner.epoch_program.lower(state, inputs, data, *content, hyperparameters)
     step = program.compile().memory_analysis().temp_size_in_bytes
