@@ -12,6 +12,7 @@ lines of 500,000 users and 100,000 items: 2.3 GiB).
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -67,6 +68,7 @@ _AS_THEY_ARE = (
 
 
 def main() -> None:
+    others: dict[str, Any] = {name: flags.FLAGS[name].value for name in _AS_THEY_ARE}
     config = PrepareConfig(
         interactions=Path(_INTERACTIONS.value),
         name=_NAME.value,
@@ -78,7 +80,7 @@ def main() -> None:
         feature_ids=_paths("feature_ids", _FEATURE_IDS.value),
         text=_path(_TEXT.value),
         text_columns=tuple(_TEXT_COLUMNS.value),
-        **{name: flags.FLAGS[name].value for name in _AS_THEY_ARE},
+        **others,
     )
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     folder = prepare_dataset(config, output, report=lambda line: print(line, flush=True))
