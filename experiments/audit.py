@@ -10,8 +10,8 @@ Writes audit.json, audit.md and per_user.parquet, and with --trec_runs each syst
 NAME.run.
 """
 
-import functools
 import re
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -81,12 +81,11 @@ def main() -> None:
     write_text(output / "audit.md", page)
     table = per_user_table(audit.columns(), content, user_ids)
     write_atomically(output / "per_user.parquet", lambda draft: table.to_parquet(draft, index=False))
-    if _TREC_RUNS.value:
-        for name in files:
-            write = functools.partial(
-                write_trec_run, users=users, lists=lists[name], user_ids=user_ids, item_ids=item_ids, tag=name
-            )
-            write_atomically(output / f"{name}.run", write)
+    for name in files if _TREC_RUNS.value else ():
+        write_atomically(
+            output / f"{name}.run",
+            partial(write_trec_run, users=users, lists=lists[name], user_ids=user_ids, item_ids=item_ids, tag=name),
+        )
     print(f"\n{page}\nWritten: {output}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from isolator_jax.files import write_json
-from isolator_jax.reporting import metrics_table
+from isolator_jax.reporting import metrics_table, tied_sentence
 from isolator_jax.runs import evaluate_problem, load_run, strategies_of
 
 from .common import cli, devices
@@ -52,6 +52,9 @@ def main() -> None:
         f"alpha {config.alpha:g}, beta {config.beta:g}, iota {config.iota:g}:\n"
     )
     print(metrics_table(metrics, columns))
+    groups = next(iter(results.values())).groups
+    if note := tied_sentence(None if groups is None else groups.summary()):
+        print(f"\n{note}")
     if _JSON.value is not None:
         write_json(
             _JSON.value,

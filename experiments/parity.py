@@ -2,8 +2,8 @@
 
 Loads the file's weights and batch, computes the ISOLATOR training loss, its gradients,
 the embeddings and the U-ISOLATOR scores, and prints one JSON line with the error of each:
-the maximum over arrays of max|difference| / max(max|reference|, 1e-6). Exits with 1 where
-one exceeds 1e-5.
+the maximum over arrays of max|difference| / max(max|reference|, 1e-6), or on the scale that
+the file's layout (`experiments.golden`) gives an array. Exits with 1 where one exceeds 1e-5.
 
   isolator parity --backbone=vbpr --golden=VBPR.npz --data_dir=DIR --dataset=small
 """
@@ -28,7 +28,7 @@ from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.neighbours import nearest_neighbours
 
 from .common import cli
-from .golden import LAYOUTS
+from .golden import LAYOUTS, GoldenLayout
 
 _BACKBONE = flags.DEFINE_enum("backbone", None, list(BACKBONES), "Backbone to check.", required=True)
 _GOLDEN = flags.DEFINE_string("golden", None, "Golden .npz file.", required=True)
@@ -36,6 +36,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the dataset
 _DATASET = flags.DEFINE_string("dataset", None, "Dataset the golden file was made on.", required=True)
 
 TOLERANCE = 1e-5
+
+# What is zero in exact arithmetic must be below this.
+ZERO = 1e-8
 
 
 def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str, dataset_name: str) -> dict[str, float]:
@@ -53,8 +56,7 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         settings = json.loads(str(golden["hparams"]))
     except json.JSONDecodeError as reason:
         raise DataError(f"the golden file's hparams are no JSON ({brief(reason)})") from None
-    given: dict[str, Any] = {ours: settings[theirs] for ours, theirs in layout.hyperparameters.items()}
-    hyperparameters = backbone.hyperparameters(**(given | dict(layout.fixed)))
+    hyperparameters = backbone.hyperparameters(**(_hyperparameters(layout, settings) | dict(layout.fixed)))
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
     sizes = (golden["user_emb"].shape[0], golden["item_emb"].shape[0])
     if sizes != (dataset.num_users, dataset.num_items):
@@ -64,37 +66,59 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         )
     content = make_content(dataset.features, dataset.train.histories(dataset.num_users), fusion="per_modality")
     inputs = backbone.prepare(dataset, hyperparameters, find_neighbours=nearest_neighbours)
-    params = {ours: jnp.asarray(golden[f"param/{theirs}"]) for ours, theirs in layout.parameters.items()}
-    params = unflatten_dict(params, sep="/")
+    params = unflatten_dict(jax.tree.map(jnp.asarray, _arrays(layout, golden, "param")), sep="/")
+    trained_on = layout.trained_on(inputs, dataset, golden)
     batch = Batch(*(jnp.asarray(golden[name], jnp.int32) for name in ("users", "pos", "neg")))
 
     def loss_function(params):
-        encoded = backbone.encode(params, inputs, hyperparameters)
+        encoded = backbone.encode(params, trained_on, hyperparameters)
         score = layout.score(content, settings["gamma"], batch)
         return backbone.loss(params, encoded, batch, score, hyperparameters, jax.random.key(0))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_function))(params)
     encoded = jax.jit(lambda params: backbone.encode(params, inputs, hyperparameters))(params)
     scores = layout.u_scores(_u_scores(encoded, content, settings))
-    gradients = flatten_dict(gradients, sep="/")
-    references = {ours: golden[f"grad/{theirs}"] for ours, theirs in layout.parameters.items()}
-    largest = max(float(np.abs(reference).max()) for reference in references.values())
     return {
         "loss": error(loss, golden["loss"]),
         "user_emb": error(encoded.users, golden["user_emb"]),
         "item_emb": error(encoded.items, golden["item_emb"]),
         "u_scores": error(scores, golden["u_scores"]),
-        "grad": max(
-            error(gradients[ours], references[ours], largest if ours in layout.vanishing else 0.0)
-            for ours in layout.parameters
-        ),
+        "grad": gradient_error(layout, flatten_dict(gradients, sep="/"), _arrays(layout, golden, "grad")),
     }
+
+
+def gradient_error(layout: GoldenLayout, gradients: Mapping[str, Any], references: Mapping[str, np.ndarray]) -> float:
+    """The largest error of a parameter's gradient, on the scale that its layout gives it."""
+    largest = max(float(np.abs(reference).max()) for reference in references.values())
+
+    def error_of(name: str) -> float:
+        if name in layout.zero:
+            return float(np.abs(gradients[name]).max()) * TOLERANCE / ZERO
+        least = largest * (1 if name in layout.vanishing else layout.least_scale)
+        return error(gradients[name], references[name], least) * TOLERANCE / layout.precision.get(name, TOLERANCE)
+
+    return max(map(error_of, layout.parameters))
 
 
 def error(value: Any, reference: np.ndarray, least_scale: float = 0.0) -> float:
     """max|difference| / max(max|reference|, 1e-6, least_scale)."""
     value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     return float(np.max(np.abs(value - reference)) / max(np.max(np.abs(reference)), 1e-6, least_scale))
+
+
+def _hyperparameters(layout: GoldenLayout, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def value(names: str | tuple[str, ...]) -> Any:
+        return settings[names] if isinstance(names, str) else tuple(settings[name] for name in names)
+
+    return {ours: value(theirs) for ours, theirs in layout.hyperparameters.items()}
+
+
+def _arrays(layout: GoldenLayout, golden: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+    """The file's parameters (`param`) or gradients (`grad`) by our names, in our shapes."""
+    return {
+        ours: layout.oriented.get(ours, np.asarray)(golden[f"{kind}/{theirs}"])
+        for ours, theirs in layout.parameters.items()
+    }
 
 
 def _u_scores(encoded: Encoded, content: Content, settings: Mapping[str, float]) -> jax.Array:

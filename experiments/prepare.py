@@ -68,7 +68,7 @@ _AS_THEY_ARE = (
 
 
 def main() -> None:
-    others: dict[str, Any] = {name: flags.FLAGS[name].value for name in _AS_THEY_ARE}
+    as_they_are: dict[str, Any] = {name: flags.FLAGS[name].value for name in _AS_THEY_ARE}
     config = PrepareConfig(
         interactions=Path(_INTERACTIONS.value),
         name=_NAME.value,
@@ -80,7 +80,7 @@ def main() -> None:
         feature_ids=_paths("feature_ids", _FEATURE_IDS.value),
         text=_path(_TEXT.value),
         text_columns=tuple(_TEXT_COLUMNS.value),
-        **others,
+        **as_they_are,
     )
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     folder = prepare_dataset(config, output, report=lambda line: print(line, flush=True))

@@ -40,7 +40,7 @@ from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.features import FUSIONS
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
-from isolator_jax.reporting import metrics_table, rescoring_markdown
+from isolator_jax.reporting import metrics_table, rescoring_markdown, tied_sentence
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 
 from .common import cli
@@ -102,6 +102,8 @@ def main() -> None:
     if report["f"]["warning"]:
         print(f"warning: {report['f']['warning']}", file=sys.stderr)
     print(metrics_table(report["metrics"]))
+    if note := tied_sentence(report.get("groups")):
+        print(f"\n{note}")
 
 
 def _given_parameters() -> dict[str, float]:

@@ -25,7 +25,7 @@ from absl import flags
 from tqdm import tqdm
 
 from isolator_jax.errors import CheckpointError, ConfigError, RunError, brief
-from isolator_jax.evaluation import Settings
+from isolator_jax.evaluation import Settings, consistency_groups
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
 from isolator_jax.runs import Problem, is_finished, load_dataset, load_model, locked, make_problem, train_run
@@ -140,6 +140,8 @@ def run_search(plan: Plan, problem: Problem) -> None:
         },
         "chosen": tested,
     }
+    if problem.content is not None:
+        report["groups"] = consistency_groups(problem.content.consistency).summary()
     write_json(folder / "report.json", report)
     text = search_markdown(report)
     write_text(folder / "report.md", text)

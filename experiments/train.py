@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from isolator_jax.errors import ConfigError
-from isolator_jax.reporting import metrics_table
+from isolator_jax.reporting import metrics_table, tied_sentence
 from isolator_jax.runs import check_run_folder, load_dataset, make_problem
 
 from .common import cli, devices, events, run_flags
@@ -68,6 +68,8 @@ def main() -> None:
     )
     print(f"\n{config.backbone} on {problem.dataset.name}, test, seed {config.seed}:\n")
     print(metrics_table(report["test"]))
+    if note := tied_sentence(report.get("groups")):
+        print(f"\n{note}")
     print(f"\nWritten: {run_dir / 'report.json'}, {run_dir / 'report.md'}")
 
 

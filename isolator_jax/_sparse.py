@@ -90,6 +90,17 @@ def dots_of_edges(receivers: Array, senders: Array, a: Array, b: Array) -> Array
     return lax.platform_dependent(receivers, senders, a, b, cpu=_dots_in_blocks, default=_dots_at_once)
 
 
+def choose(
+    kept: Array, count: int, offsets: Array, order: Array, transpose_offsets: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """The `count` edges that `kept`, `[E] bool`, is true of, `[count] int32`, and their offsets, order and
+    transposed offsets, from those of all edges."""
+    transposed = kept[order]
+    before, before_transposed = (jnp.append(0, jnp.cumsum(mask, dtype=jnp.int32)) for mask in (kept, transposed))
+    chosen, chosen_transposed = (jnp.flatnonzero(mask, size=count) for mask in (kept, transposed))
+    return chosen, (before[offsets], before[order[chosen_transposed]], before_transposed[transpose_offsets])
+
+
 def _csr_product(senders, receivers, offsets, weights, x):
     del receivers
     return sparse.BCSR((weights, senders, offsets), shape=(offsets.shape[0] - 1, x.shape[0])) @ x

@@ -123,7 +123,7 @@ def gram(channel: Array) -> Array:
     return jnp.matmul(channel, channel.T, precision=EXACT)
 
 
-def mean_item_similarity(channel: ArrayLike) -> Array:
+def mean_item_similarity(channel: ArrayLike) -> Array | np.floating:
     """S-bar: the mean of S over ordered pairs i != j (Table 1). `[I, F] -> []`.
 
     Uses sum_ij S[i, j] = |sum_i e_i|^2, linear in I. NaN for fewer than two items.
@@ -134,7 +134,7 @@ def mean_item_similarity(channel: ArrayLike) -> Array:
       0.5000
     """
     channel = check_channel(channel)
-    return _mean_of_pairs(channel) if channel.shape[0] > 1 else jnp.float32(jnp.nan)
+    return _mean_of_pairs(channel) if channel.shape[0] > 1 else np.float32(np.nan)
 
 
 @jax.jit

@@ -11,6 +11,7 @@ operations, each the others' derivative:
 Their lowerings and derivative rules, for reverse mode, are in `_sparse`.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -143,6 +144,20 @@ class Graph:
     def masked(self, values: Array) -> Array:
         """`[E]` edge values; a graph on several devices has places without an edge to mask."""
         return values
+
+    def with_weights(self, weights: Array) -> "Graph":
+        """The same edges with other weights, `[E]`."""
+        return dataclasses.replace(self, edges=self.edges._replace(edges=weights))
+
+    def subgraph(self, kept: Array, count: int) -> "Graph":
+        """The graph of the `count` edges that `kept`, `[E] bool`, is true of; works under jit.
+
+        Of a symmetric graph, an edge and its reverse are kept or left out together.
+        """
+        chosen, index = _sparse.choose(kept, count, self.offsets, self.transpose_order, self.transpose_offsets)
+        values = {name: getattr(self.edges, name)[chosen] for name in ("edges", "senders", "receivers")}
+        edges = self.edges._replace(**values, n_edge=jnp.array([count], jnp.int32))
+        return Graph(edges, self.senders[chosen], *index, symmetric=self.symmetric)
 
 
 def make_graph(

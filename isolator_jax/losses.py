@@ -156,3 +156,76 @@ def _in_batch_softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
     rows = exponentials.shape[0]
     positive = jnp.eye(rows, dtype=exponentials.dtype)
     return loss, jnp.sum((exponentials / totals[:, None] - positive) / rows * tangents[0])
+
+
+# Logits that `table_nce` holds at a time, and its fewest rows of them.
+_BLOCK_LOGITS = 1 << 20
+_BLOCK_ROWS = 16
+
+
+def table_nce(anchors: ArrayLike, table: ArrayLike, positives: ArrayLike) -> Array:
+    """InfoNCE of anchors against a whole table: sum_b logsumexp_r(a_b . t_r) - a_b . t_{p_b}.
+
+    The B x R logits are made and reduced a few anchors at a time, and not made again for the
+    gradient: working memory is that of a block, and for the gradient that of another table.
+    Both modes of differentiation work, as for `info_nce`.
+
+    Args:
+      anchors: `[B, D]`, B at least 1.
+      table: `[R, D]`.
+      positives: `[B]`, each anchor's row of the table.
+
+    Returns:
+      `[]`.
+
+    Raises:
+      ValueError: rows of different widths, no anchor, or a positive that is no row of the table.
+    """
+    anchors = checks.array("anchors", anchors, shape=("B", "D"))
+    rows, width = anchors.shape
+    table = checks.array("table", table, shape=("R", "D"), sizes={"D": width})
+    positives = checks.array("positives", positives, shape=("B",), sizes={"B": rows}, dtype="int", below=table.shape[0])
+    if not rows:
+        raise ValueError(f"anchors must have at least one row, got shape {list(anchors.shape)}")
+    return _table_nce(anchors, table, positives)
+
+
+@jax.custom_jvp
+def _table_nce(anchors: Array, table: Array, positives: Array) -> Array:
+    def block(total: Array, rows: tuple[Array, Array]) -> tuple[Array, None]:
+        largest, _, totals = _row_exponentials(rows[0] @ table.T, 1.0)
+        return total + jnp.sum(rows[1] * (largest + jnp.log(totals))), None
+
+    total, _ = lax.scan(block, jnp.float32(0), _in_blocks(anchors, table.shape[0]))
+    return total - jnp.sum(anchors * table[positives])
+
+
+@_table_nce.defjvp
+def _table_nce_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    anchors, table, positives = primals
+
+    def block(carry: tuple[Array, Array], rows: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        total, of_table = carry
+        own, used = rows
+        largest, exponentials, totals = _row_exponentials(own @ table.T, 1.0)
+        total += jnp.sum(used * (largest + jnp.log(totals)))
+        of_table += exponentials.T @ (own * (used / totals)[:, None])
+        return (total, of_table), (exponentials @ table) / totals[:, None]
+
+    start = jnp.float32(0), jnp.zeros_like(table)
+    (total, of_table), of_anchors = lax.scan(block, start, _in_blocks(anchors, table.shape[0]))
+    matches = table[positives]
+    of_anchors = of_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]] - matches
+    of_table = of_table.at[positives].add(-anchors)
+    loss = total - jnp.sum(anchors * matches)
+    return loss, jnp.sum(of_anchors * tangents[0]) + jnp.sum(of_table * tangents[1])
+
+
+def _in_blocks(anchors: Array, columns: int) -> tuple[Array, Array]:
+    """Anchors in blocks of few logits, `[S, rows, D]`, and one for each of them, zero for padding, `[S, rows]`."""
+    count, width = anchors.shape
+    steps = -(-count // max(_BLOCK_ROWS, _BLOCK_LOGITS // columns))
+    rows = -(-count // steps)
+    padded = jnp.pad(anchors, ((0, steps * rows - count), (0, 0)))
+    used = jnp.arange(steps * rows) < count
+    return padded.reshape(steps, rows, width), used.reshape(steps, rows).astype(anchors.dtype)

@@ -1,4 +1,4 @@
-"""Nearest neighbours in content, and the graphs that MGCN and GUME make of them.
+"""Nearest neighbours in content, and the graphs that backbones make of them.
 
 Cosines are computed on the host in float64 and rounded to multiples of 2^-24, which
 float32 holds exactly. Rounding noise, which differs between machines and with the blocks
@@ -90,6 +90,38 @@ def item_graph(neighbours: Neighbours) -> Graph:
     weights = similarity.reshape(-1) * scale[receivers] * scale[senders]
     kept = weights > 0
     return make_graph(senders[kept], receivers[kept], weights[kept], items)
+
+
+def unweighted_graph(neighbours: Neighbours, weight: float = 1.0) -> Graph:
+    """The normalised item graph whose edges are alike: weight / sqrt(k_i k_j), k the lengths of the lists.
+
+    Raises:
+      ValueError: as `item_graph`.
+    """
+    lists = _checked_lists("neighbours", neighbours)
+    items, k = lists.items.shape
+    receivers = np.repeat(np.arange(items), k)
+    return make_graph(lists.items.reshape(-1), receivers, np.full(receivers.size, weight / k), items)
+
+
+def unite(graphs: Sequence[Graph], combine: np.ufunc) -> Graph:
+    """All edges of some graphs on the same nodes; edges that several have, with `combine` of their weights.
+
+    Raises:
+      ValueError: no graph, or graphs on other numbers of nodes.
+    """
+    if not len(graphs):
+        raise ValueError("graphs must hold at least one graph, got none")
+    sizes = {size for x in graphs for size in (x.num_receivers, x.num_senders)}
+    if len(sizes) > 1:
+        raise ValueError(f"graphs must have the same nodes, got {' and '.join(map(str, sorted(sizes)))}")
+    nodes = graphs[0].num_receivers
+    pairs = np.concatenate([np.asarray(x.receivers, np.int64) * nodes + np.asarray(x.senders) for x in graphs])
+    weights = np.concatenate([np.asarray(x.weights, np.float64) for x in graphs])
+    order = np.argsort(pairs, kind="stable")
+    united, starts = np.unique(pairs[order], return_index=True)
+    receivers, senders = np.divmod(united, nodes)
+    return make_graph(senders, receivers, combine.reduceat(weights[order], starts), nodes)
 
 
 def enhanced_graph(

@@ -65,6 +65,12 @@ def list_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLike,
 
     Raises:
       ValueError: users or items that do not exist, or fewer rows than items that histories name.
+
+    Examples:
+      >>> S = jnp.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]])
+      >>> histories = Histories.from_pairs(np.array([0, 0]), np.array([0, 1]), num_users=1)
+      >>> print(list_similarity(S, histories, jnp.array([0]), jnp.array([[2, 0]])))
+      [[0.3  0.75]]
     """
     item_sim = checks.array("item_sim", item_sim, shape=("I", "W"))
     check_histories(histories, item_sim.shape[0])

@@ -175,8 +175,11 @@ def strategies_of_run(values: Mapping[str, Any], *, trained: bool, with_content:
 def name_beside_others(in_run: str, *, trained: bool) -> str:
     """The catalogue's name of a strategy in a run's report: U on a plain model is "U w/o TS".
 
+    A strategy of the other kind of model, as the plain Vanilla that joins a trained run's report, has its own.
+
     Examples:
       >>> name_beside_others("u", trained=False), name_beside_others("u", trained=True)
       ('u_without_training_strategy', 'u')
     """
-    return next(name for name, entry in STRATEGIES.items() if (entry.in_run, entry.trained) == (in_run, trained))
+    same = (name for name, entry in STRATEGIES.items() if (entry.in_run, entry.trained) == (in_run, trained))
+    return next(same, in_run)

@@ -36,7 +36,15 @@ from isolator_jax import (
 )
 from isolator_jax import graph as graphs
 from isolator_jax.histories import contains, fold_histories, sample_unseen
-from isolator_jax.neighbours import Neighbours, enhanced_graph, item_graph, nearest_neighbours, user_rows
+from isolator_jax.neighbours import (
+    Neighbours,
+    enhanced_graph,
+    item_graph,
+    nearest_neighbours,
+    unite,
+    unweighted_graph,
+    user_rows,
+)
 
 # Multiples of 1/8, which every type of float holds.
 EIGHTHS = np.random.default_rng(0).integers(-8, 9, (3, 6, 6)).astype(np.float32) / 8
@@ -98,6 +106,7 @@ GOOD = {
     "losses.l2_normalize": (losses.l2_normalize, {"x": FEATURES}),
     "losses.info_nce": (losses.info_nce, {"anchors": FEATURES, "positives": OTHER[:, [0, 1, 1]], "temperature": 0.5}),
     "losses.in_batch_softmax": (losses.in_batch_softmax, {"logits": SQUARE}),
+    "losses.table_nce": (losses.table_nce, {"anchors": FEATURES[:3], "table": FEATURES, "positives": USERS}),
     "graph.make_graph": (
         graphs.make_graph,
         {"senders": [0, 2], "receivers": [1, 1], "weights": np.float32([1, 0.5]), "num_nodes": 3},
@@ -117,6 +126,8 @@ GOOD = {
     "graph.edge_softmax": (graphs.edge_softmax, {"graph": GRAPH, "logits": EDGES, "over": "receivers"}),
     "neighbours.nearest_neighbours": (nearest_neighbours, {"features": FEATURES, "k": 3}),
     "neighbours.item_graph": (item_graph, {"neighbours": NEIGHBOURS}),
+    "neighbours.unweighted_graph": (unweighted_graph, {"neighbours": NEIGHBOURS}),
+    "neighbours.unite": (unite, {"graphs": [item_graph(NEIGHBOURS)] * 2, "combine": np.add}),
     "neighbours.enhanced_graph": (
         enhanced_graph,
         {"users": PAIRS[0], "items": PAIRS[1], "num_users": 4, "num_items": 6, "neighbours": [NEIGHBOURS]},
@@ -196,6 +207,8 @@ BAD = [
     ("losses.info_nce", {"positives": OTHER}, "anchors and positives must have the same shape"),
     ("losses.info_nce", {"temperature": 0.0}, "temperature must be above 0, got 0"),
     ("losses.in_batch_softmax", {"logits": FEATURES}, r"logits must have shape \[B, B\]"),
+    ("losses.table_nce", {"positives": USERS + 3}, "positives must be at least 0 and below 6"),
+    ("losses.table_nce", {"table": SQUARE}, r"table must have shape \[R, D\] with D = 3"),
     ("graph.make_graph", {"senders": [0, 3]}, "senders must be at least 0 and below 3, got 3"),
     ("graph.make_graph", {"weights": [1.0]}, "senders and receivers and weights must have the same shape"),
     ("graph.make_graph", {"weights": [1.0, np.nan]}, "weights must be finite"),
@@ -218,6 +231,9 @@ BAD = [
         {"neighbours": Neighbours(NEIGHBOURS.items + 4, NEIGHBOURS.cosines)},
         "neighbours.items must be at least 0 and below 6",
     ),
+    ("neighbours.unweighted_graph", {"neighbours": NEIGHBOURS.items}, "neighbours must be of type Neighbours"),
+    ("neighbours.unite", {"graphs": []}, "graphs must hold at least one graph"),
+    ("neighbours.unite", {"graphs": [item_graph(NEIGHBOURS), GRAPH]}, "graphs must have the same nodes, got 6 and 10"),
     ("neighbours.enhanced_graph", {"neighbours": []}, "neighbours must hold the lists of at least one modality"),
     ("neighbours.enhanced_graph", {"num_items": 7}, r"neighbours\[0\].items must have shape \[I, K\] with I = 7"),
     ("neighbours.user_rows", {"num_users": 11}, "num_users must be at most the graph's 10 nodes"),
@@ -226,7 +242,8 @@ BAD = [
 # What works on the host, or has arguments that are no arrays in a way that jit cannot take.
 ON_THE_HOST = {
     "Histories.from_pairs", "content_consistency", "build_similarity", "make_content", "neighbours.nearest_neighbours",
-    "neighbours.item_graph", "neighbours.enhanced_graph", "neighbours.user_rows", "graph.make_graph",
+    "neighbours.item_graph", "neighbours.unweighted_graph", "neighbours.unite", "neighbours.enhanced_graph",
+    "neighbours.user_rows", "graph.make_graph",
     "graph.user_item_block", "graph.bipartite_graph",
 }  # fmt: skip
 STATIC = {"fusion", "over", "layers", "width", "num_items", "num_users", "num_nodes", "k"}

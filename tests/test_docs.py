@@ -45,6 +45,7 @@ def code_of(path):
     return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL))
 
 
+@pytest.mark.slow
 def test_the_backbone_of_the_guide_trains_under_isolator_once_registered(small_dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(BACKBONES, "content", None)  # removed again after the test
     exec(code_of("docs/adding_a_backbone.md"), {"__name__": "guide"})

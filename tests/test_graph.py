@@ -297,3 +297,19 @@ def test_one_export_serves_cpu_cuda_and_tpu():
     assert "cpu_csr_sparse_dense_ffi" in exported.mlir_module()
     for found, expected in zip(exported.call(*arguments), gradient(*arguments), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("senders", [9, 13])
+def test_a_subgraph_is_the_graph_of_its_edges(senders, share):
+    graph, _ = random_graph(3, edges=40, senders=senders, receivers=13)
+    kept = np.random.default_rng(3).random(40) < share
+    found = jax.jit(graphs.Graph.subgraph, static_argnums=2)(graph, kept, int(kept.sum()))
+    ends = [np.asarray(x)[kept] for x in (graph.receivers, graph.senders, graph.weights)]
+    if senders == 13:
+        expected = graphs.make_graph(ends[1], ends[0], ends[2], 13)
+    else:
+        expected = graphs.user_item_block(*ends, 13, senders)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype

@@ -126,3 +126,44 @@ def test_gradients_of_normalised_rows_are_finite_for_rows_of_any_size():
     norms = np.linalg.norm(losses.l2_normalize(x), axis=1)
     np.testing.assert_allclose(norms[normal], 1, rtol=1e-5)
     assert (norms <= 1 + 1e-5).all()
+
+
+def plain_table_nce(anchors, table, positives):
+    logits = anchors @ table.T
+    return jnp.sum(jax.scipy.special.logsumexp(logits, axis=1) - logits[jnp.arange(len(anchors)), positives])
+
+
+@pytest.mark.parametrize(("anchors", "rows", "block"), [(7, 5, 6), (7, 5, 1 << 20), (33, 4, 20), (1, 1, 1), (40, 9, 9)])
+def test_table_nce_in_blocks_equals_the_whole_and_so_does_its_gradient(anchors, rows, block, monkeypatch):
+    monkeypatch.setattr(losses, "_BLOCK_LOGITS", block)
+    monkeypatch.setattr(losses, "_BLOCK_ROWS", 1)
+    rng = np.random.default_rng(anchors)
+    a, t = (jnp.asarray(4 * rng.normal(size=(n, 3)), jnp.float32) for n in (anchors, rows))
+    positives = jnp.asarray(rng.integers(rows, size=anchors), jnp.int32)
+    value, gradients = jax.value_and_grad(losses.table_nce, (0, 1))(a, t, positives)
+    expected, slopes = jax.value_and_grad(plain_table_nce, (0, 1))(a, t, positives)
+    np.testing.assert_allclose(losses.table_nce(a, t, positives), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    for found, slope in zip(gradients, slopes, strict=True):
+        np.testing.assert_allclose(found, slope, atol=1e-5 * max(1, np.abs(slope).max()))
+    _, tangent = jax.jvp(lambda a, t: losses.table_nce(a, t, positives), (a, t), (a, t))
+    np.testing.assert_allclose(
+        tangent, sum(jnp.vdot(x, slope) for x, slope in zip((a, t), slopes, strict=True)), rtol=1e-4
+    )
+
+
+def test_table_nce_of_huge_logits_is_finite():
+    value, gradients = jax.value_and_grad(losses.table_nce, (0, 1))(
+        jnp.array([[300.0], [-300.0]]), jnp.array([[1.0], [-1.0]]), jnp.array([0, 0])
+    )
+    np.testing.assert_allclose(value, 600, rtol=1e-6)
+    chex.assert_tree_all_finite(gradients)
+
+
+def test_the_memory_of_table_nce_is_that_of_a_block_and_the_table():
+    """What is compiled for 2,048 anchors and 200,000 rows: their logits would take 1.6 GB."""
+    shapes = (
+        jax.ShapeDtypeStruct(shape, kind) for shape, kind in (((2048, 8), "f4"), ((200_000, 8), "f4"), ((2048,), "i4"))
+    )
+    compiled = jax.jit(jax.grad(losses.table_nce, (0, 1))).lower(*shapes).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 100e6

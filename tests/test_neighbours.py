@@ -159,3 +159,26 @@ def test_enhanced_graph_and_its_user_rows_equal_their_definition(modalities):
     rows = nn.user_rows(graph, USERS)
     assert (rows.num_receivers, rows.num_senders) == (USERS, ITEMS)
     np.testing.assert_allclose(dense(rows), expected[:USERS, USERS:], atol=1e-6)
+
+
+def test_united_graphs_have_every_edge_once_with_what_their_weights_combine_to():
+    rng = np.random.default_rng(6)
+    features = [rng.standard_normal((ITEMS, 3)) for _ in range(3)]
+    item_graphs = [nn.item_graph(nn.nearest_neighbours(x, k)) for x, k in zip(features, (4, 6, 2), strict=True)]
+    matrices = [dense(graph) for graph in item_graphs]
+    for combine, expected in ((np.add, sum(matrices)), (np.maximum, np.maximum.reduce(matrices))):
+        united = nn.unite(item_graphs, combine)
+        np.testing.assert_allclose(dense(united), expected, atol=1e-6)
+        assert united.weights.size == np.count_nonzero(expected)
+    nothing = nn.item_graph(nn.nearest_neighbours(np.zeros((3, 2)), 2))
+    assert nn.unite([nothing, nothing], np.add).weights.shape == (0,)
+
+
+def test_an_unweighted_graph_ignores_the_cosines():
+    features = np.random.default_rng(7).standard_normal((ITEMS, 2))
+    features[3] = 0
+    lists = nn.nearest_neighbours(features, 6)
+    assert (lists.cosines < 0).any()
+    expected = np.zeros((ITEMS, ITEMS))
+    expected[np.arange(ITEMS)[:, None], lists.items] = 0.5 / 6
+    np.testing.assert_allclose(dense(nn.unweighted_graph(lists, 0.5)), expected, atol=1e-7)

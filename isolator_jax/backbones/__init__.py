@@ -1,12 +1,15 @@
 """The backbones and their registry."""
 
 from isolator_jax.backbones.base import Backbone, Batch, Encoded, Hyperparameters, Score, hyperparameters
+from isolator_jax.backbones.freedom import FREEDOM
 from isolator_jax.backbones.grcn import GRCN
 from isolator_jax.backbones.gume import GUME
+from isolator_jax.backbones.lgmrec import LGMREC
 from isolator_jax.backbones.lightgcn import LIGHTGCN
 from isolator_jax.backbones.mfbpr import MFBPR
 from isolator_jax.backbones.mgcn import MGCN
 from isolator_jax.backbones.slmrec import SLMREC
+from isolator_jax.backbones.smore import SMORE
 from isolator_jax.backbones.vbpr import VBPR
 
 BACKBONES: dict[str, Backbone] = {
@@ -17,6 +20,9 @@ BACKBONES: dict[str, Backbone] = {
     "slmrec": SLMREC,
     "mgcn": MGCN,
     "gume": GUME,
+    "freedom": FREEDOM,
+    "smore": SMORE,
+    "lgmrec": LGMREC,
 }
 
 

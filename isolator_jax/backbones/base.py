@@ -181,4 +181,4 @@ def dense(params: Params, x: Array) -> Array:
     of the two matrix products (BUILD_NOTES.md).
     """
     y = x @ params["weight"].T
-    return y + params["bias"] if "bias" in params else y
+    return y + jnp.broadcast_to(params["bias"], y.shape) if "bias" in params else y

@@ -1,4 +1,4 @@
-"""What MGCN and GUME share: purified content, the attention fuser, their optimiser.
+"""What MGCN, GUME and in part SMORE share: purified content, the attention fuser, their optimiser.
 
 Both give every node an ID view and one content view per modality, and fuse the content
 views under gates of the ID view. Fusing is row-wise: `encode` fuses all nodes for scoring,
@@ -102,6 +102,16 @@ def feature_inputs(dataset: Dataset, hyperparameters: FusionHyperparameters) -> 
     return {} if hyperparameters.trainable_features else {"features": _features(dataset)}
 
 
+def feature_params(dataset: Dataset, hyperparameters: FusionHyperparameters) -> Params:
+    """The feature tables where they are trained."""
+    return {"features": _features(dataset)} if hyperparameters.trainable_features else {}
+
+
+def feature_tables(params: Params, inputs: Inputs) -> dict[str, Array]:
+    """The feature tables, trained or not."""
+    return params["features"] if "features" in params else inputs["features"]
+
+
 def init(key: Array, dataset: Dataset, hyperparameters: FusionHyperparameters) -> Params:
     """ID tables, the fuser, and for each modality its layers and trained feature table."""
     user_key, item_key, query_key, score_key, content_key = jax.random.split(key, 5)
@@ -114,7 +124,7 @@ def init(key: Array, dataset: Dataset, hyperparameters: FusionHyperparameters) -
             "purifier": dense_init(keys[1], dim, dim),
             "gate": dense_init(keys[2], dim, dim),
         }
-    params = {
+    return {
         "user": embedding_table(user_key, dataset.num_users, dim),
         "item": embedding_table(item_key, dataset.num_items, dim),
         "content": content,
@@ -122,14 +132,13 @@ def init(key: Array, dataset: Dataset, hyperparameters: FusionHyperparameters) -
             "query": dense_init(query_key, dim, dim),
             "score": dense_init(score_key, dim, 1, bias=False),
         },
+        **feature_params(dataset, hyperparameters),
     }
-    return {**params, "features": _features(dataset)} if hyperparameters.trainable_features else params
 
 
 def purify(params: Params, inputs: Inputs) -> dict[str, Array]:
     """Items' purified content id_i * sigmoid(G (W x_i + b) + g), `[I, D]` for each modality."""
-    tables = params["features"] if "features" in params else inputs["features"]
-    purified = {}
+    tables, purified = feature_tables(params, inputs), {}
     for name, layers in params["content"].items():
         projected = dense(layers["projection"], tables[name])
         purified[name] = params["item"] * jax.nn.sigmoid(dense(layers["purifier"], projected))

@@ -7,6 +7,7 @@ over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
 `PartitionedGraph` takes a `Graph`'s place in its operations.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class PartitionedGraph:
       senders, receivers: `[B * L] int32`; any node where unused.
       weights: `[B * L] float32`; zero where unused.
       used: `[B * L] bool`.
+      origins: `[B * L] int32`, where each edge stands in the graph that was cut.
       forward, backward: the edges by receiver and by sender.
       mesh: one axis, B devices.
     """
@@ -64,6 +66,7 @@ class PartitionedGraph:
     receivers: Array
     weights: Array
     used: Array
+    origins: Array
     forward: Blocks
     backward: Blocks
     num_senders: int = struct.field(pytree_node=False)
@@ -99,6 +102,16 @@ class PartitionedGraph:
         """`[B * L]` edge values with zero where unused."""
         return jnp.where(self.used, values, 0)
 
+    def subgraph(self, kept: Array, count: int) -> "PartitionedGraph":
+        """As `Graph.subgraph`; the edges' places stay, as any share of them may be on one device."""
+        del count
+        used = self.used & kept[self.origins]
+        return dataclasses.replace(self, used=used, weights=jnp.where(used, self.weights, 0))
+
+    def with_weights(self, weights: Array) -> "PartitionedGraph":
+        """As `Graph.with_weights`; `[B * L]`, zero where unused."""
+        return dataclasses.replace(self, weights=weights)
+
     def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
         own = P(self.mesh.axis_names)
         product = jax.shard_map(
@@ -121,7 +134,7 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
     place[forward.places[used]] = np.flatnonzero(used)
     backward = backward._replace(places=_take(place, backward.places))
     rows = NamedSharding(mesh, P(mesh.axis_names))
-    forward, backward, senders, receivers, weights, used = jax.device_put(
+    forward, backward, senders, receivers, weights, used, places = jax.device_put(
         (
             forward._replace(places=np.arange(used.size, dtype=np.int32)),
             backward,
@@ -129,6 +142,7 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
             _take(receivers, forward.places),
             np.where(used, _take(weights, forward.places), 0),
             used,
+            forward.places,
         ),
         rows,
     )
@@ -137,6 +151,7 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
         receivers=receivers,
         weights=weights,
         used=used,
+        origins=places,
         forward=Blocks(*forward),
         backward=Blocks(*backward),
         num_senders=graph.num_senders,

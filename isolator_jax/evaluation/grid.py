@@ -134,6 +134,15 @@ def evaluate_settings(
 
     Raises:
       TypeError, ValueError: as `evaluate`.
+
+    Examples:
+      >>> from isolator_jax import make_content
+      >>> histories = Histories.from_pairs(np.repeat(np.arange(4), 2), [0, 1, 2, 3, 0, 2, 1, 3], num_users=4)
+      >>> truth = Histories.from_pairs(np.arange(4), [4, 5, 4, 5], num_users=4)
+      >>> content = make_content({"image": np.eye(6)[[0, 0, 1, 1, 0, 1]]}, histories)
+      >>> scores, grid = np.tile(np.arange(6.0), (4, 1)), Settings(alphas=(2.0,), betas=(5.0,), iotas=(0.01, 1.0))
+      >>> evaluate_settings(scores, None, histories, grid, content, truth=truth, ks=(1,))["recall@1"].tolist()
+      [[[0.5, 0.75]]]
     """
     ks = entry.lengths_of(ks)
     model, ids = _check(model, users, histories, settings, content, truth, metrics, candidates, chunk)

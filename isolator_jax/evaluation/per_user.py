@@ -30,6 +30,15 @@ def per_user_table(
 
     Raises:
       ValueError: evaluations of different users.
+
+    Examples:
+      >>> from isolator_jax import evaluate, vanilla
+      >>> histories, truth = Histories.from_pairs([0, 1], [0, 1], 2), Histories.from_pairs([0, 1], [2, 0], 2)
+      >>> results = evaluate(np.eye(2, 3), None, histories, {"f": vanilla()}, truth=truth, ks=(1,), metrics=["recall"])
+      >>> print(per_user_table(results, user_ids=np.array(["ann", "bob"])).to_string(index=False))
+      user  recall@1/f
+       ann         0.0
+       bob         1.0
     """
     checks.instance("evaluations", evaluations, Mapping)
     if not evaluations:
@@ -71,6 +80,14 @@ def held_out_hits(
 
     Raises:
       ValueError: lists shorter than k.
+
+    Examples:
+      >>> from isolator_jax import evaluate, vanilla
+      >>> histories, truth = Histories.from_pairs([0, 1], [0, 1], 2), Histories.from_pairs([0, 1], [2, 0], 2)
+      >>> result = evaluate(np.eye(2, 3), None, histories, {"f": vanilla()}, truth=truth, ks=(1,))["f"]
+      >>> users, popularity, hits = held_out_hits(result, histories, truth, k=1)
+      >>> users.tolist(), popularity.tolist(), hits.tolist()
+      ([0, 1], [0, 1], [False, True])
     """
     checks.instance("evaluation", evaluation, Evaluation)
     checks.count("k", k, least=1)

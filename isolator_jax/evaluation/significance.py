@@ -84,6 +84,10 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
 
     Raises:
       ValueError: arrays of different shape.
+
+    Examples:
+      >>> print(f"{paired_test([0.5, 0.4, 0.9, 0.3], [0.1, 0.2, 0.7, 0.2]):.4f}")
+      0.0374
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
-from isolator_jax.reporting.tables import MAIN_METRICS, TIED, format_value, metric_label, strategy_label
+from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
 from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
 from isolator_jax.strategies import LABELS
@@ -103,7 +103,7 @@ def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup |
         }
         for run in runs
     }
-    tied = f"{TIED}: {first.groups.tied[0]:,} and {first.groups.tied[1]:,}." if any(first.groups.tied) else ""
+    tied = tied_sentence(first.groups.summary())
     return {
         "tied": tied,
         "rho": _svg(

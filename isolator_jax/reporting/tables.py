@@ -87,6 +87,20 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]], columns: Sequence[
     return markdown_table(["", *(markdown(metric_label(column)) for column in columns)], rows)
 
 
+def tied_sentence(groups: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """What belongs below a UCBias: how many users are tied at the cuts of its groups; empty where nobody is.
+
+    Args:
+      groups: as `Groups.summary` gives them and reports hold them.
+
+    Examples:
+      >>> tied_sentence({"consistent": {"users": 20.0, "tied": 0}, "diverse": {"users": 20.0, "tied": 61}})
+      'Users tied at the cut of the content-consistent and of the content-diverse group: 0 and 61.'
+    """
+    tied = [group["tied"] for group in (groups or {}).values()]
+    return f"{TIED}: {' and '.join(f'{count:,}' for count in tied)}." if any(tied) else ""
+
+
 def report_markdown(report: Mapping[str, Any]) -> str:
     """A run's report as a page: results on test and validation, and where they come from."""
     config, dataset = report["config"], report["dataset"]
@@ -115,6 +129,8 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     for split in ("test", "validation"):
         if split in report:
             lines += [f"## {split.capitalize()}", "", metrics_table(report[split]), ""]
+    if note := tied_sentence(report.get("groups")):
+        lines += [note, ""]
     return "\n".join(lines)
 
 
@@ -151,6 +167,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             "",
             markdown_table(["", *map(metric_label, MAIN_METRICS), "p"], rows),
             "",
+            *([note, ""] if (note := tied_sentence(report.get("groups"))) else []),
         ]
     )
 

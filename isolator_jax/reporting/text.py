@@ -32,7 +32,7 @@ def one_line(value: object) -> str:
       >>> one_line("a\\tname\\n\\x1b[31m")
       'a name \\\\x1b[31m'
     """
-    return brief(value, _LONGEST)
+    return brief(" ".join(str(value).split()), _LONGEST)
 
 
 def latex(value: object) -> str:

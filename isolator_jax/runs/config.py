@@ -88,7 +88,7 @@ class RunConfig:
                 raise ConfigError(f"{name} must be {limits}, got {_number(value)}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must lie in 0 .. 2**32 - 1, got {_number(self.seed)}")
-        object.__setattr__(self, "hparams", dataclasses.asdict(self.hyperparameters))
+        object.__setattr__(self, "hparams", {k: _plain(v) for k, v in dataclasses.asdict(self.hyperparameters).items()})
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -133,11 +133,21 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
     converted = {name: _convert(name, value, fields[name]) for name, value in values.items()}
     for field in dataclasses.fields(kind):
         if field.name in converted:
-            _check_range(field, converted[field.name])
+            values_of_field = converted[field.name]
+            for value in values_of_field if isinstance(values_of_field, tuple) else (values_of_field,):
+                _check_range(field, value)
     return kind(**converted)
 
 
-def _convert(name: str, value: Any, kind: type) -> Any:
+def _plain(value: Any) -> Any:
+    """A hyper-parameter's value as it is written: several numbers are 10:15."""
+    return ":".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[int, ...]:
+        parts = value.split(":") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(name, part, int) for part in parts)
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

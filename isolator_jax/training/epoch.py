@@ -159,7 +159,8 @@ def run_epoch(
         negatives = sample_unseen(negative_key, data.histories, users, data.num_items)
         batch = Batch(users, data.items[chosen], negatives)
         loss, gradients = jax.value_and_grad(loss_function)(params, batch, loss_key)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises its decay to an integer count
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
 
     carry = (state.params, state.opt_state)

@@ -17,6 +17,9 @@ from isolator_jax.training import Checkpoints, make_score
 
 NAMES = sorted(BACKBONES)
 
+# Parameters without a gradient in exact arithmetic: these shift a positive's score and its negative's alike.
+WITHOUT_GRADIENT = {"freedom": "bias"}
+
 
 @pytest.fixture(scope="module")
 def dataset(small_dataset):
@@ -74,7 +77,9 @@ def test_loss_is_equal_with_and_without_jit_and_its_gradient_reaches_every_param
     np.testing.assert_allclose(value, plain, rtol=2e-5)
     chex.assert_tree_all_finite(gradients)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
-        assert np.abs(leaf).max() > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
+        parameter = jax.tree_util.keystr(path)
+        if name not in WITHOUT_GRADIENT or WITHOUT_GRADIENT[name] not in parameter:
+            assert np.abs(leaf).max() > 0, f"no gradient reaches {parameter}"
 
 
 @pytest.mark.parametrize("name", NAMES)

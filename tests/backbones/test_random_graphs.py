@@ -210,7 +210,7 @@ def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_referen
         assert result.metrics["recall@3"] == pytest.approx(np.nanmean(recalls))
 
 
-@pytest.mark.parametrize("name", ["grcn", "slmrec", "mgcn", "gume"])
+@pytest.mark.parametrize("name", ["grcn", "slmrec", "mgcn", "gume", "freedom", "smore", "lgmrec"])
 def test_a_node_order_is_no_information(name):
     """Renumbering users and items renumbers the embeddings: nothing leaks between unconnected nodes."""
     dataset = random_dataset(2)

@@ -4,6 +4,7 @@ By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tes
 """
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -14,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
+from isolator_jax.backbones.freedom import normalized_by_degree
 from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import Content
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
@@ -265,6 +267,24 @@ def test_operations_on_a_partitioned_graph_and_their_derivatives_equal_those_on_
     found = operations(parts, used, x, y, weights)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=2e-4, rtol=1e-4, err_msg=name)
+
+
+def test_a_subgraph_on_a_mesh_is_that_of_the_whole():
+    rng = np.random.default_rng(7)
+    pairs = np.argwhere(rng.random((11, 9)) < 0.4)
+    whole = graphs.bipartite_graph(*pairs.T, 11, 9)
+    by_user, by_item = np.arange(len(pairs)), np.lexsort(pairs.T)
+    kept = rng.random(len(pairs)) < 0.3
+    mask, count = jnp.asarray(kept[np.concatenate([by_user, by_item])]), 2 * int(kept.sum())
+    x = jnp.asarray(rng.standard_normal((20, 3)), jnp.float32)
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def propagated(graph, mask, x, count):
+        return graphs.propagate(normalized_by_degree(graph.subgraph(mask, count)), x)
+
+    expected = propagated(whole, mask, x, count)
+    np.testing.assert_allclose(propagated(partition(whole, make_mesh(8)), mask, x, count), expected, atol=1e-6)
+    np.testing.assert_allclose(graphs.propagate(graphs.bipartite_graph(*pairs[kept].T, 11, 9), x), expected, atol=1e-6)
 
 
 def test_more_devices_than_there_are_is_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.measure.floor import Products, count_products, floor_seconds
 from experiments.measure.rates import Ceilings
+from isolator_jax.backbones import BACKBONES
 from isolator_jax.graph import edge_dots, propagate, user_item_block
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
@@ -49,8 +50,20 @@ def test_products_of_a_step(small_dataset):
     vbpr = step_products(small_dataset, "vbpr", dim=16)
     assert vbpr == Products(dense_flops=2 * 2 * items * 20 * 16)
     assert step_products(small_dataset, "grcn").dot_terms > 0
+    # The pruned graph has a fifth of the edges, the item graph ten an item.
+    freedom = step_products(small_dataset, "freedom", dim=16, neighbours=10)
+    item_edges = freedom.sparse_terms / (2 * 16) - 2 * 2 * int(small_dataset.train.users.size * (1 - 0.8))
+    assert 10 * items <= item_edges <= 20 * items
     # JAX's own choices by platform, as in the diagonal of the logits, are no operations of a graph.
     assert step_products(small_dataset, "slmrec").dot_terms == 0
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_every_backbone_has_its_products_counted(name, small_dataset):
+    products, backbone = step_products(small_dataset, name, dim=4), BACKBONES[name]
+    # Over the user-item graph, or, in GRCN, by weights that are learned on it.
+    assert (products.sparse_terms > 0) == backbone.graph_based
+    assert (products.dense_flops > 0) == backbone.uses_content
 
 
 def test_the_floor_is_the_sum_of_each_work_at_its_own_rate():

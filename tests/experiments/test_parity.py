@@ -9,7 +9,16 @@ from experiments.parity import LAYOUTS, TOLERANCE, compare
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import ConfigError
 
-FILES = {"vbpr": "VBPR", "grcn": "GRCN", "slmrec": "SLMRec", "mgcn": "MGCN", "gume": "GUME"}
+FILES = {
+    "vbpr": "VBPR",
+    "grcn": "GRCN",
+    "slmrec": "SLMRec",
+    "mgcn": "MGCN",
+    "gume": "GUME",
+    "freedom": "FREEDOM",
+    "smore": "SMORE",
+    "lgmrec": "LGMRec",
+}
 
 
 @pytest.mark.parametrize("backbone", sorted(LAYOUTS))

@@ -75,3 +75,50 @@ def test_formulas_are_text_in_csv(value):
     lines = frame.to_csv(index=False).splitlines()
     assert all(line.startswith("'") for line in lines[:2]) and lines[1].endswith(",-1.5")
     assert lines[2] == "plain,2.0"
+
+
+def report(tied, dataset="made"):
+    config = {
+        "backbone": "vbpr", "dataset": dataset, "training_strategy": True, "gamma": 0.1, "alpha": 2.0, "beta": 5.0,
+        "iota": 0.1, "fusion": "mean", "seed": 0, "hparams": {"reg": 0.1},
+    }  # fmt: skip
+    return {
+        "config": config,
+        "dataset": {"users": 90, "items": 60, "train": 500, "validation": 60, "test": 60},
+        "best_epoch": 1,
+        "epochs": 2,
+        "seconds_per_epoch": {"train": 1.0, "validation": None},
+        "test": dict.fromkeys(("training_strategy", "d", "u"), dict.fromkeys(tables.MAIN_METRICS, 0.5)),
+        "groups": {
+            name: {"users": 18.0, "tied": count} for name, count in zip(("consistent", "diverse"), tied, strict=True)
+        },
+    }
+
+
+def test_a_report_tells_the_users_tied_at_the_cuts_and_keeps_names_text():
+    told = tables.report_markdown(report((0, 2418), "<b>|baby"))
+    assert "group: 0 and 2,418." in told and "on \\<b>\\|baby" in told
+    assert "tied" not in tables.report_markdown(report((0, 0)))
+
+
+def test_a_search_fits_the_width_and_lists_what_was_chosen():
+    chosen = [
+        {
+            "strategy": name,
+            "hparams.learning_rate": 0.001,
+            **dict.fromkeys(("gamma", "alpha", "beta", "iota"), 0.1),
+            "validation recall@20": 0.2,
+            "mean": dict.fromkeys(tables.MAIN_METRICS, 0.1),
+            "deviation": dict.fromkeys(tables.MAIN_METRICS, 0.01),
+            "p": 0.03,
+        }
+        for name in LABELS
+    ]
+    trainings = dict.fromkeys(("of the naive product", "of this search", "run now", "failed"), 1)
+    found = tables.search_markdown(
+        {**report((0, 5)), "chosen": chosen, "trainings": trainings, "seeds": [0, 1], "grid": ["learning_rate"]}
+    )
+    lines_of("\n".join(line for line in found.splitlines() if line.startswith("|")))
+    for label in LABELS.values():
+        assert f"- {label}: learning_rate 0.001, gamma 0.1" in found
+    assert "group: 0 and 5." in found

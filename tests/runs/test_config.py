@@ -12,6 +12,20 @@ def test_hyperparameters_are_resolved_and_survive_a_round_trip():
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
+@pytest.mark.parametrize("value", ["10:15", (10, 15), [10, "15"]])
+def test_several_numbers_of_one_hyperparameter_are_written_as_one_text(value):
+    config = RunConfig(backbone="smore", hparams={"neighbours": value})
+    assert config.hparams["neighbours"] == "10:15" and config.hyperparameters.neighbours == (10, 15)
+    assert RunConfig.from_dict(config.to_dict()) == config
+    assert RunConfig(backbone="smore", hparams={"neighbours": 7}).hyperparameters.neighbours == (7,)
+
+
+@pytest.mark.parametrize("value", ["10:", "", "10:0", "10:1.5", "10,15", [True], "9" * 5000])
+def test_several_numbers_are_checked_one_by_one(value):
+    with pytest.raises(ConfigError, match="hyper-parameter neighbours must be"):
+        RunConfig(backbone="smore", hparams={"neighbours": value})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
