@@ -17,7 +17,6 @@ from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import make_problem
 from isolator_jax.similarity import SimilarityTable, build_similarity
 
-
 # Measured on the CPU, on Baby's sizes: the peak of a run less the other parts.
 _PROGRAMS = 300_000_000
 
