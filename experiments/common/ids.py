@@ -60,10 +60,10 @@ def warn_of_formulas(path: Path, ids: np.ndarray) -> None:
       path: the file.
       ids: what is written.
     """
-    formulas = [original for original in np.unique(ids.astype(str)) if _FORMULA.match(original)]
+    formulas = [original for original in np.unique(ids.astype(str)).tolist() if _FORMULA.match(original)]
     if formulas:
         warnings.warn(
-            f"{path}: {len(formulas)} ids, such as {brief(repr(str(formulas[0])))}, begin like formulas of a spreadsheet; "
+            f"{path}: {len(formulas)} ids, such as {brief(repr(formulas[0]))}, begin like formulas of a spreadsheet; "
             "they are written as they are: import the columns as text, or write .parquet",
             stacklevel=2,
         )

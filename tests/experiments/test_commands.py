@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 def test_progress_in_a_log_is_readable_lines_with_the_time_left(folder):
     text = (folder / "log.txt").read_bytes().decode()
     assert "\r" not in text and all(len(line) < 200 for line in text.splitlines())
-    for label in ("vbpr ISOLATOR", "vbpr plain BPR"):
+    for label in ("1 of 2: vbpr ISOLATOR", "2 of 2: vbpr plain BPR"):
         of_label = [line for line in text.splitlines() if line.startswith(label)]
         assert f"{label}: 0/4 [00:00<?" in of_label[0]
         assert f"{label}: 4/4" in of_label[-1] and "R@20=0." in of_label[-1] and "<00:00" in of_label[-1]
