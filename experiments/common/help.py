@@ -99,8 +99,9 @@ def _described(flag: flags.Flag) -> str:
     if any(not validator.checker(None) for validator in flag.validators):
         sign += " (required)"
     elif flag.default not in (None, "", []):
-        sign += f" (default: {str(flag.default_as_str).strip(chr(39))})"
+        sign += f" (default: {str(flag.default_as_str).strip(chr(39)).replace(',', ', ')})"
     text = flag.help.split(";\n")[0]  # absl tells below how to repeat a flag
     if isinstance(flag, flags.EnumFlag):  # and before, what the values are
         text = f"{text.split('>: ', 1)[-1]} One of: {', '.join(flag.parser.enum_values)}."
-    return "\n".join([f"  {sign}", textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)])
+    sign = textwrap.fill(sign, WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False)
+    return "\n".join([sign, textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)])
