@@ -1,6 +1,7 @@
 """The library in one object, for notebooks: fit on tables with ids of any kind, recommend, evaluate, save."""
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 import warnings
@@ -45,7 +46,7 @@ from isolator_jax.training import EpochRecord, FitState
 
 _DATASET = "interactions"
 _SAVE_SECONDS = 30.0
-_OF_FIT = ("data_dir", "dataset")
+_GIVEN = ("backbone", "data_dir", "dataset")  # otherwise than as options
 
 
 class Recommender:
@@ -72,7 +73,7 @@ class Recommender:
         Raises:
           ConfigError: an unknown name, or a value of the wrong type or out of range.
         """
-        names = [field.name for field in dataclasses.fields(RunConfig) if field.name not in ("backbone", *_OF_FIT)]
+        names = [field.name for field in dataclasses.fields(RunConfig) if field.name not in _GIVEN]
         unknown = [name for name in options if name not in names]
         if unknown:
             raise ConfigError(f"{brief(unknown[0])} is no option of Recommender; it has {', '.join(names)}")
@@ -144,7 +145,7 @@ class Recommender:
         )
         check_run_folder(folder, config, identified.dataset)
         problem = make_problem(config, identified.dataset)
-        with locked(folder):
+        with locked(folder), _quiet():
             write_json(folder / "config.json", check_run_folder(folder, config, identified.dataset))
             data = data_folder(folder) / _DATASET
             shutil.rmtree(data, ignore_errors=True)  # of the run before it was interrupted
@@ -153,7 +154,7 @@ class Recommender:
                 train_run(
                     config, problem, folder, checkpoint_every=time_to_save(_SAVE_SECONDS), on_epoch=show, lock=False
                 )
-        encoded, _ = load_model(folder, problem)
+            encoded, _ = load_model(folder, problem)
         self._fitted = _Fitted(config, problem, encoded, identified, folder, scratch)
         return self
 
@@ -170,9 +171,7 @@ class Recommender:
           Columns user, item, rank (from 1) and score; a user's lines together, in the order of `users`.
 
         Raises:
-          ConfigError: an unknown strategy.
-          DataError: an unknown user.
-          TypeError, ValueError: k is no whole number from 1 on.
+          ConfigError, DataError, TypeError, ValueError: an unknown strategy or user, or k is no length.
         """
         fitted = self._needed()
         k = checks.count("k", k, least=1)
@@ -202,8 +201,7 @@ class Recommender:
           A row a strategy and a column a metric, both named as in report.json.
 
         Raises:
-          DataError: unknown users or items, or pairs of training.
-          TypeError, ValueError: ks are no list lengths.
+          DataError, TypeError, ValueError: unknown users or items, pairs of training, or no list lengths.
         """
         fitted = self._needed()
         problem = fitted.problem
@@ -250,20 +248,16 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path) -> "Recommender":
-        """Reads a run folder back, of `save`, of `fit(run_dir=...)` or of `isolator train`.
-
-        Raises:
-          RunError: not a run folder, no checkpoint in it, or the data has changed since.
-          CheckpointError: none of its checkpoints is usable.
-          DataError: the data is no longer readable.
-        """
+        """Reads a run folder of `save`, `fit` or `isolator train` back; it raises what `runs.load_run` raises."""
         folder = Path(path).absolute()
-        config, problem, encoded, _ = load_run(folder)
+        with _quiet():
+            config, problem, encoded, _ = load_run(folder)
         kinds = read_kinds(Path(config.data_dir, config.dataset)) if config.data_dir and config.dataset else {}
-        users, items = (
-            original_ids(config, column, count).astype(kinds.get(column, object))
+        ids = {
+            column: original_ids(config, column, count)
             for column, count in (("userID", problem.dataset.num_users), ("itemID", problem.dataset.num_items))
-        )
+        }
+        users, items = (original.astype(kinds.get(column, original.dtype)) for column, original in ids.items())
         loaded = cls.__new__(cls)
         loaded.config = dataclasses.replace(config, data_dir=None, dataset=None)
         loaded._fitted = _Fitted(config, problem, encoded, Identified(problem.dataset, users, items), folder)
@@ -278,10 +272,7 @@ class Recommender:
         if not features and get_backbone(name).uses_content:
             raise ConfigError(f"{name} needs item features; give fit features, such as {{'image': table}}")
         if not features and self.config.training_strategy:
-            raise ConfigError(
-                "the training strategy needs item features; give fit features, or train plain BPR with "
-                "training_strategy=False"
-            )
+            raise ConfigError("the training strategy needs item features; give them, or training_strategy=False")
 
     def _needed(self) -> "_Fitted":
         if self._fitted is None:
@@ -326,10 +317,22 @@ class _Fitted:
         cold = chosen[~trained[chosen]]
         if cold.size:
             warnings.warn(
-                f"users: {cold.size} without training items, {brief(repr(ids[cold[0]]))} the first; they get no list",
+                f"users: {cold.size} without training items, {brief(repr(str(ids[cold[0]])))} the first; they get no list",
                 stacklevel=3,
             )
         return chosen[trained[chosen]]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notes that orbax logs as warnings."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -230,13 +230,13 @@ def _refuse_common(
         user, item = divmod(int(different[counts > 1][0]), len(item_ids))
         given = " and ".join(names.get(split, split) for split in splits)
         raise DataError(
-            f"user {brief(repr(user_ids[user]))} and item {brief(repr(item_ids[item]))} are in more than one of {given}; keep "
-            "the pair in one, otherwise evaluation leaks into training"
+            f"user {brief(repr(str(user_ids[user])))} and item {brief(repr(str(item_ids[item])))} are in more than one of "
+            f"{given}; keep the pair in one, otherwise evaluation leaks into training"
         )
 
 
 def _held_out(given: dict[str, Interactions], num_users: int, seed: int) -> dict[str, Interactions]:
-    """All splits: those not given are held out of `train`."""
+    """All splits; those not given are held out of `train`."""
     train = given["train"]
     ratios = [
         ratio if split == "train" or split not in given else 0 for split, ratio in zip(SPLITS, RATIOS, strict=True)
