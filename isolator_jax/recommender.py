@@ -139,7 +139,7 @@ class Recommender:
             seed=self.config.seed,
         )
         scratch = _Scratch() if run_dir is None else None
-        folder = Path(run_dir or scratch.path).absolute()  # type: ignore[union-attr]
+        folder = Path(scratch.path if scratch is not None else str(run_dir)).absolute()
         config = dataclasses.replace(
             self.config, data_dir=str(data_folder(folder)), dataset=_DATASET, modalities=names or None
         )
@@ -316,9 +316,9 @@ class _Fitted:
         chosen = known("users", ids_of("users", [users] if np.ndim(users) == 0 else users), "userID", ids)
         cold = chosen[~trained[chosen]]
         if cold.size:
+            first = brief(repr(str(ids[cold[0]])))
             warnings.warn(
-                f"users: {cold.size} without training items, {brief(repr(str(ids[cold[0]])))} the first; they get no list",
-                stacklevel=3,
+                f"users: {cold.size} without training items, {first} the first; they get no list", stacklevel=3
             )
         return chosen[trained[chosen]]
 

@@ -230,8 +230,8 @@ def _refuse_common(
         user, item = divmod(int(different[counts > 1][0]), len(item_ids))
         given = " and ".join(names.get(split, split) for split in splits)
         raise DataError(
-            f"user {brief(repr(str(user_ids[user])))} and item {brief(repr(str(item_ids[item])))} are in more than one of "
-            f"{given}; keep the pair in one, otherwise evaluation leaks into training"
+            f"user {brief(repr(str(user_ids[user])))} and item {brief(repr(str(item_ids[item])))} are in more than one "
+            f"of {given}; keep the pair in one, otherwise evaluation leaks into training"
         )
 
 
