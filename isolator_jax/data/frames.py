@@ -47,8 +47,9 @@ def ids_of(name: str, values: Any) -> Ids:
       DataError: neither text nor whole numbers, of mixed types, or an empty one, with its row.
     """
     try:
-        array = pa.array(np.asarray(values), from_pandas=True)
-    except (pa.ArrowException, ValueError, TypeError) as error:
+        # numpy would make text of all that is in a list with text, NaN and numbers too.
+        array = pa.array(np.asarray(values, object if isinstance(values, list | tuple) else None), from_pandas=True)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise DataError(
             f"{name}: ids must be one column of text or of whole numbers ({brief(error)}); convert them to text"
         ) from None

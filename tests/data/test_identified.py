@@ -102,6 +102,8 @@ BAD = {
     "interactions: has no pairs": {"interactions": ([], [])},
     r"interactions, users, row 1: .*1.5 is no id": {"interactions": ([1, 1.5], [0, 1])},
     "interactions, users, row 1: the id is missing": {"interactions": (["ann", None], [0, 1])},
+    "interactions, items, row 1: the id is missing": {"interactions": ([0, 1], ["x", np.nan])},
+    "Python int too large": {"interactions": ([10**25], [0])},
     "interactions, items, row 0: the id is missing": {"interactions": (["ann", "bob"], [" ", "x"])},
     "interactions, users: ids must be one column": {"interactions": (pd.Series([1, "ann"], dtype=object), [0, 1])},
     "ids are text or whole numbers": {"interactions": ([True, False], [0, 1])},
