@@ -26,7 +26,7 @@ from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import list_hits, per_user_table
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
-from isolator_jax.reporting.audit import REFERENCES, audit_lists
+from isolator_jax.reporting.audit import audit_lists
 from isolator_jax.reporting.audit_page import audit_markdown
 
 from .common import cli
@@ -79,7 +79,7 @@ def main() -> None:
     described = {"name": dataset.name, **dataset.counts()}
     write_json(output / "audit.json", {"dataset": described, "split": _SPLIT.value, "notes": notes, **audit.to_dict()})
     write_text(output / "audit.md", page)
-    table = per_user_table(audit.systems | audit.references, content, user_ids)
+    table = per_user_table(audit.columns(), content, user_ids)
     write_atomically(output / "per_user.parquet", lambda draft: table.to_parquet(draft, index=False))
     for name in files if _TREC_RUNS.value else ():
         write_atomically(
@@ -91,11 +91,11 @@ def main() -> None:
 
 def _files_by_system() -> dict[str, Path]:
     files = {name: Path(path) for name, path in parse_hparams("lists", _LISTS.value).items()}
-    wrong = [name for name in files if not re.fullmatch(r"[\w.+-]{1,100}", name) or name in REFERENCES]
+    wrong = [name for name in files if not re.fullmatch(r"[\w.+-]{1,100}", name)]
     if wrong or not files:
         raise ConfigError(
-            f"--lists: systems need names of letters, digits and . + - _, other than {' and '.join(REFERENCES)}, "
-            f"as in --lists=mine=lists.csv; got {brief(repr(wrong[0] if wrong else _LISTS.value))}"
+            "--lists: systems need names of letters, digits and . + - _, as in --lists=mine=lists.csv; "
+            f"got {brief(repr(wrong[0] if wrong else _LISTS.value))}"
         )
     return files
 
@@ -109,7 +109,7 @@ def _ids(folder: Path, column: str, count: int) -> tuple[np.ndarray, IdIndex]:
 def _of_users(users: np.ndarray, read: ReadLists) -> np.ndarray:
     """`[N, K]` lists of these users, empty where the file has none."""
     lists = np.full((users.size, read.lists.shape[1]), NO_ITEM, np.int32)
-    common, places, rows = np.intersect1d(users, read.users, assume_unique=True, return_indices=True)
+    _, places, rows = np.intersect1d(users, read.users, assume_unique=True, return_indices=True)
     lists[places] = read.lists[rows]
     return lists
 

@@ -32,8 +32,8 @@ from isolator_jax.histories import Histories
 from isolator_jax.reporting.model import RECALL, UCBIAS
 from isolator_jax.reporting.resampling import DRAWS, resampled_ucbias, two_sided_p
 
-# The rankers that `reference_lists` has.
-REFERENCES = ("popularity", "content")
+# The rankers that `reference_lists` has, and how they are called beside systems of any name.
+REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
 ACTIVITY, POPULARITY = f"{UCBIAS}/equal_activity", f"{UCBIAS}/equal_popularity"
 
 
@@ -95,6 +95,10 @@ class Audit(NamedTuple):
     def groups(self) -> Groups | None:
         """Those of UCBias; None without content."""
         return next(iter(self.systems.values())).groups
+
+    def columns(self) -> dict[str, Evaluation]:
+        """Systems, then the reference rankers under their labels."""
+        return self.systems | {REFERENCES[name]: evaluation for name, evaluation in self.references.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file: metrics and intervals by system, groups and comparisons."""

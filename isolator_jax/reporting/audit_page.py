@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from isolator_jax.reporting.audit import Audit, Bias, Comparison
+from isolator_jax.reporting.audit import REFERENCES, Audit, Bias, Comparison
 from isolator_jax.reporting.model import SIGNIFICANT
 from isolator_jax.reporting.tables import format_value, markdown_table, metric_label
 from isolator_jax.reporting.text import markdown
-
-_REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
 
 # The share of a system's UCBias from which on a reference ranker's is called as large.
 _LARGE = 0.5
@@ -25,7 +23,7 @@ def audit_markdown(audit: Audit, title: str, notes: Sequence[str]) -> str:
       notes: lines on what was read and how, below it.
     """
     measured = audit.to_dict()
-    columns = measured["systems"] | {_REFERENCES[name]: values for name, values in measured["references"].items()}
+    columns = measured["systems"] | {REFERENCES[name]: values for name, values in measured["references"].items()}
     lines = [f"# {markdown(title)}", "", *(f"- {markdown(note)}" for note in notes), ""]
     if audit.system_biases:
         lines += ["## What the bias means", ""]
@@ -49,7 +47,7 @@ def audit_markdown(audit: Audit, title: str, notes: Sequence[str]) -> str:
 
 def reading(systems: Mapping[str, Bias], references: Mapping[str, Bias]) -> list[str]:
     """What the biases mean, in words: first the dataset's, then each system's."""
-    numbers = [f"{label} has {_signed(references[name].value)}" for name, label in _REFERENCES.items()]
+    numbers = [f"{label} has {_signed(references[name].value)}" for name, label in REFERENCES.items()]
     sentences = [
         f"Two rankings that need no model: on this dataset {' and '.join(numbers)} UCBias@20. "
         "What a system has says little until it is held beside them."
@@ -102,8 +100,8 @@ def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
 
 
 def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
-    shares = {name: references[name].value / bias.value for name in _REFERENCES}
-    shown = " and ".join(f"{label} has {100 * shares[name]:.0f} % of it" for name, label in _REFERENCES.items())
+    shares = {name: references[name].value / bias.value for name in REFERENCES}
+    shown = " and ".join(f"{label} has {100 * shares[name]:.0f} % of it" for name, label in REFERENCES.items())
     as_large = {name for name, share in shares.items() if share >= _LARGE}
     conclusions = {
         (): "neither explains it alone",

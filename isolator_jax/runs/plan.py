@@ -15,7 +15,10 @@ from isolator_jax.features import fuse_normalized
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import make_problem
-from isolator_jax.similarity import build_similarity
+from isolator_jax.similarity import SimilarityTable, build_similarity
+
+# Measured on the CPU, on Baby's sizes: the peak of a run less the other parts.
+_PROGRAMS = 300_000_000
 
 
 class MemoryPlan(NamedTuple):
@@ -23,10 +26,12 @@ class MemoryPlan(NamedTuple):
 
     Attributes:
       state: parameters, optimiser state, and the best parameters, kept and while they are copied.
-      similarity: the stored similarities, and the item similarities they are made from.
+      similarity: the stored similarities, the features as they are read and normalised, and
+        the item similarities that the store is made from.
       inputs: graphs, features and interactions.
       step: what the compiled epoch needs for itself.
       checkpoint: the copy of the state that is written.
+      programs: what compiling and the compiled programs take, as measured.
     """
 
     state: int
@@ -34,6 +39,7 @@ class MemoryPlan(NamedTuple):
     inputs: int
     step: int
     checkpoint: int
+    programs: int = _PROGRAMS
 
     @property
     def total(self) -> int:
@@ -82,7 +88,9 @@ def _similarity_shapes(config: RunConfig, dataset: Dataset) -> tuple[Any, int]:
     histories = dataset.train.histories(dataset.num_users)
     channels = jax.eval_shape(functools.partial(fuse_normalized, fusion=config.fusion), _shapes(dataset.features))
     store = jax.eval_shape(build, channels, histories)
-    return store, _bytes(channels) + 4 * dataset.num_items**2 * (_bytes(store) > 0)
+    # As they are read, normalised by modality, and fused.
+    item_similarity = 4 * dataset.num_items**2 if isinstance(store, SimilarityTable) else 0
+    return store, 3 * _bytes(channels) + item_similarity
 
 
 def _shapes(features: Mapping[str, np.ndarray]) -> list[jax.ShapeDtypeStruct]:

@@ -34,6 +34,7 @@ class RawTable:
       kind: how it is read.
       delimiter: of text.
       headed: whether text has a header.
+      blank: empty lines before it.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class RawTable:
     kind: str
     delimiter: str = ","
     headed: bool = True
+    blank: int = 0
 
     @property
     def quoted(self) -> bool:
@@ -75,6 +77,7 @@ class RawTable:
                     stream,
                     read_options=pyarrow.csv.ReadOptions(
                         block_size=_BLOCK_BYTES,
+                        skip_rows=self.blank,
                         column_names=self.columns,
                         skip_rows_after_names=int(self.headed),
                     ),
@@ -90,6 +93,14 @@ class RawTable:
         except (pa.ArrowInvalid, OSError) as error:
             self._name_bad_line()
             raise DataError(f"{self.path}: cannot be read ({brief(error)})") from None
+        if self.quoted and self._quotes_are_odd():
+            for _ in self._records(strict=True):
+                pass
+
+    def _quotes_are_odd(self) -> bool:
+        """Whether a quote may be left open, and the lines after it be taken for text."""
+        with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+            return sum(block.count(b'"') for block in iter(lambda: file.read(_BLOCK_BYTES), b"")) % 2 == 1
 
     def _name_bad_line(self) -> None:
         """Raises at the first line that is not UTF-8 or has not the header's number of fields."""
@@ -102,9 +113,13 @@ class RawTable:
             if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
                 raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Fields of each row of text after the header, and the line it starts on: slow, for messages."""
-        layout: dict[str, Any] = {} if self.quoted else {"quoting": csv.QUOTE_NONE}
+    def _records(self, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """Fields of each row of text after the header, and the line it starts on: slow, for messages.
+
+        Raises:
+          DataError: text cannot be parsed; where strict, also at a quote that is left open.
+        """
+        layout: dict[str, Any] = {"strict": strict} if self.quoted else {"quoting": csv.QUOTE_NONE}
         number, header = 1, self.headed
         try:
             with _open_text(self.path) as file:
@@ -112,7 +127,7 @@ class RawTable:
                 for fields in reader:
                     if fields and not header:
                         yield number, fields
-                    header = header and not fields
+                    header = header and not "".join(fields).strip()
                     number = reader.line_num + 1
         except (csv.Error, EOFError, OSError) as error:
             raise DataError(f"{self.path}, line {number}: cannot be read ({brief(error)})") from None
@@ -195,33 +210,34 @@ def open_trec_run(path: Path) -> RawTable | None:
     """
     if not path.is_file() or path.suffix in _KINDS:
         return None
-    first = _first_line(path)
+    blank, first = _first_line(path)
     if len(fields := first.split()) != len(TREC_COLUMNS) or fields[1].upper() != "Q0":
         return None
-    return RawTable(path, TREC_COLUMNS, _TEXT, "\t" if "\t" in first else " ", headed=False)
+    return RawTable(path, TREC_COLUMNS, _TEXT, "\t" if "\t" in first else " ", False, blank)
 
 
-def _first_line(path: Path) -> str:
+def _first_line(path: Path) -> tuple[int, str]:
+    """The first line that is not empty, and how many are before it."""
     try:
         with _open_text(path) as file:
-            first = next((line for line in file if line.strip()), "")
+            blank, first = next(((before, line) for before, line in enumerate(file) if line.strip()), (0, ""))
     except (EOFError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({brief(error)})") from None
     if not first:
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
-    return first
+    return blank, first
 
 
 def _open_separated(path: Path, names: Sequence[str] | None) -> RawTable:
-    first = _first_line(path)
+    blank, first = _first_line(path)
     delimiter = next((mark for mark in "\t,;|" if mark in first), ",")
     layout: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {}
     fields = next(csv.reader(io.StringIO(first), delimiter=delimiter, **layout))
     if names is None:
-        return RawTable(path, tuple(field.strip() for field in fields), _TEXT, delimiter)
+        return RawTable(path, tuple(field.strip() for field in fields), _TEXT, delimiter, True, blank)
     if len(names) != len(fields):
         raise DataError(f"{path}, line 1: {len(fields)} fields, but --columns names {len(names)}")
-    return RawTable(path, tuple(names), _TEXT, delimiter, headed=False)
+    return RawTable(path, tuple(names), _TEXT, delimiter, False, blank)
 
 
 def _open_text(path: Path) -> io.TextIOBase:

@@ -39,6 +39,7 @@ def write_lines(path, columns=None, table=RAW):
 FORMATS = {
     "raw.csv": lambda path: RAW.to_csv(path, index=False),
     "raw.csv.gz": lambda path: RAW.to_csv(path, index=False),
+    "late.csv": lambda path: path.write_text("\n  \n" + RAW.to_csv(index=False)),
     "semicolons.txt": lambda path: RAW.to_csv(path, index=False, sep=";", lineterminator="\r\n"),
     "bom.tsv": lambda path: RAW.to_csv(path, index=False, sep="\t", encoding="utf-8-sig"),
     "inter.csv": lambda path: (
@@ -219,6 +220,7 @@ BAD_ROWS = [
     ("user,item\nann,tea\nann\n", {}, r"bad.csv, line 3: 1 fields, and there must be 2"),
     ('user,item\n\n"a\nb",tea\nann,tea,rum\n', {}, r"line 5: 3 fields"),
     ("user,item\nann,tea\n ,rum\n", {}, r"line 3: user is empty"),
+    ('user,item,note\nann,tea,a 5"" cup\nann,rum,"open\nbob,tea,\n', {}, r"line 3: cannot be read \(unexpected end"),
     (b"user,item\nann,t\xff\n", {}, r"line 2: not UTF-8"),
     ("user,item,rating\nann,tea,5\n\nann,rum,good\n", {"min_rating": 1}, r"line 4: rating 'good' is no finite number"),
     ("user,item,rating\nann,tea,\n", {"min_rating": 1}, r"line 2: rating .* is no finite number"),
