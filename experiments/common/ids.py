@@ -21,7 +21,7 @@ def warn_of_formulas(path: Path, ids: np.ndarray) -> None:
       path: the file.
       ids: what is written.
     """
-    formulas = [original for original in map(str, np.unique(ids)) if _FORMULA.match(original)]
+    formulas = [original for original in sorted(set(map(str, ids))) if _FORMULA.match(original)]
     if formulas:
         warnings.warn(
             f"{path}: {len(formulas)} ids, such as {brief(repr(formulas[0]))}, begin like formulas of a spreadsheet; "
