@@ -188,6 +188,6 @@ def test_the_first_modality_is_the_first_given_and_not_the_first_by_name():
     # A score of nothing leaves log 2 of the ranking loss.
     loss = GRCN.loss(params, encoded, batch, lambda f, users, items: 0 * f, HYPERPARAMETERS, None) - np.log(2)
     exact, plain_batch = to_float64(params), Batch(*(np.asarray(x) for x in batch))
-    assert list(dataset.features) == ["m9", "m0"]
+    assert list(dataset.features) == ["m9", "m8"]
     np.testing.assert_allclose(loss, reference_regulariser(exact, plain_batch), rtol=1e-5)
     assert abs(loss - reference_regulariser(exact, plain_batch, first="1")) > 1e-3

@@ -82,7 +82,7 @@ def reference_contrasts(params, views, positives):
         last = layer(params["last_compare"], modalities[-1])
         assert last.shape[1] == HYPERPARAMETERS.dim // 2
         terms.append(contrast(layer(params["last_merge"], z), last))
-    return 0.4 * sum(terms)
+    return sum(terms)
 
 
 def reference_factors(dataset, batch, gamma, fusion):
