@@ -29,6 +29,7 @@ from isolator_jax.runs import (
     load_dataset,
     load_model,
     load_run,
+    original_ids,
     read_metrics,
     read_report,
     strategies_of,
@@ -37,7 +38,6 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
-from .common.ids import original_ids
 from .common.parsing import check_output
 from .common.progress import progress
 

@@ -1,4 +1,4 @@
-"""Users and items by the ids they have outside the dataset."""
+"""Original ids in files that spreadsheets open."""
 
 import re
 import warnings
@@ -6,29 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.errors import brief
-from isolator_jax.runs.config import RunConfig
 
 # A sign before something that is not just a number; control characters hide what follows.
 _FORMULA = re.compile(r"[=@\t\r\n]|[+-](?![0-9.]+$)")
-
-
-def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:
-    """`[count]` original ids of a run's users or items, or the dataset's own where there is no mapping.
-
-    Args:
-      config: the run's configuration.
-      column: `userID` or `itemID`.
-      count: number of users or items.
-
-    Raises:
-      DataError: a malformed mapping.
-    """
-    mapping = None
-    if config.data_dir is not None and config.dataset is not None:
-        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
-    return np.arange(count) if mapping is None else mapping
 
 
 def warn_of_formulas(path: Path, ids: np.ndarray) -> None:
@@ -40,7 +21,7 @@ def warn_of_formulas(path: Path, ids: np.ndarray) -> None:
       path: the file.
       ids: what is written.
     """
-    formulas = [original for original in map(str, np.unique(ids)) if _FORMULA.match(original)]
+    formulas = [original for original in sorted(set(map(str, ids))) if _FORMULA.match(original)]
     if formulas:
         warnings.warn(
             f"{path}: {len(formulas)} ids, such as {brief(repr(formulas[0]))}, begin like formulas of a spreadsheet; "

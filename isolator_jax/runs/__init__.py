@@ -2,6 +2,7 @@
 
 from isolator_jax.runs.folder import (
     check_run_folder,
+    data_folder,
     is_finished,
     locked,
     read_config,
@@ -11,13 +12,21 @@ from isolator_jax.runs.folder import (
 )
 from isolator_jax.runs.learner import Learner, make_learner
 from isolator_jax.runs.metrics import read_metrics
-from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
-from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run, train_with_vanilla
+from isolator_jax.runs.problem import (
+    Problem,
+    evaluate_problem,
+    load_dataset,
+    make_problem,
+    original_ids,
+    recommendations,
+)
+from isolator_jax.runs.train import load_model, load_run, strategies_of, time_to_save, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",
     "Problem",
     "check_run_folder",
+    "data_folder",
     "evaluate_problem",
     "is_finished",
     "load_dataset",
@@ -26,10 +35,13 @@ __all__ = [
     "locked",
     "make_learner",
     "make_problem",
+    "original_ids",
     "read_config",
     "read_metrics",
     "read_report",
+    "recommendations",
     "strategies_of",
+    "time_to_save",
     "train_run",
     "train_with_vanilla",
     "vanilla_folder",

@@ -2,16 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
+from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError
-from isolator_jax.evaluation import Evaluation, evaluate
+from isolator_jax.evaluation import Evaluation, evaluate, top_k_lists
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import Strategy
@@ -58,6 +62,23 @@ def load_dataset(config: RunConfig) -> Dataset:
             f"the embedded dataset has no modality {', '.join(unknown)}; it has {', '.join(dataset.features)}"
         )
     return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
+
+
+def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:
+    """`[count]` original ids of a run's users or items, or the dataset's own where there is no mapping.
+
+    Args:
+      config: the run's configuration.
+      column: `userID` or `itemID`.
+      count: number of users or items.
+
+    Raises:
+      DataError: a malformed mapping.
+    """
+    mapping = None
+    if config.data_dir is not None and config.dataset is not None:
+        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
+    return np.arange(count) if mapping is None else mapping
 
 
 def make_problem(
@@ -120,4 +141,40 @@ def evaluate_problem(
         truth=truth,
         rank=problem.placement.rank,
         **options,
+    )
+
+
+def recommendations(
+    problem: Problem,
+    encoded: Encoded,
+    users: np.ndarray,
+    strategy: Strategy,
+    *,
+    k: int,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
+) -> pd.DataFrame:
+    """The top-k lists of users under one strategy, as a table of original ids.
+
+    Args:
+      problem: its histories are left out of the lists.
+      encoded: embeddings.
+      users: `[N] int32` dense ids.
+      strategy: to rank by.
+      k: list length; lists are shorter where fewer items are left.
+      user_ids, item_ids: `[U]` and `[I]` original ids.
+
+    Returns:
+      Columns user, rank (from 1), item and score; a user's lines together, in the order of `users`.
+    """
+    lists = top_k_lists(encoded, users, problem.train.histories, {"list": strategy}, problem.content, k=k)
+    items, keys = map(np.asarray, lists["list"])
+    filled = items >= 0
+    return pd.DataFrame(
+        {
+            "user": np.repeat(user_ids[users], filled.sum(axis=1)),
+            "rank": np.broadcast_to(np.arange(1, k + 1), items.shape)[filled],
+            "item": item_ids[items[filled]],
+            "score": np.asarray(strategy.score(jnp.asarray(keys)))[filled],
+        }
     )

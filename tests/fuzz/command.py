@@ -62,7 +62,7 @@ def small_only(make_dataset):
 WORK = {
     "train": ["train_and_show"],
     "evaluate": ["evaluate_problem"],
-    "recommend": ["top_k_lists"],
+    "recommend": ["recommendations"],
     "sweep": ["run_trials"],
     "reproduce": ["load_models"],
     "benchmark": ["measure", "_scaling_study"],
