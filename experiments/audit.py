@@ -11,7 +11,6 @@ NAME.run.
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -20,17 +19,19 @@ from absl import flags
 
 from isolator_jax.content import make_content
 from isolator_jax.data import read_dataset
-from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_lists, write_trec_run
+from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_lists
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.evaluation import list_hits, per_user_table
-from isolator_jax.files import write_atomically, write_json, write_text
+from isolator_jax.evaluation import list_hits
+from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting.audit import audit_lists
 from isolator_jax.reporting.audit_page import audit_markdown
+from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli
 from .common.parsing import check_list_length, check_output, parse_hparams, parse_list_lengths
+from .common.per_user import write_per_user, write_trec_runs
 
 _LISTS = flags.DEFINE_string(
     "lists", None, "Files of lists by system, as mine=lists.csv,other=run.trec.", required=True
@@ -79,13 +80,10 @@ def main() -> None:
     described = {"name": dataset.name, **dataset.counts()}
     write_json(output / "audit.json", {"dataset": described, "split": _SPLIT.value, "notes": notes, **audit.to_dict()})
     write_text(output / "audit.md", page)
-    table = per_user_table(audit.columns(), content, user_ids)
-    write_atomically(output / "per_user.parquet", lambda draft: table.to_parquet(draft, index=False))
-    for name in files if _TREC_RUNS.value else ():
-        write_atomically(
-            output / f"{name}.run",
-            partial(write_trec_run, users=users, lists=lists[name], user_ids=user_ids, item_ids=item_ids, tag=name),
-        )
+    ids = OriginalIds(user_ids, item_ids)
+    write_per_user(output, audit.columns(), content, ids)
+    if _TREC_RUNS.value:
+        write_trec_runs(output, users, lists, ids)
     print(f"\n{page}\nWritten: {output}")
 
 

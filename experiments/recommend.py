@@ -42,8 +42,7 @@ def main() -> None:
     if _STRATEGY.value not in strategies:
         raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
     strategy = strategies[_STRATEGY.value]
-    user_ids = original_ids(config, "userID", problem.dataset.num_users)
-    item_ids = original_ids(config, "itemID", problem.dataset.num_items)
+    user_ids, item_ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
     table = recommendations(problem, encoded, users, strategy, k=_K.value, user_ids=user_ids, item_ids=item_ids)
     if output.suffix == ".csv":

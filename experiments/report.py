@@ -172,8 +172,7 @@ def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsM
 def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:
     """The history and the lists of the wanted user, or of one chosen by `_typical_user`."""
     dataset = problem.dataset
-    item_ids = original_ids(config, "itemID", dataset.num_items).astype(str)
-    user_ids = original_ids(config, "userID", dataset.num_users).astype(str)
+    user_ids, item_ids = (x.astype(str) for x in original_ids(config, dataset.num_users, dataset.num_items))
     user = _typical_user(dataset) if wanted is None else _find_user(config, dataset, wanted)
     history = dataset.train.items[dataset.train.users == user]
     held_out = dataset.test.items[dataset.test.users == user]
@@ -205,7 +204,7 @@ def _find_user(config: RunConfig, dataset: Dataset, wanted: str) -> int:
     Raises:
       ConfigError: there is none, or without training items and so without lists.
     """
-    ids = original_ids(config, "userID", dataset.num_users).astype(str)
+    ids = original_ids(config, dataset.num_users, dataset.num_items).users.astype(str)
     found = np.flatnonzero(ids == wanted)
     if not found.size:
         raise ConfigError(

@@ -1,18 +1,25 @@
 """Rescores a model trained elsewhere: D- and U-ISOLATOR lists and a bias report.
 
-  isolator rescore --features=image.npy,text.npy --histories=train.csv --validation=valid.csv \\
-      --test=test.csv --user_embeddings=users.npy --item_embeddings=items.npy --output_dir=rescored
-  isolator rescore --features=image.npy --histories=train.npz --scores=scores.npy --output_dir=rescored
+  isolator rescore --features=image.npy,text.npy --histories=train.csv --test=test.csv \\
+      --validation=valid.csv --user_embeddings=users.npy --item_embeddings=items.npy \\
+      --output_dir=rescored
+  isolator rescore --features=image.npy --histories=train.npz --scores=scores.npy \\
+      --output_dir=rescored
 
 f(u, i) is the inner product of the embeddings, or a stored score; of the scores only a user
-chunk is read at a time. Ids are the 0-based rows of the arrays. Interactions are .inter, .csv
-or .parquet (columns user,item or userID,itemID) or a scipy sparse matrix users x items
-(.npz); a file with x_label gives all three splits. With validation data, those of alpha, beta
-and iota that are not given are chosen by Recall@20. docs/models_trained_elsewhere.md says
-what the results mean.
+chunk is read at a time. Interactions are .inter, .csv or .parquet, with 0-based rows of the
+arrays in columns userID,itemID or user,item, or a scipy sparse matrix users x items (.npz); a
+file with x_label gives all three splits. With u_id_mapping.csv or i_id_mapping.csv beside the
+histories (two columns: the original id, and userID or itemID, the row), columns user and item
+hold original ids, and so do the lists.
+
+With validation data, those of alpha, beta and iota that are not given are chosen on it for
+--aim; where no setting qualifies, that is said, and Vanilla's lists stand.
+docs/models_trained_elsewhere.md says what the results mean.
 
 OUTPUT_DIR/lists.csv and lists.parquet have the columns user, strategy, rank, item and score,
-report.json and report.md accuracy and bias.
+report.json and report.md accuracy and bias; with test data, per_user.parquet has a row for each
+user. --trec_runs adds STRATEGY.run.
 """
 
 import sys
@@ -40,12 +47,16 @@ from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.features import FUSIONS
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
-from isolator_jax.reporting import metrics_table, rescoring_markdown, tied_sentence
+from isolator_jax.reporting import metrics_table, none_qualifies, rescoring_markdown, tied_sentence
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
+from isolator_jax.runs.ids import OriginalIds, id_mappings
 
-from .common import cli
+from .common import aim, cli
+from .common.ids import warn_of_formulas
 from .common.parsing import check_list_length, check_output
+from .common.per_user import write_per_user, write_trec_runs
 
+flags.adopt_module_key_flags(aim)
 _FEATURES = flags.DEFINE_list("features", None, "Item features, an .npy for each modality.", required=True)
 _HISTORIES = flags.DEFINE_string("histories", None, "Training interactions.", required=True)
 _VALIDATION = flags.DEFINE_string("validation", None, "Held-out interactions to choose U-ISOLATOR's parameters by.")
@@ -61,6 +72,7 @@ _FUSION = flags.DEFINE_enum(
 )
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the lists and the report.", required=True)
+_TREC_RUNS = flags.DEFINE_bool("trec_runs", False, "Also write each strategy's lists as a TREC run.")
 
 _DEFAULTS = UParameters(RunConfig.alpha, RunConfig.beta, RunConfig.iota)
 
@@ -76,31 +88,41 @@ def main() -> None:
     model = _read_model()
     num_users, num_items = (model.users.shape[0], model.items.shape[0]) if isinstance(model, Encoded) else model.shape
     check_list_length("k", _K.value, num_items)
-    dataset = _read_data(num_users, num_items)
+    original = id_mappings(Path(_HISTORIES.value).parent, num_users, num_items)
+    ids = OriginalIds.of(original, num_users, num_items)
+    dataset = _read_data(num_users, num_items, original)
     histories = dataset.train.histories(num_users)
     content = make_content(dataset.features, histories, fusion=_FUSION.value)
     parameters, chosen = _choose_parameters(given, model, dataset, histories, content)
     rescored = rescore(model, histories, content, parameters, k=max(_K.value, UCBIAS_K))
-    results = evaluate_lists(
-        rescored.lists,
-        rescored.users,
-        histories,
-        dataset.test.histories(num_users),
-        content,
-        ks=sorted({10, UCBIAS_K, _K.value}),
-    )
+    results = {
+        split: evaluate_lists(
+            rescored.lists,
+            rescored.users,
+            histories,
+            dataset.split(split).histories(num_users),
+            content,
+            ks=sorted({10, UCBIAS_K, _K.value}),
+        )
+        for split in ("validation", "test")
+    }
     summary = summarize_scores(rescored)
     report = {
         "config": _config(),
         "dataset": dataset.counts(),
-        "parameters": {**parameters._asdict(), **chosen},
+        "parameters": {**dict.fromkeys(UParameters._fields), **(parameters._asdict() if parameters else {}), **chosen},
         "without_training": {split: dataset.without_training(split) for split in ("validation", "test")},
-        **_measured(results, dataset, content),
+        **_measured(results["test"], dataset, content),
+        **_on_validation(results["validation"], dataset),
         "f": {**summary._asdict(), "warning": _warning(summary)},
     }
-    _write(report, rescored)
+    _write(report, rescored, ids)
+    if len(dataset.test):
+        write_per_user(Path(_OUTPUT_DIR.value), results["test"], content, ids)
     if report["f"]["warning"]:
         print(f"warning: {report['f']['warning']}", file=sys.stderr)
+    if parameters is None:
+        print(none_qualifies(aim.aim_from_flags(), "U-ISOLATOR") + "\n")
     print(metrics_table(report["metrics"]))
     if note := tied_sentence(report.get("groups")):
         print(f"\n{note}")
@@ -125,21 +147,25 @@ def _read_model() -> Model:
     raise ConfigError("give either --user_embeddings and --item_embeddings, or --scores")
 
 
-def _read_data(num_users: int, num_items: int) -> Dataset:
+def _read_data(num_users: int, num_items: int, original: Mapping[str, np.ndarray]) -> Dataset:
     splits = {"train": _HISTORIES.value, "validation": _VALIDATION.value, "test": _TEST.value}
     return read_external(
         [Path(path) for path in _FEATURES.value],
         {split: Path(path) for split, path in splits.items() if path is not None},
         num_users,
         num_items,
+        original,
     )
 
 
 def _choose_parameters(
     given: Mapping[str, float], model: Model, dataset: Dataset, histories: Histories, content: Content
-) -> tuple[UParameters, dict[str, Any]]:
-    """U-ISOLATOR's parameters, and how they were chosen."""
+) -> tuple[UParameters | None, dict[str, Any]]:
+    """U-ISOLATOR's parameters, None where none qualify, and how they were chosen."""
     missing = [name for name in UParameters._fields if name not in given]
+    if aim.aim_is_given() and (not missing or not len(dataset.validation)):
+        reason = "there is no validation data" if missing else "--alpha, --beta and --iota are all given"
+        raise ConfigError(f"--aim says what to choose on validation data, and there is nothing to choose: {reason}")
     if not missing and _VALIDATION.value is not None:
         warnings.warn("--validation is not used: --alpha, --beta and --iota are all given", stacklevel=2)
     if not missing or not len(dataset.validation):
@@ -148,9 +174,13 @@ def _choose_parameters(
     grids = zip(UParameters._fields, Settings(), strict=True)
     settings = Settings(*([given[name]] if name in given else grid for name, grid in grids))
     validation = dataset.validation.histories(dataset.num_users)
-    parameters, recall = tune(model, histories, validation, content, settings)
-    assert parameters is not None, "some setting has the best recall"
-    return parameters, {"tuned": missing, "default": [], "validation_recall@20": recall}
+    parameters, recall = tune(model, histories, validation, content, settings, aim=aim.aim_from_flags())
+    return parameters, {
+        "tuned": missing,
+        "default": [],
+        "aim": aim.aim_from_flags(),
+        "validation_recall@20": recall,
+    }
 
 
 def _config() -> dict[str, Any]:
@@ -190,6 +220,13 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
     }
 
 
+def _on_validation(results: Mapping[str, Evaluation], dataset: Dataset) -> dict[str, Any]:
+    """Metrics by strategy on what U-ISOLATOR's setting is chosen by, where it is there."""
+    if not len(dataset.validation):
+        return {}
+    return {"validation": {name: result.metrics for name, result in results.items()}}
+
+
 def _warning(summary: ScoreSummary) -> str | None:
     if summary.tied <= _TOLERATED_TIES:
         return None
@@ -199,27 +236,30 @@ def _warning(summary: ScoreSummary) -> str | None:
     )
 
 
-def _write(report: Mapping[str, Any], rescored: Rescored) -> None:
+def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> None:
     folder = Path(_OUTPUT_DIR.value)
-    table = _lists_table(rescored, _K.value)
+    table = _lists_table(rescored, _K.value, ids)
+    warn_of_formulas(folder / "lists.csv", np.concatenate([table["user"].unique(), table["item"].unique()]))
     write_atomically(folder / "lists.parquet", lambda draft: table.to_parquet(draft, index=False))
     write_atomically(folder / "lists.csv", lambda draft: table.to_csv(draft, index=False))
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", rescoring_markdown(report))
+    if _TREC_RUNS.value:
+        write_trec_runs(folder, rescored.users, {name: x[:, : _K.value] for name, x in rescored.lists.items()}, ids)
     print(f"Written: lists.parquet, lists.csv, report.json and report.md in {folder}\n")
 
 
-def _lists_table(rescored: Rescored, k: int) -> pd.DataFrame:
+def _lists_table(rescored: Rescored, k: int, ids: OriginalIds) -> pd.DataFrame:
     """user, strategy, rank, item, score: by user, then strategy, then rank."""
     names = list(rescored.lists)
     lists, scores = (np.stack([x[name][:, :k] for name in names], axis=1) for x in (rescored.lists, rescored.scores))
     users, strategies, ranks = np.nonzero(lists >= 0)
     return pd.DataFrame(
         {
-            "user": rescored.users[users],
+            "user": ids.users[rescored.users[users]],
             "strategy": pd.Categorical.from_codes(strategies, names),
             "rank": ranks + 1,
-            "item": lists[users, strategies, ranks],
+            "item": ids.items[lists[users, strategies, ranks]],
             "score": scores[users, strategies, ranks],
         }
     )

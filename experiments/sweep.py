@@ -1,11 +1,12 @@
 """Searches a backbone's hyper-parameters, gamma, alpha, beta and iota on validation data.
 
-  isolator sweep --backbone=vbpr --data_dir=data --dataset=baby --output_dir=sweeps/vbpr \\
-      --grid=reg=1,0.1,0.01 --gammas=0.001,0.01,0.1,1 --seeds=0,1,2
+  isolator sweep --backbone=vbpr --data_dir=data --dataset=baby \\
+      --output_dir=sweeps/vbpr --grid=reg=1,0.1,0.01 --gammas=0.01,0.1,1 --seeds=0,1,2
 
 A training for each combination of --grid, for plain BPR and each gamma, and for each seed;
 alpha, beta and iota cost none: all their settings are evaluated on each trained model in one
 pass. What is best on validation, averaged over the seeds, is then tested, and nothing else is.
+--aim says what U-ISOLATOR's setting is chosen for; where none qualifies, Vanilla's lists stand.
 
 OUTPUT_DIR/trials holds a run folder for each training, `validation.csv` and
 `validation.parquet` a row for each setting, `report.json` and `report.md` what was chosen and
@@ -43,11 +44,12 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
 from isolator_jax.training.checkpoint import check_path
 
-from .common import cli, run_flags
+from .common import aim, cli, run_flags
 from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
 from .common.progress import progress
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(aim)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the search's trials and results.", required=True)
 _GRID = flags.DEFINE_multi_string("grid", [], "Values of one hyper-parameter, as name=value,value; may be repeated.")
 _GAMMAS = flags.DEFINE_list("gammas", ["0.001", "0.01", "0.1", "1"], "Exponents of the training strategy.")
@@ -87,7 +89,7 @@ def main() -> None:
     gammas, seeds = parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value)
     _refuse_too_many("trials", [*map(len, grid.values()), 1 + len(gammas), len(seeds)], _MOST_TRIALS)
     _refuse_too_many("settings of alpha, beta and iota", list(map(len, settings)), _MOST_SETTINGS)
-    plan = Plan(base, grid, gammas, seeds, settings, Path(_OUTPUT_DIR.value))
+    plan = Plan(base, grid, gammas, seeds, settings, aim.aim_from_flags(), Path(_OUTPUT_DIR.value))
     if len(plan.trials) < math.prod([*map(len, grid.values()), 1 + len(gammas), len(seeds)]):
         raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
     check_path(plan.folder)
@@ -105,6 +107,7 @@ class Plan:
     Attributes:
       base: what all trials share.
       grid, gammas, seeds, settings: what is searched.
+      aim: what alpha, beta and iota are chosen for, one of `evaluation.AIMS`.
       folder: where its trials and results are kept.
     """
 
@@ -113,6 +116,7 @@ class Plan:
     gammas: list[float]
     seeds: list[int]
     settings: Settings
+    aim: str
     folder: Path
 
     @functools.cached_property
@@ -132,7 +136,7 @@ def run_search(plan: Plan, problem: Problem) -> None:
     write_atomically(folder / "validation.csv", lambda draft: table.to_csv(draft, index=False))
     write_atomically(folder / "validation.parquet", lambda draft: table.to_parquet(draft, index=False))
 
-    chosen = search.choose(table, list(plan.grid))
+    chosen = search.choose(table, list(plan.grid), plan.aim)
     tested = search.test_chosen(chosen, list(plan.grid), trials, problem, folder / "cache")
     report = {
         "config": plan.base.to_dict(),
@@ -140,6 +144,7 @@ def run_search(plan: Plan, problem: Problem) -> None:
         "gammas": plan.gammas,
         "seeds": plan.seeds,
         "settings": plan.settings._asdict(),
+        "aim": plan.aim,
         "dataset": problem.dataset.counts(),
         "trainings": {
             "of the naive product": search.naive_trainings(list(trials.values()), plan.settings),
@@ -148,6 +153,7 @@ def run_search(plan: Plan, problem: Problem) -> None:
             "failed": len(trials) - len(rows),
         },
         "chosen": tested,
+        "none qualifies": search.without_setting(table, chosen),
     }
     if problem.content is not None:
         report["groups"] = consistency_groups(problem.content.consistency).summary()

@@ -253,11 +253,11 @@ class Recommender:
         with _quiet():
             config, problem, encoded, _ = load_run(folder)
         kinds = read_kinds(Path(config.data_dir, config.dataset)) if config.data_dir and config.dataset else {}
-        ids = {
-            column: original_ids(config, column, count)
-            for column, count in (("userID", problem.dataset.num_users), ("itemID", problem.dataset.num_items))
-        }
-        users, items = (original.astype(kinds.get(column, original.dtype)) for column, original in ids.items())
+        ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
+        users, items = (
+            original.astype(kinds.get(column, original.dtype))
+            for column, original in zip(("userID", "itemID"), ids, strict=True)
+        )
         loaded = cls.__new__(cls)
         loaded.config = dataclasses.replace(config, data_dir=None, dataset=None)
         loaded._fitted = _Fitted(config, problem, encoded, Identified(problem.dataset, users, items), folder)

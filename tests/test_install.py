@@ -14,6 +14,7 @@ import pytest
 
 import isolator_jax
 from experiments import __main__ as entry
+from experiments.common.help import TOPICS
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [name for names in entry.COMMANDS.values() for name in names]
@@ -113,6 +114,7 @@ for name in sys.argv[1:]:
 def test_help_of_every_command_needs_no_optional_package():
     done = run(sys.executable, "-c", HELP, *NAMES, cwd=ROOT)
     for name in NAMES:
-        text, found, rest = done.stdout.partition(f"{name} 1\n")  # absl's exit code of --help
-        assert found and "flags:" in text, f"{name}: {done.stderr}"
+        text, found, rest = done.stdout.partition(f"{name} 0\n")
+        assert found and any(f"\n{topic}:\n  --" in text for topic in TOPICS), f"{name}: {done.stderr}"
+        assert max(map(len, text.splitlines())) <= 80, name
         done.stdout = rest

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import jax
@@ -29,6 +30,7 @@ from isolator_jax.errors import (
 )
 
 from . import process
+from .help import define_help
 from .process import stop_requests
 
 __all__ = ["one_line", "run", "stop_requests"]
@@ -61,6 +63,7 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         sys.exit(code)
 
     process.begin()
+    define_help(Path(sys.argv[0]).stem, sys.modules[main.__module__].__doc__ or "")
     app.run(start)
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
 
 DEFAULT_LIST_LENGTH = 20
@@ -33,6 +34,20 @@ def parse_widths(flag: str, parts: Sequence[str]) -> dict[str, int]:
             raise ConfigError(f"--{flag} must be name:width,name:width, each name once; found {brief(repr(part))}")
         widths[name] = int(width)
     return widths
+
+
+def parse_knock_out(flag: str, parts: Sequence[str]) -> dict[str, str]:
+    """`["image:shuffle,text:noise"]` as `{"image": "shuffle", "text": "noise"}`: how modalities are knocked out."""
+    ways: dict[str, str] = {}
+    for part in (part for text in parts for part in text.split(",")):
+        name, _, way = part.strip().rpartition(":")
+        if not name or way not in KNOCK_OUTS or name in ways:
+            raise ConfigError(
+                f"--{flag} must be modality:way,modality:way, each modality once, a way being one of "
+                f"{', '.join(KNOCK_OUTS)}; found {brief(repr(part))}"
+            )
+        ways[name] = way
+    return ways
 
 
 def parse_list_lengths(flag: str, parts: Sequence[str]) -> list[int]:

@@ -11,9 +11,12 @@ from isolator_jax.features import FUSIONS
 from isolator_jax.runs import read_config
 from isolator_jax.runs.config import TABLE_DTYPES, RunConfig
 
+from . import knock_out
 from .parsing import parse_hparams
 
 _FLAGS = flags.FLAGS
+
+flags.adopt_module_key_flags(knock_out)
 
 flags.DEFINE_string(
     "config", None, "Start from the configuration of a run, RUN_DIR/config.json; flags given beside it win."
@@ -59,9 +62,10 @@ def config_from_flags() -> RunConfig:
       ConfigError: unknown, contradictory or impossible values.
       RunError: the file of `--config` cannot be read or is none of a run.
     """
-    names = [name for name in RunConfig.__dataclass_fields__ if name not in ("hparams", "modalities")]
+    names = [name for name in RunConfig.__dataclass_fields__ if name not in ("hparams", "modalities", "knock_out")]
     values: dict[str, Any] = {name: _FLAGS[name].value for name in names}
     values["modalities"] = None if _FLAGS.modalities is None else tuple(_FLAGS.modalities)
+    values["knock_out"] = knock_out.knock_out_from_flags()
     values["hparams"] = parse_hparams("hparams", _FLAGS.hparams)
     if _FLAGS.config is not None:
         saved = _read_saved(Path(_FLAGS.config))

@@ -133,7 +133,8 @@ class Backbone:
     Attributes:
       label: its name in tables and figures.
       hyperparameters: its dataclass, a subclass of `Hyperparameters`, decorated alike.
-      init: `(key, dataset, hyperparameters) -> params`, a dict.
+      init: `(key, dataset, hyperparameters) -> params`, a dict. Feature tables that are trained are its
+        `features`, `[I, F_m]` by modality.
       encode: `(params, inputs, hyperparameters, key=None) -> Encoded`; the key is for noise in
         training, None means none.
       loss: `(params, encoded, batch, score, hyperparameters, key) -> []`: ranking and

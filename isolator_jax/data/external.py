@@ -13,7 +13,13 @@ from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.errors import DataError
 
 
-def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_users: int, num_items: int) -> Dataset:
+def read_external(
+    features: Sequence[Path],
+    splits: Mapping[str, Path],
+    num_users: int,
+    num_items: int,
+    original: Mapping[str, np.ndarray] | None = None,
+) -> Dataset:
     """Reads and checks the data that belongs to given embeddings or scores.
 
     Args:
@@ -21,6 +27,7 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
       splits: interactions by split (`interactions.read_interactions`); `train` is needed. A
         `train` file with the column `x_label` holds all three splits.
       num_users, num_items: the model's U and I.
+      original: original ids of users and items, as in `interactions.read_interactions`.
 
     Returns:
       The dataset, features memory-mapped; splits that are not given are empty.
@@ -28,7 +35,8 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
     Raises:
       DataError: anything malformed, or that does not fit the model or the other files.
     """
-    pairs = _all_pairs(splits, num_users, num_items)
+    tables = {split: read_interactions(path, num_users, num_items, original) for split, path in splits.items()}
+    pairs = _all_pairs(tables, splits)
     _refuse_common_pairs(pairs, splits)
     interactions = {
         split: Interactions.from_pairs(table["userID"].to_numpy(), table["itemID"].to_numpy())
@@ -51,9 +59,8 @@ def read_external(features: Sequence[Path], splits: Mapping[str, Path], num_user
     return dataset
 
 
-def _all_pairs(splits: Mapping[str, Path], num_users: int, num_items: int) -> dict[str, pd.DataFrame]:
+def _all_pairs(tables: Mapping[str, pd.DataFrame], splits: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
     """`userID` and `itemID` of the three splits."""
-    tables = {split: read_interactions(path, num_users, num_items) for split, path in splits.items()}
     labelled = [split for split, table in tables.items() if "x_label" in table.columns]
     if not labelled:
         no_pairs = pd.DataFrame({"userID": [], "itemID": []}, dtype=np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import scipy.sparse
+from numpy.typing import ArrayLike
 
 from isolator_jax.data.arrays import refuse_more_than_memory
 from isolator_jax.errors import DataError, brief
@@ -68,7 +69,9 @@ def _line_of(path: Path, delimiter: str, record: int) -> int:
     return line
 
 
-def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFrame:
+def read_interactions(
+    path: Path, num_users: int, num_items: int, original: Mapping[str, np.ndarray] | None = None
+) -> pd.DataFrame:
     """Reads and checks user-item pairs of a model with so many users and items.
 
     Args:
@@ -77,6 +80,8 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
         have columns `userID` and `itemID`, or `user` and `item`, 0-based integers; and, if
         they hold all splits, `x_label` (0 training, 1 validation, 2 test).
       num_users, num_items: U and I, the shape of a sparse matrix.
+      original: original ids by 0-based id, `[U]` of `userID` and `[I]` of `itemID`; of what is in it, columns
+        called `user` and `item` hold the original ids.
 
     Returns:
       `userID`, `itemID` and, where the file has it, `x_label`, `int64`, each pair once.
@@ -106,7 +111,10 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
             f"{path}: no column {', '.join(missing)}; it needs userID and itemID, or user and item, "
             f"found: {brief(', '.join(map(repr, table.columns)))}"
         )
-    pairs = checked_pairs(table.rename(columns=renamed), source)
+    table = table.rename(columns=renamed)
+    for column in source.names.keys() & (original or {}).keys():
+        table[column] = _dense(source, column, table[column], (original or {})[column])
+    pairs = checked_pairs(table, source)
     for column, count, what in (("userID", num_users, "users"), ("itemID", num_items, "items")):
         wrong = pairs.index[pairs[column] >= count]
         if len(wrong):
@@ -115,6 +123,20 @@ def read_interactions(path: Path, num_users: int, num_items: int) -> pd.DataFram
                 f"{count} {what}; ids are the 0-based rows of its arrays"
             )
     return pairs
+
+
+def _dense(source: Source, column: str, values: pd.Series, original: np.ndarray) -> np.ndarray:
+    """0-based ids of original ones."""
+    places = pd.Index(original).get_indexer(pd.Index(values.map(str)))
+    refuse(
+        source,
+        places < 0,
+        lambda row: (
+            f"{source.name(column)} {brief(repr(values.iloc[row]))} is not in the id mapping beside the histories; "
+            f"0-based ids go in a column {column}"
+        ),
+    )
+    return places
 
 
 def read_sparse(path: Path) -> scipy.sparse.coo_array:
@@ -226,7 +248,7 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     return numbers.to_numpy()
 
 
-def refuse(source: Source, wrong: pd.Series, message: Callable[[int], str]) -> None:
+def refuse(source: Source, wrong: ArrayLike, message: Callable[[int], str]) -> None:
     """Raises a DataError at the first row that is wrong, if there is one."""
     wrong = np.asarray(wrong, bool)
     if wrong.any():

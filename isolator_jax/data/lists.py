@@ -142,7 +142,7 @@ def write_trec_run(
     for ids in (user_ids[users], item_ids[np.unique(lists[filled])]):
         blank = next((x for x in ids if len(str(x).split()) != 1), None)
         if blank is not None:
-            raise DataError(f"{path}: the id {brief(repr(blank))} has blanks, which a TREC run cannot hold")
+            raise DataError(f"the id {brief(repr(blank))} has blanks, which a TREC run cannot hold; write no TREC runs")
     length = lists.shape[1]
     with path.open("w", encoding="utf-8") as file:
         for user, item, place in zip(user_ids[users[rows]], item_ids[lists[filled]], places.tolist(), strict=True):

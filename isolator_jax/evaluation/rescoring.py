@@ -35,7 +35,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Rescored:
-    """A model's lists under vanilla, d and u.
+    """A model's lists under vanilla, d and, where it has a setting, u.
 
     Attributes:
       users: `[N] int32`, all users with training items.
@@ -48,14 +48,16 @@ class Rescored:
     scores: Mapping[str, np.ndarray]
 
 
-def rescore(model: Model, histories: Histories, content: Content, parameters: UParameters, *, k: int) -> Rescored:
+def rescore(
+    model: Model, histories: Histories, content: Content, parameters: UParameters | None, *, k: int
+) -> Rescored:
     """Lists of all users with training items, in one pass over the scores.
 
     Args:
       model: embeddings or scores, as in `ranking.top_k_lists`.
       histories: training items, left out of the lists.
       content: from the same histories.
-      parameters: of U-ISOLATOR.
+      parameters: of U-ISOLATOR; None leaves it out.
       k: list length.
 
     Examples:
@@ -72,8 +74,8 @@ def rescore(model: Model, histories: Histories, content: Content, parameters: UP
     model = entry.model_of(model)
     checks.instance("histories", histories, Histories)
     users = entry.trained_users(histories)
-    values = UParameters(*parameters)._asdict()
-    strategies = {name: STRATEGIES[name].of(values) for name in MAIN}
+    values = {} if parameters is None else UParameters(*parameters)._asdict()
+    strategies = {name: STRATEGIES[name].of(values) for name in MAIN if set(STRATEGIES[name].parameters) <= set(values)}
     # D reads no content and ranks as Vanilla does, by f: its lists are there already.
     ranked = {name: strategy for name, strategy in strategies.items() if name == BASELINE or strategy.needs_content}
     lists = top_k_lists(model, users, histories, ranked, content, k=k)
@@ -135,7 +137,7 @@ class ScoreSummary(NamedTuple):
       tied: share of neighbours on a list with different f that ELU' makes equal in float32.
       span: how far log ELU'(f) falls from the first to the last place, median over users.
         U moves it by at most iota.
-      changed: share of users whose U list has other items or another order than f's.
+      changed: share of users whose U list has other items or another order than f's; NaN without U.
     """
 
     quantiles: dict[float, float]
@@ -162,9 +164,10 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
     rows = log_elu[filled.any(axis=1)]
     spans = np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1)
+    u_lists = rescored.lists.get("u")
     return ScoreSummary(
         quantiles={q: float(np.quantile(values, q)) if values.size else float("nan") for q in QUANTILES},
         tied=float(tied.sum() / different.sum()) if different.any() else 0.0,
         span=float(np.median(spans)) if spans.size else float("nan"),
-        changed=float(np.mean((rescored.lists["u"] != rescored.lists["vanilla"]).any(axis=1))),
+        changed=float("nan") if u_lists is None else float((u_lists != rescored.lists["vanilla"]).any(axis=1).mean()),
     )

@@ -72,6 +72,7 @@ def _configuration_of(run: RunView) -> dict[str, str]:
         "dataset": run.dataset,
         **{name: f"{counts[name]:,}" for name in ("users", "items")},
         **{f"{name} interactions": f"{counts[name]:,}" for name in ("train", "validation", "test")},
+        "knocked out": ", ".join(f"{name} ({way})" for name, way in config["knock_out"].items()) or "-",
         "seed": config["seed"],
         "trained with": f"training strategy, gamma {config['gamma']:g}" if isolator else "plain BPR",
         **{name: f"{config[name]:g}" for name in ("alpha", "beta", "iota")},

@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from isolator_jax.reporting.tables import format_value, markdown_table, metric_label, metrics_table, strategy_label
+from isolator_jax.reporting.tables import (
+    AIMS_IN_WORDS,
+    format_value,
+    markdown_table,
+    metric_label,
+    metrics_table,
+    none_qualifies,
+    strategy_label,
+)
 from isolator_jax.reporting.text import markdown
 
 
 def rescoring_markdown(report: Mapping[str, Any]) -> str:
     """The report of `isolator rescore` as Markdown."""
-    config, dataset, parameters, f = report["config"], report["dataset"], report["parameters"], report["f"]
-    chosen = "as given"
-    if parameters["tuned"]:
-        chosen = (
-            f"{', '.join(parameters['tuned'])} chosen on validation, R@20 "
-            f"{format_value(parameters['validation_recall@20'])}"
-        )
-    elif parameters["default"]:
-        chosen = f"{', '.join(parameters['default'])} by default, not tuned"
+    config, dataset, f = report["config"], report["dataset"], report["f"]
     lines = [
         "# Rescored model",
         "",
@@ -31,8 +31,7 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
             for split, cold in report["without_training"].items()
             if cold["users"]
         ),
-        f"U-ISOLATOR: alpha {parameters['alpha']:g}, beta {parameters['beta']:g}, iota {parameters['iota']:g}; "
-        f"{chosen}.",
+        _setting(report["parameters"]),
         "",
         'Vanilla and D-ISOLATOR rank alike, by f. U-ISOLATOR is the paper\'s "U w/o TS" unless the '
         "model was trained with the training strategy (Eq. 7).",
@@ -44,6 +43,8 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
     ]
     if "intervals" in report:
         lines += _bias_lines(report)
+    if "validation" in report:
+        lines += ["## Validation", "", metrics_table(report["validation"]), ""]
     lines += [
         "## Scores",
         "",
@@ -53,14 +54,35 @@ def rescoring_markdown(report: Mapping[str, Any]) -> str:
             [f"{100 * float(q):g}%" for q in f["quantiles"]], [[f"{value:.6g}" for value in f["quantiles"].values()]]
         ),
         "",
-        f"From the first to the last place of a list, log ELU'(f) falls by {f['span']:.4g} (median over users); "
-        f"U-ISOLATOR moves it by at most iota, {parameters['iota']:g}. "
-        f"It changes the list of {100 * f['changed']:.1f}% of the users.",
+        f"From the first to the last place of a list, log ELU'(f) falls by {f['span']:.4g} (median over users)"
+        + _reach(report["parameters"]["iota"], f["changed"]),
         "",
     ]
     if f["warning"]:
         lines += [f"**Warning:** {markdown(f['warning'])}", ""]
     return "\n".join(lines)
+
+
+def _setting(parameters: Mapping[str, Any]) -> str:
+    """U-ISOLATOR's parameters and where they come from."""
+    if parameters["alpha"] is None:
+        return none_qualifies(parameters["aim"], "U-ISOLATOR")
+    chosen = "as given"
+    if parameters["tuned"]:
+        chosen = (
+            f"{', '.join(parameters['tuned'])} chosen on validation for {AIMS_IN_WORDS[parameters['aim']]}, R@20 "
+            f"{format_value(parameters['validation_recall@20'])}"
+        )
+    elif parameters["default"]:
+        chosen = f"{', '.join(parameters['default'])} by default, not tuned"
+    values = ", ".join(f"{name} {parameters[name]:g}" for name in ("alpha", "beta", "iota"))
+    return f"U-ISOLATOR: {values}; {chosen}."
+
+
+def _reach(iota: float | None, changed: float) -> str:
+    if iota is None:
+        return "."
+    return f"; U-ISOLATOR moves it by at most iota, {iota:g}. It changes the list of {100 * changed:.1f}% of the users."
 
 
 def _bias_lines(report: Mapping[str, Any]) -> list[str]:

@@ -101,6 +101,30 @@ def tied_sentence(groups: Mapping[str, Mapping[str, Any]] | None) -> str:
     return f"{TIED}: {' and '.join(f'{count:,}' for count in tied)}." if any(tied) else ""
 
 
+# What a setting of U-ISOLATOR is chosen for on validation (`evaluation.AIMS`).
+AIMS_IN_WORDS = {
+    "recall": "the best R@20",
+    "recall_no_more_bias": "the best R@20 where the size of UCBias@20 is at most Vanilla's",
+    "least_bias_no_less_recall": "the least size of UCBias@20 where R@20 is at least Vanilla's",
+}
+
+
+def none_qualifies(aim: str, where: str) -> str:
+    """What there is to say where no setting of U-ISOLATOR reaches what was aimed at."""
+    return f"No setting of {where} qualifies for {AIMS_IN_WORDS[aim]}, on validation: Vanilla's lists stand."
+
+
+def knocked_out(config: Mapping[str, Any]) -> str:
+    """Which modalities a run's model did not see as they are; empty where it saw all.
+
+    Examples:
+      >>> knocked_out({"knock_out": {"image": "shuffle"}})
+      'Knocked out, for model and strategies alike: image (shuffle).'
+    """
+    ways = ", ".join(f"{markdown(name)} ({way})" for name, way in config["knock_out"].items())
+    return f"Knocked out, for model and strategies alike: {ways}." if ways else ""
+
+
 def report_markdown(report: Mapping[str, Any]) -> str:
     """A run's report as a page: results on test and validation, and where they come from."""
     config, dataset = report["config"], report["dataset"]
@@ -113,6 +137,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Seed {config['seed']}, {trained}, alpha {config['alpha']:g}, beta {config['beta']:g}, "
         f"iota {config['iota']:g}, fusion {config['fusion']}; {markdown(hparams)}.",
+        *([without] if (without := knocked_out(config)) else []),
         f"{dataset['users']} users, {dataset['items']} items; {dataset['train']} training, "
         f"{dataset['validation']} validation and {dataset['test']} test interactions.",
         f"Best epoch {report['best_epoch']} of {report['epochs']}, chosen by validation R@20; "
@@ -145,7 +170,10 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"{name} {row[name]:g}" for name in ("gamma", "alpha", "beta", "iota") if not math.isnan(row[name])
         ]
         setting = markdown(", ".join(searched + inference))
-        chosen.append(f"- {label}: {setting}; validation R@20 {format_value(row['validation recall@20'])}")
+        chosen.append(
+            f"- {label}: {setting}; validation R@20 {format_value(row['validation recall@20'])}, UCBias@20 "
+            f"{format_value(row['validation ucbias@20'])}"
+        )
         metrics = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in MAIN_METRICS]
         rows.append([label, *metrics, f"{row['p']:.2g}" if "p" in row else ""])
     return "\n".join(
@@ -156,9 +184,10 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"{trainings['of this search']} in this search, {trainings['run now']} of them run now, "
             f"{trainings['failed']} failed.",
             "",
-            "Chosen on validation:",
+            f"Chosen on validation for the best R@20, alpha, beta and iota for {AIMS_IN_WORDS[report['aim']]}:",
             "",
             *chosen,
+            *(f"- {none_qualifies(report['aim'], strategy_label(name))}" for name in report["none qualifies"]),
             "",
             f"Test metrics of seeds {', '.join(map(str, report['seeds']))}"
             f"{': mean ± standard deviation' if several else ''}.",

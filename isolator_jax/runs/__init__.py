@@ -10,6 +10,7 @@ from isolator_jax.runs.folder import (
     vanilla_folder,
     write_report,
 )
+from isolator_jax.runs.ids import OriginalIds, id_mappings, original_ids
 from isolator_jax.runs.learner import Learner, make_learner
 from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.runs.problem import (
@@ -17,17 +18,18 @@ from isolator_jax.runs.problem import (
     evaluate_problem,
     load_dataset,
     make_problem,
-    original_ids,
     recommendations,
 )
 from isolator_jax.runs.train import load_model, load_run, strategies_of, time_to_save, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",
+    "OriginalIds",
     "Problem",
     "check_run_folder",
     "data_folder",
     "evaluate_problem",
+    "id_mappings",
     "is_finished",
     "load_dataset",
     "load_model",

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from isolator_jax.backbones import Hyperparameters, get_backbone
+from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.features import FUSIONS
 
@@ -34,7 +35,8 @@ class RunConfig:
         the resolved ones replace what was given.
       data_dir, dataset: where the data is; both None for the embedded dataset.
       modalities: which, in which order; None for all there are.
-      seed: initial parameters, shuffling and negatives follow from it.
+      knock_out: modalities that model and strategies see knocked out, and how (`data.knock_out`).
+      seed: initial parameters, shuffling and negatives, and what is knocked out, follow from it.
       training_strategy: train the score of Eq. 7; False trains plain BPR.
       gamma: exponent of the training strategy.
       alpha, beta, iota: U-ISOLATOR's parameters.
@@ -54,6 +56,7 @@ class RunConfig:
     data_dir: str | None = None
     dataset: str | None = None
     modalities: tuple[str, ...] | None = None
+    knock_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seed: int = 0
     training_strategy: bool = True
     gamma: float = 0.1
@@ -73,6 +76,8 @@ class RunConfig:
         if (self.data_dir is None) != (self.dataset is None):
             raise ConfigError("data_dir and dataset go together: give both, or neither for the embedded dataset")
         _one_of("fusion", self.fusion, FUSIONS)
+        for modality, way in self.knock_out.items():
+            _one_of(f"knock_out of {brief(modality)}", way, KNOCK_OUTS)
         _one_of("similarity_dtype", self.similarity_dtype, TABLE_DTYPES)
         for name in ("gamma", "alpha", "beta", "iota"):
             value = getattr(self, name)
@@ -181,6 +186,10 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
     int: ("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     float: ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    Mapping[str, str]: (
+        "text by name",
+        lambda value: isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()])),
+    ),
     Mapping[str, Any]: ("values by name", lambda value: isinstance(value, Mapping) and all(map(_is_text, value))),
     tuple[str, ...] | None: (
         "names",

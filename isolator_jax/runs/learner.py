@@ -54,7 +54,7 @@ class Learner:
     def initial_state(self, seed: int) -> FitState:
         """The state before the first epoch, in its place."""
         steps, _ = self.epoch_shape
-        state = init_state(self.backbone, self.hyperparameters, self.problem.dataset, seed=seed, steps_per_epoch=steps)
+        state = init_state(self.backbone, self.hyperparameters, self.problem.shown, seed=seed, steps_per_epoch=steps)
         return self.problem.placement.state(FitState.start(state), self.backbone)
 
     @property
@@ -111,7 +111,7 @@ def make_learner(config: RunConfig, problem: Problem, cache_dir: str | Path | No
         backbone=backbone,
         hyperparameters=hyperparameters,
         problem=problem,
-        inputs=backbone.prepare(problem.dataset, hyperparameters, find_neighbours=find),
+        inputs=backbone.prepare(problem.shown, hyperparameters, find_neighbours=find),
         gamma=config.gamma if config.training_strategy else None,
         batch_size=config.batch_size,
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,12 +11,14 @@ import pandas as pd
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
-from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.data.knock_out import knock_out
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError
 from isolator_jax.evaluation import Evaluation, evaluate, top_k_lists
+from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.similarity import build_similarity
 from isolator_jax.strategies import Strategy
 from isolator_jax.training import (
     TrainData,
@@ -31,13 +32,16 @@ class Problem:
 
     Attributes:
       dataset: on the host.
+      shown: the dataset as the model sees it, features knocked out where the run says so; else `dataset`.
       train: training interactions and histories.
       validation, test: held-out items of each user.
-      content: similarities and consistencies; None for a dataset without features.
+      content: similarities and consistencies; None for a dataset without features. Its similarity, which the
+        strategies score by, is of the features shown; c_u, and what groups and rho are made of, of the true ones.
       placement: the devices to work on.
     """
 
     dataset: Dataset
+    shown: Dataset
     train: TrainData
     validation: Histories
     test: Histories
@@ -64,23 +68,6 @@ def load_dataset(config: RunConfig) -> Dataset:
     return dataclasses.replace(dataset, features={name: dataset.features[name] for name in config.modalities})
 
 
-def original_ids(config: RunConfig, column: str, count: int) -> np.ndarray:
-    """`[count]` original ids of a run's users or items, or the dataset's own where there is no mapping.
-
-    Args:
-      config: the run's configuration.
-      column: `userID` or `itemID`.
-      count: number of users or items.
-
-    Raises:
-      DataError: a malformed mapping.
-    """
-    mapping = None
-    if config.data_dir is not None and config.dataset is not None:
-        mapping = read_id_mapping(Path(config.data_dir) / config.dataset, column, count)
-    return np.arange(count) if mapping is None else mapping
-
-
 def make_problem(
     config: RunConfig, dataset: Dataset, placement: Placement = ONE_DEVICE, *, with_content: bool = True
 ) -> Problem:
@@ -102,25 +89,46 @@ def make_problem(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
             "features; add them, or train plain BPR (--notraining_strategy of isolator train)"
         )
+    shown = _shown(config, dataset)
     train = make_train_data(dataset)
     content = None
     if dataset.features and with_content:
-        content = make_content(
-            dataset.features,
-            train.histories,
-            fusion=config.fusion,
-            table_budget_bytes=config.similarity_budget_mb << 20,
-            table_dtype=jnp.dtype(config.similarity_dtype),
-            make_table=placement.build_table,
-        )
+        content = _make_content(config, dataset, shown, train.histories, placement)
     return Problem(
         dataset=dataset,
+        shown=shown,
         train=placement.everywhere(train),
         validation=placement.everywhere(dataset.validation.histories(dataset.num_users)),
         test=placement.everywhere(dataset.test.histories(dataset.num_users)),
         content=None if content is None else placement.content(content),
         placement=placement,
     )
+
+
+def _shown(config: RunConfig, dataset: Dataset) -> Dataset:
+    if not config.knock_out:
+        return dataset
+    try:
+        features = knock_out(dataset.features, config.knock_out, config.seed)
+    except ValueError as error:
+        raise DataError(f"dataset {dataset.name}: {error}") from None
+    return dataclasses.replace(dataset, features=features)
+
+
+def _make_content(
+    config: RunConfig, dataset: Dataset, shown: Dataset, histories: Histories, placement: Placement
+) -> Content:
+    store: dict[str, Any] = {
+        "table_budget_bytes": config.similarity_budget_mb << 20,
+        "table_dtype": jnp.dtype(config.similarity_dtype),
+        "make_table": placement.build_table,
+    }
+    if shown is dataset:
+        return make_content(dataset.features, histories, fusion=config.fusion, **store)
+    # Of the true features' similarity nothing is kept: no table is made of it.
+    content = make_content(dataset.features, histories, fusion=config.fusion, table_budget_bytes=0)
+    channels = fuse_channels(list(shown.features.values()), config.fusion)
+    return dataclasses.replace(content, similarity=build_similarity(channels, histories, **store))
 
 
 def evaluate_problem(

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.backbones import Encoded
-from isolator_jax.evaluation import Evaluation, Settings, choose_setting, evaluate_settings
+from isolator_jax.errors import RunError
+from isolator_jax.evaluation import Baseline, Evaluation, Settings, choose_setting, evaluate_settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import BASELINE, STRATEGIES, name_beside_others
 
-CHOSEN_BY = "recall@20"
+CHOSEN_BY, BIAS = "recall@20", "ucbias@20"
 
 # Which columns say how a row was trained, and which how it was scored.
 TRAINING = ("training_strategy", "gamma")
@@ -108,32 +109,55 @@ def trial_rows(
     return frame[first + [column for column in frame if column not in first]]
 
 
-def choose(rows: pd.DataFrame, grid: Sequence[str]) -> pd.DataFrame:
-    """The best setting of each strategy by validation Recall@20, averaged over the seeds.
+def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.DataFrame:
+    """The best setting of each strategy by validation metrics averaged over the seeds.
 
-    Settings that lack a seed, because a trial failed, are passed over. Of equal settings the
-    first stays.
+    It is the best by Recall@20; that of a strategy with alpha, beta and iota is the best for the
+    aim, held against the chosen Vanilla. Settings that lack a seed, because a trial failed, are
+    passed over. Of equal settings the first stays.
 
     Args:
       rows: of all trials.
       grid: names of the searched hyper-parameters.
+      aim: one of `evaluation.AIMS`.
 
     Returns:
-      A row for each strategy: `strategy`, the searched hyper-parameters, gamma, alpha, beta,
-      iota (NaN where they play no part) and the mean validation metric.
+      A row for each strategy that a setting qualifies for: `strategy`, the searched
+      hyper-parameters, gamma, alpha, beta, iota (NaN where they play no part), `validation
+      recall@20` and `validation ucbias@20`, both means.
+
+    Raises:
+      RunError: the aim needs Vanilla, and no plain trial is complete.
     """
     keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
-    settings = rows.groupby(keys, dropna=False, sort=False).agg(seeds=("seed", "nunique"), value=(CHOSEN_BY, "mean"))
+    settings = rows.groupby(keys, dropna=False, sort=False).agg(
+        seeds=("seed", "nunique"), recall=(CHOSEN_BY, "mean"), ucbias=(BIAS, "mean")
+    )
     complete = settings[settings["seeds"] == rows["seed"].nunique()].reset_index()
-    best = complete.loc[
-        [
-            rows.index[place]
-            for _, rows in complete.groupby("strategy", sort=False)
-            if (place := choose_setting(rows["value"].to_numpy())) is not None
-        ]
+    # In the catalogue's order, so that Vanilla comes before what is held against it.
+    by_strategy = {name: complete[complete["strategy"] == name] for name in STRATEGIES}
+    vanilla, places = None, []
+    for name, found in by_strategy.items():
+        own_aim = aim if set(INFERENCE) <= set(STRATEGIES[name].parameters) else "recall"
+        if own_aim != "recall" and vanilla is None:
+            raise RunError(f"the aim {aim} is held against Vanilla, and no plain BPR trial is complete")
+        recall, ucbias = found["recall"].to_numpy(), found["ucbias"].to_numpy()
+        place = choose_setting(recall, ucbias, aim=own_aim, vanilla=vanilla) if len(found) else None
+        places += [] if place is None else [found.index[place]]
+        if name == BASELINE and place is not None:
+            vanilla = Baseline(float(recall[place]), float(ucbias[place]))
+    columns = {"recall": f"validation {CHOSEN_BY}", "ucbias": f"validation {BIAS}"}
+    return complete.loc[places].rename(columns=columns).reset_index(drop=True)
+
+
+def without_setting(rows: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """Strategies with alpha, beta and iota that trials were scored by, and for which `choose` found no setting."""
+    return [
+        name
+        for name, entry in STRATEGIES.items()
+        if set(INFERENCE) <= set(entry.parameters) and (rows["strategy"] == name).any()
+        if not (chosen["strategy"] == name).any()
     ]
-    best = best.sort_values("strategy", key=lambda names: names.map(list(STRATEGIES).index))
-    return best.rename(columns={"value": f"validation {CHOSEN_BY}"}).reset_index(drop=True)
 
 
 def test_chosen(

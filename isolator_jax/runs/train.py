@@ -2,17 +2,20 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from isolator_jax.backbones import Encoded
+from isolator_jax.backbones.base import Params
 from isolator_jax.data import Dataset
+from isolator_jax.data.knock_out import knock_out as knock_out_features
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
-from isolator_jax.errors import DataError, RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import ConfigError, DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import consistency_groups
 from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
@@ -216,19 +219,32 @@ def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -
     return f"{error}{reasons}; {left}"
 
 
-def load_run(run_dir: str | Path, placement: Placement = ONE_DEVICE) -> tuple[RunConfig, Problem, Encoded, int]:
+def load_run(
+    run_dir: str | Path, placement: Placement = ONE_DEVICE, *, knock_out: Mapping[str, str] | None = None
+) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
     The number of devices it was trained on does not matter.
 
+    Args:
+      run_dir: the run folder.
+      placement: the devices.
+      knock_out: modalities that are knocked out now, beside those that the run was trained without; they
+        join the configuration.
+
     Raises:
+      ConfigError: a modality of `knock_out` was knocked out in training already.
       RunError: not a run folder, no checkpoint in it, or the data has changed since.
       CheckpointError: none of its checkpoints is usable.
       DataError: the data is no longer readable.
     """
     config = RunConfig.from_dict(read_config(Path(run_dir))["config"])
+    now = dict(knock_out or {})
+    if twice := config.knock_out.keys() & now.keys():
+        raise ConfigError(f"{run_dir}: trained with {', '.join(sorted(twice))} knocked out; leave it out of knock_out")
+    config = dataclasses.replace(config, knock_out={**config.knock_out, **now})
     problem = make_problem(config, _dataset_of_run(run_dir, config), placement)
-    return config, problem, *load_model(run_dir, problem)
+    return config, problem, *load_model(run_dir, problem, knock_out=now)
 
 
 def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
@@ -240,11 +256,19 @@ def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
     return load_dataset(config)
 
 
-def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path | None = None) -> tuple[Encoded, int]:
+def load_model(
+    run_dir: str | Path,
+    problem: Problem,
+    *,
+    cache_dir: str | Path | None = None,
+    knock_out: Mapping[str, str] | None = None,
+) -> tuple[Encoded, int]:
     """Reads a run's model back on a problem that is already made: embeddings of its best epoch, and that epoch.
 
     Args:
       cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
+      knock_out: what of the problem's is not of the run, and so is done to the feature tables that the model
+        has trained as well.
 
     Raises:
       RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
@@ -260,4 +284,17 @@ def load_model(run_dir: str | Path, problem: Problem, *, cache_dir: str | Path |
         state = checkpoints.restore_latest(learner.initial_state(config.seed))
     if state is None:
         raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
-    return learner.encode(state.best_params), int(state.best_epoch)
+    params = _without(state.best_params, knock_out or {}, config.seed, problem.dataset.num_items)
+    return learner.encode(params), int(state.best_epoch)
+
+
+def _without(params: Params, how: Mapping[str, str], seed: int, num_items: int) -> Params:
+    """Parameters whose feature tables, where the model trains its own, are knocked out as the raw features are."""
+    tables = params.get("features", {})
+    known = {name: way for name, way in how.items() if name in tables}
+    rows = {name: np.asarray(tables[name])[:num_items] for name in known}
+    knocked = {
+        name: jax.device_put(np.pad(x, [(0, tables[name].shape[0] - num_items), (0, 0)]), tables[name].sharding)
+        for name, x in knock_out_features(rows, known, seed).items()
+    }
+    return {**params, "features": {**tables, **knocked}} if knocked else params

@@ -64,6 +64,26 @@ def test_every_format_gives_the_same_pairs(tmp_path, features, suffix, names):
     assert (dataset.num_users, dataset.num_items) == (USERS, ITEMS)
 
 
+ORIGINAL = {"userID": np.array(["ann", "7", "0"], object), "itemID": np.array(["c", "b", "1", "0"], object)}
+
+
+@pytest.mark.parametrize("suffix", [".inter", ".csv", ".parquet"])
+def test_original_ids_are_those_of_columns_user_and_item(tmp_path, features, suffix):
+    named = [(ORIGINAL["userID"][user], ORIGINAL["itemID"][item]) for user, item in PAIRS]
+    for number, (pairs, names) in enumerate([(named, ("user", "item")), (PAIRS, ("userID", "itemID"))]):
+        train = write_pairs(tmp_path / f"{number}{suffix}", pairs, names)
+        dataset = read_external(features, {"train": train}, USERS, ITEMS, ORIGINAL)
+        assert pairs_of(dataset.train) == sorted(PAIRS)
+    # Of users alone there is a mapping: items are rows.
+    half = write_pairs(tmp_path / f"half{suffix}", [("ann", "3")], ("user", "item"))
+    users = {"userID": ORIGINAL["userID"]}
+    assert pairs_of(read_external(features, {"train": half}, USERS, ITEMS, users).train) == [(0, 3)]
+    unknown = write_pairs(tmp_path / f"unknown{suffix}", [("ann", "c"), ("bob", "c")], ("user", "item"))
+    where = "row 1" if suffix == ".parquet" else "line 3"
+    with pytest.raises(DataError, match=f"{where}: user 'bob' is not in the id mapping .* column userID"):
+        read_external(features, {"train": unknown}, USERS, ITEMS, ORIGINAL)
+
+
 @pytest.mark.parametrize("suffix", [".inter", ".csv", ".parquet"])
 def test_a_table_with_labels_gives_all_splits(tmp_path, features, suffix):
     labelled = [(*pair, label) for pair, label in zip(PAIRS, (0, 1, 2, 0), strict=True)]

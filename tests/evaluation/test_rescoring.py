@@ -55,6 +55,15 @@ def test_lists_and_scores_are_those_of_the_equations(problem, stored):
     assert not np.array_equal(rescored.lists["u"], rescored.lists["d"])
 
 
+def test_without_a_setting_there_are_no_lists_of_u(problem):
+    _, histories, content, encoded = problem
+    rescored, with_u = (rescore(encoded, histories, content, parameters, k=7) for parameters in (None, PARAMETERS))
+    assert list(rescored.lists) == list(rescored.scores) == ["vanilla", "d"]
+    np.testing.assert_array_equal(rescored.lists["d"], with_u.lists["d"])
+    summary = summarize_scores(rescored)
+    assert np.isnan(summary.changed) and summary.span == summarize_scores(with_u).span
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_tuning_takes_the_setting_whose_own_evaluation_is_best(problem, stored):
     dataset, histories, content, encoded = problem

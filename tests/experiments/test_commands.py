@@ -109,6 +109,53 @@ def test_evaluate_reads_a_run_back_whatever_the_chunks(folder):
             assert values == report["test"][name]
 
 
+def test_evaluate_writes_every_users_values_and_lists_in_original_ids(folder):
+    out, lists = folder / "values", folder / "of-u.csv"
+    arguments = [f"--run_dir={folder / 'run'}", f"--output_dir={out}", "--trec_runs", "--k=5"]
+    done = command("evaluate", *arguments, f"--json={folder / 'values.json'}")
+    assert done.returncode == 0, done.stderr
+    table, metrics = (pd.read_parquet(out / "per_user.parquet"), json.loads((folder / "values.json").read_text()))
+    assert table["user"].tolist() == list(range(90)) and {"c_u", "group"} < set(table.columns)
+    for name, values in metrics["metrics"].items():
+        assert table[f"recall@5/{name}"].mean() == pytest.approx(values["recall@5"], abs=1e-12)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "d.run",
+        "per_user.parquet",
+        "training_strategy.run",
+        "u.run",
+    ]
+    assert command("recommend", f"--run_dir={folder / 'run'}", "--strategy=u", f"--output={lists}").returncode == 0
+    run = pd.read_csv(out / "u.run", sep=" ", header=None, names=["user", "q0", "item", "rank", "score", "tag"])
+    pd.testing.assert_frame_equal(run[["user", "rank", "item"]], pd.read_csv(lists)[["user", "rank", "item"]])
+    refused = command("evaluate", f"--run_dir={folder / 'run'}", "--trec_runs")
+    assert refused.returncode == 1 and "--trec_runs needs --output_dir" in refused.stderr
+
+
+def test_a_modality_is_knocked_out_of_training_and_of_a_model_that_is_there(folder):
+    """VBPR sees image and text; without both of them it ranks otherwise, and groups and c_u stay."""
+    out, run = folder / "knocked.json", folder / "without"
+    flags = ["--knock_out=image:constant", "--knock_out=text:constant"]
+    done = command("evaluate", f"--run_dir={folder / 'run'}", f"--json={out}", *flags)
+    assert done.returncode == 0 and "Knocked out" in done.stdout, done.stderr
+    found, report = (json.loads(path.read_text()) for path in (out, folder / "run" / "report.json"))
+    assert found["config"]["knock_out"] == {"image": "constant", "text": "constant"}
+    assert found["metrics"]["d"] != report["test"]["d"]
+    flags = ["--max_epochs=1", "--novanilla", "--knock_out=image:shuffle,text:noise"]
+    done = command("train", f"--config={folder / 'run' / 'config.json'}", f"--run_dir={run}", *flags)
+    assert done.returncode == 0, done.stderr
+    trained = json.loads((run / "report.json").read_text())
+    assert trained["config"]["knock_out"] == {"image": "shuffle", "text": "noise"}
+    assert trained["groups"] == report["groups"]
+    done = command("evaluate", f"--run_dir={run}", f"--json={out}")
+    assert json.loads(out.read_text())["metrics"] == trained["test"], done.stderr
+
+
+@pytest.mark.parametrize("value", ["image", "image:blur", ":noise", "image:noise,image:shuffle"])
+def test_a_knock_out_that_says_nothing_is_refused(folder, value):
+    done = command("train", f"--run_dir={folder / 'unused'}", f"--knock_out={value}")
+    assert done.returncode == 1 and "--knock_out must be modality:way" in done.stderr
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_recommend_writes_lists_in_original_ids_without_what_users_have(folder, suffix):
     out = folder / f"lists{suffix}"

@@ -82,6 +82,49 @@ def test_embeddings_and_scores_and_every_way_to_give_the_splits_have_one_result(
     assert "Warning" not in page
 
 
+def test_with_a_mapping_beside_the_histories_ids_are_original_in_and_out(folder, tmp_path):
+    folder, dataset = folder
+    names = {"user": [f"u-{90 - row}" for row in range(90)], "item": [f"i{row}" for row in range(60)]}
+    for column, ids in names.items():
+        table = pd.DataFrame({"original": ids, f"{column}ID": range(len(ids))})
+        table.to_csv(tmp_path / f"{column[0]}_id_mapping.csv", index=False)
+    for split in SPLITS:
+        rows = pd.read_csv(folder / f"{split}.csv")
+        named = {column: [names[column][row] for row in rows[column]] for column in names}
+        pd.DataFrame(named).to_csv(tmp_path / f"{split}.csv", index=False)
+    arguments = [*embeddings(folder), "--k=5", "--trec_runs"]
+    for out, of in (("rows", folder), ("named", tmp_path)):
+        done = rescore(folder, tmp_path / out, *arguments, *splits(of, *SPLITS))
+        assert done.returncode == 0, done.stderr
+    by_row, named = (pd.read_parquet(tmp_path / out / "lists.parquet") for out in ("rows", "named"))
+    for column, ids in names.items():
+        assert named[column].tolist() == [ids[row] for row in by_row[column]]
+    reports = [json.loads((tmp_path / out / "report.json").read_text()) for out in ("rows", "named")]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+    values = pd.read_parquet(tmp_path / "named" / "per_user.parquet")
+    assert set(values["user"]) == set(names["user"]) and "recall@20/u" in values
+    first = (tmp_path / "named" / "u.run").read_text().splitlines()
+    assert first[0].split()[0] == "u-90" and len(first) == 90 * 5
+
+
+@pytest.mark.parametrize("aim", ["recall_no_more_bias", "least_bias_no_less_recall"])
+def test_a_setting_is_chosen_for_an_aim_on_validation_or_vanillas_lists_stand(folder, tmp_path, aim):
+    folder, _ = folder
+    done = rescore(folder, tmp_path / "out", *embeddings(folder), *splits(folder, *SPLITS), f"--aim={aim}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["parameters"]["aim"] == aim
+    vanilla, u = report["validation"]["vanilla"], report["validation"].get("u")
+    said = "Vanilla's lists stand"
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert (u is None) == (report["parameters"]["alpha"] is None) == (said in done.stdout) == (said in page)
+    assert (u is None) == ("u" not in set(pd.read_parquet(tmp_path / "out" / "lists.parquet")["strategy"]))
+    if u is not None and aim == "recall_no_more_bias":
+        assert abs(u["ucbias@20"]) <= abs(vanilla["ucbias@20"])
+    elif u is not None:
+        assert u["recall@20"] >= vanilla["recall@20"]
+
+
 def test_without_held_out_data_there_are_lists_and_rho_and_the_parameters_given_are_used(folder, tmp_path):
     folder, _ = folder
     done = rescore(folder, tmp_path / "out", *embeddings(folder), *splits(folder, "train"), "--iota=1")
@@ -126,6 +169,7 @@ def test_a_parameter_that_is_given_is_not_tuned_and_large_scores_are_warned_of(f
     [
         (["--user_embeddings={folder}/users.npy"], "either --user_embeddings and --item_embeddings, or --scores"),
         (["--scores={folder}/scores.npy", "--iota=nan"], "--iota must be a finite number"),
+        (["--scores={folder}/scores.npy", "--aim=recall"], "--aim says what to choose on validation data"),
         (["--scores={folder}/nan.npy"], "nan.npy, row 7, column 5"),
     ],
 )

@@ -71,6 +71,25 @@ def test_a_search_records_failures_resumes_and_tests_only_what_validation_chose(
     assert json.loads((out / "report.json").read_text())["chosen"] == report["chosen"]
 
 
+def test_a_search_for_an_aim_says_what_was_chosen_for_it_or_that_nothing_qualifies(data, tmp_path):
+    aim = "least_bias_no_less_recall"
+    done = sweep(data, tmp_path, f"--aim={aim}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    found = {row["strategy"]: row for row in report["chosen"]}
+    assert report["aim"] == aim and "the least size of UCBias@20" in done.stdout
+    of_u = {"u", "u_without_training_strategy"}
+    assert of_u == (of_u & set(found)) | set(report["none qualifies"])
+    table = pd.read_parquet(tmp_path / "validation.parquet")
+    (vanilla,) = table[table["strategy"] == "vanilla"]["recall@20"]
+    for name in of_u:
+        rows = table[(table["strategy"] == name) & (table["recall@20"] >= vanilla)]
+        if name in found:
+            assert abs(found[name]["validation ucbias@20"]) == rows["ucbias@20"].abs().min()
+        else:
+            assert rows.empty
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

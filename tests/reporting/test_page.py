@@ -23,8 +23,8 @@ def run_view(name, *, tied=0, dataset="made"):
     shape = tuple(map(len, grid))
     items = [ListItem(f"{name} {number}", 0.5, number == 2) for number in range(20)]
     config = {
-        "backbone": "vbpr", "dataset": dataset, "modalities": None, "training_strategy": True, "seed": 0,
-        "gamma": 0.1, "alpha": 2.0, "beta": 5.0, "iota": 0.1, "fusion": "mean", "batch_size": 2048,
+        "backbone": "vbpr", "dataset": dataset, "modalities": None, "knock_out": {}, "training_strategy": True,
+        "seed": 0, "gamma": 0.1, "alpha": 2.0, "beta": 5.0, "iota": 0.1, "fusion": "mean", "batch_size": 2048,
         "max_epochs": 5, "patience": 25, "hparams": {"reg": name},
     }  # fmt: skip
     return RunView(

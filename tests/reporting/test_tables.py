@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from isolator_jax.evaluation import AIMS
 from isolator_jax.reporting import tables, text
 from isolator_jax.strategies import LABELS
 
@@ -79,8 +80,8 @@ def test_formulas_are_text_in_csv(value):
 
 def report(tied, dataset="made"):
     config = {
-        "backbone": "vbpr", "dataset": dataset, "training_strategy": True, "gamma": 0.1, "alpha": 2.0, "beta": 5.0,
-        "iota": 0.1, "fusion": "mean", "seed": 0, "hparams": {"reg": 0.1},
+        "backbone": "vbpr", "dataset": dataset, "knock_out": {}, "training_strategy": True, "gamma": 0.1, "alpha": 2.0,
+        "beta": 5.0, "iota": 0.1, "fusion": "mean", "seed": 0, "hparams": {"reg": 0.1},
     }  # fmt: skip
     return {
         "config": config,
@@ -108,6 +109,7 @@ def test_a_search_fits_the_width_and_lists_what_was_chosen():
             "hparams.learning_rate": 0.001,
             **dict.fromkeys(("gamma", "alpha", "beta", "iota"), 0.1),
             "validation recall@20": 0.2,
+            "validation ucbias@20": -0.01,
             "mean": dict.fromkeys(tables.MAIN_METRICS, 0.1),
             "deviation": dict.fromkeys(tables.MAIN_METRICS, 0.01),
             "p": 0.03,
@@ -116,8 +118,19 @@ def test_a_search_fits_the_width_and_lists_what_was_chosen():
     ]
     trainings = dict.fromkeys(("of the naive product", "of this search", "run now", "failed"), 1)
     found = tables.search_markdown(
-        {**report((0, 5)), "chosen": chosen, "trainings": trainings, "seeds": [0, 1], "grid": ["learning_rate"]}
+        {
+            **report((0, 5)),
+            "chosen": chosen,
+            "trainings": trainings,
+            "seeds": [0, 1],
+            "grid": ["learning_rate"],
+            "aim": "recall_no_more_bias",
+            "none qualifies": ["u"],
+        }
     )
+    assert "No setting of U-ISOLATOR qualifies for the best R@20 where the size of UCBias@20 is at most" in found
+    assert "validation R@20 0.2000, UCBias@20 -0.0100" in found
+    assert set(tables.AIMS_IN_WORDS) == set(AIMS)
     lines_of("\n".join(line for line in found.splitlines() if line.startswith("|")))
     for label in LABELS.values():
         assert f"- {label}: learning_rate 0.001, gamma 0.1" in found

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolator_jax.errors import ConfigError
+from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
@@ -44,24 +44,56 @@ def test_unknown_hyperparameters_are_refused_before_anything_runs():
 
 def rows(*values):
     columns = ["strategy", "seed", "hparams.reg", "training_strategy", "gamma", "alpha", "beta", "iota", "recall@20"]
-    return pd.DataFrame(values, columns=columns)
+    return pd.DataFrame(values, columns=[*columns, "ucbias@20"])
 
 
 def test_the_choice_is_by_the_mean_over_seeds_and_needs_all_of_them():
     nan = np.nan
     table = rows(
-        ("u", 0, 0.1, True, 1.0, 2.0, 1.0, 0.1, 0.50),
-        ("u", 1, 0.1, True, 1.0, 2.0, 1.0, 0.1, 0.10),  # mean 0.3
-        ("u", 0, 0.1, True, 1.0, 4.0, 1.0, 0.1, 0.40),
-        ("u", 1, 0.1, True, 1.0, 4.0, 1.0, 0.1, 0.30),  # mean 0.35: chosen
-        ("u", 0, 0.2, True, 1.0, 4.0, 1.0, 0.1, 0.90),  # its other seed failed
-        ("vanilla", 0, 0.2, False, nan, nan, nan, nan, 0.2),
-        ("vanilla", 1, 0.2, False, nan, nan, nan, nan, 0.2),
-        ("vanilla", 0, 0.1, False, nan, nan, nan, nan, 0.2),
-        ("vanilla", 1, 0.1, False, nan, nan, nan, nan, 0.2),  # equal: the first stays
+        ("u", 0, 0.1, True, 1.0, 2.0, 1.0, 0.1, 0.50, 0.0),
+        ("u", 1, 0.1, True, 1.0, 2.0, 1.0, 0.1, 0.10, 0.0),  # mean 0.3
+        ("u", 0, 0.1, True, 1.0, 4.0, 1.0, 0.1, 0.40, 0.02),
+        ("u", 1, 0.1, True, 1.0, 4.0, 1.0, 0.1, 0.30, 0.04),  # mean 0.35: chosen
+        ("u", 0, 0.2, True, 1.0, 4.0, 1.0, 0.1, 0.90, 0.0),  # its other seed failed
+        ("vanilla", 0, 0.2, False, nan, nan, nan, nan, 0.2, 0.0),
+        ("vanilla", 1, 0.2, False, nan, nan, nan, nan, 0.2, 0.0),
+        ("vanilla", 0, 0.1, False, nan, nan, nan, nan, 0.2, 0.0),
+        ("vanilla", 1, 0.1, False, nan, nan, nan, nan, 0.2, 0.0),  # equal: the first stays
     )
     chosen = search.choose(table, ["reg"]).set_index("strategy")
     assert list(chosen.index) == ["vanilla", "u"]
     assert chosen.loc["u", ["hparams.reg", "alpha"]].tolist() == [0.1, 4.0]
-    assert chosen.loc["u", "validation recall@20"] == pytest.approx(0.35)
+    assert chosen.loc["u", ["validation recall@20", "validation ucbias@20"]].tolist() == pytest.approx([0.35, 0.03])
     assert chosen.loc["vanilla", "hparams.reg"] == 0.2 and np.isnan(chosen.loc["vanilla", "alpha"])
+
+
+@pytest.mark.parametrize(
+    ("aim", "vanilla", "alpha"),
+    [
+        ("recall", (0.25, 0.05), 2.0),
+        ("recall_no_more_bias", (0.25, -0.05), 4.0),  # sizes are compared
+        ("recall_no_more_bias", (0.25, 0.02), 6.0),
+        ("recall_no_more_bias", (0.25, 0.005), None),
+        ("least_bias_no_less_recall", (0.25, 0.05), 4.0),
+        ("least_bias_no_less_recall", (0.15, 0.05), 6.0),
+        ("least_bias_no_less_recall", (0.45, 0.05), None),
+    ],
+)
+def test_an_aim_is_held_against_vanilla_for_the_strategies_with_settings_alone(aim, vanilla, alpha):
+    nan = np.nan
+    table = rows(
+        ("u", 0, 0.1, True, 1.0, 2.0, 1.0, 0.1, 0.4, -0.06),
+        ("u", 0, 0.1, True, 1.0, 4.0, 1.0, 0.1, 0.3, -0.04),
+        ("u", 0, 0.1, True, 1.0, 6.0, 1.0, 0.1, 0.2, 0.01),
+        ("d", 0, 0.1, True, 1.0, nan, nan, nan, 0.1, 0.9),
+        ("vanilla", 0, 0.1, False, nan, nan, nan, nan, *vanilla),
+        ("vanilla", 0, 0.2, False, nan, nan, nan, nan, 0.0, 0.0),  # not the Vanilla that is chosen
+    )
+    chosen = search.choose(table, ["reg"], aim).set_index("strategy")
+    assert list(chosen.index) == (["vanilla", "d", "u"] if alpha else ["vanilla", "d"])
+    assert search.without_setting(table, chosen.reset_index()) == ([] if alpha else ["u"])
+    if alpha:
+        assert chosen.loc["u", "alpha"] == alpha
+    if aim != "recall":
+        with pytest.raises(RunError, match="no plain BPR trial is complete"):
+            search.choose(table[table["strategy"] != "vanilla"], ["reg"], aim)
