@@ -27,9 +27,9 @@ from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting.audit import audit_lists
 from isolator_jax.reporting.audit_page import audit_markdown
+from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli
-from .common.ids import Ids
 from .common.parsing import check_list_length, check_output, parse_hparams, parse_list_lengths
 from .common.per_user import write_per_user, write_trec_runs
 
@@ -80,7 +80,7 @@ def main() -> None:
     described = {"name": dataset.name, **dataset.counts()}
     write_json(output / "audit.json", {"dataset": described, "split": _SPLIT.value, "notes": notes, **audit.to_dict()})
     write_text(output / "audit.md", page)
-    ids = Ids(user_ids, item_ids)
+    ids = OriginalIds(user_ids, item_ids)
     write_per_user(output, audit.columns(), content, ids)
     if _TREC_RUNS.value:
         write_trec_runs(output, users, lists, ids)

@@ -21,11 +21,10 @@ from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation
 from isolator_jax.files import write_json
 from isolator_jax.reporting import knocked_out, metrics_table, tied_sentence
-from isolator_jax.runs import Problem, evaluate_problem, load_run, strategies_of
+from isolator_jax.runs import Problem, evaluate_problem, load_run, original_ids, strategies_of
 from isolator_jax.runs.config import RunConfig
 
 from .common import cli, devices, knock_out
-from .common.ids import ids_of
 from .common.parsing import check_list_length, check_output, parse_list_lengths
 from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
@@ -100,7 +99,7 @@ def _show(config: RunConfig, problem: Problem, results: Mapping[str, Evaluation]
 
 
 def _write_values(folder: Path, config: RunConfig, problem: Problem, results: Mapping[str, Evaluation]) -> None:
-    ids = ids_of(config, problem.dataset.num_users, problem.dataset.num_items)
+    ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
     write_per_user(folder, results, problem.content, ids)
     written = [PER_USER]
     if _TREC_RUNS.value:

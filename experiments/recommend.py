@@ -9,17 +9,15 @@ begins with =, +, - or @ for a formula, so import the columns of a CSV file as t
 """
 
 import numpy as np
-import pandas as pd
 from absl import flags
 
 from isolator_jax.errors import ConfigError, brief
-from isolator_jax.evaluation import top_k_lists
 from isolator_jax.files import write_atomically
-from isolator_jax.runs import load_run, strategies_of
+from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of
 from isolator_jax.strategies import IN_RUNS
 
 from .common import cli
-from .common.ids import ids_of, warn_of_formulas
+from .common.ids import warn_of_formulas
 from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
@@ -44,23 +42,11 @@ def main() -> None:
     if _STRATEGY.value not in strategies:
         raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
     strategy = strategies[_STRATEGY.value]
-    user_ids, item_ids = ids_of(config, problem.dataset.num_users, problem.dataset.num_items)
+    user_ids, item_ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
-    histories, content = problem.train.histories, problem.content
-    found, keys = top_k_lists(encoded, users, histories, {"list": strategy}, content, k=_K.value)["list"]
-    items, scores = np.asarray(found), np.asarray(strategy.score(keys))
-    filled = items >= 0
-    ranks = np.broadcast_to(np.arange(1, _K.value + 1), items.shape)
-    table = pd.DataFrame(
-        {
-            "user": np.repeat(user_ids[users], filled.sum(axis=1)),
-            "rank": ranks[filled],
-            "item": item_ids[items[filled]],
-            "score": scores[filled],
-        }
-    )
+    table = recommendations(problem, encoded, users, strategy, k=_K.value, user_ids=user_ids, item_ids=item_ids)
     if output.suffix == ".csv":
-        warn_of_formulas(output, np.concatenate([user_ids[users], item_ids[np.unique(items[filled])]]))
+        warn_of_formulas(output, np.concatenate([user_ids[users], table["item"].unique()]))
     write_atomically(output, lambda draft: WRITERS[output.suffix](table, draft))
     print(f"Written: {output} ({len(users)} users, {len(table)} recommendations)")
 

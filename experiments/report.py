@@ -29,6 +29,7 @@ from isolator_jax.runs import (
     load_dataset,
     load_model,
     load_run,
+    original_ids,
     read_metrics,
     read_report,
     strategies_of,
@@ -37,7 +38,6 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
-from .common.ids import ids_of
 from .common.parsing import check_output
 from .common.progress import progress
 
@@ -172,7 +172,7 @@ def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsM
 def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:
     """The history and the lists of the wanted user, or of one chosen by `_typical_user`."""
     dataset = problem.dataset
-    user_ids, item_ids = (x.astype(str) for x in ids_of(config, dataset.num_users, dataset.num_items))
+    user_ids, item_ids = (x.astype(str) for x in original_ids(config, dataset.num_users, dataset.num_items))
     user = _typical_user(dataset) if wanted is None else _find_user(config, dataset, wanted)
     history = dataset.train.items[dataset.train.users == user]
     held_out = dataset.test.items[dataset.test.users == user]
@@ -204,7 +204,7 @@ def _find_user(config: RunConfig, dataset: Dataset, wanted: str) -> int:
     Raises:
       ConfigError: there is none, or without training items and so without lists.
     """
-    ids = ids_of(config, dataset.num_users, dataset.num_items).users.astype(str)
+    ids = original_ids(config, dataset.num_users, dataset.num_items).users.astype(str)
     found = np.flatnonzero(ids == wanted)
     if not found.size:
         raise ConfigError(

@@ -49,9 +49,10 @@ from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, none_qualifies, rescoring_markdown, tied_sentence
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
+from isolator_jax.runs.ids import OriginalIds, id_mappings
 
 from .common import aim, cli
-from .common.ids import Ids, original_ids, warn_of_formulas
+from .common.ids import warn_of_formulas
 from .common.parsing import check_list_length, check_output
 from .common.per_user import write_per_user, write_trec_runs
 
@@ -87,8 +88,8 @@ def main() -> None:
     model = _read_model()
     num_users, num_items = (model.users.shape[0], model.items.shape[0]) if isinstance(model, Encoded) else model.shape
     check_list_length("k", _K.value, num_items)
-    original = original_ids(Path(_HISTORIES.value).parent, num_users, num_items)
-    ids = Ids.of(original, num_users, num_items)
+    original = id_mappings(Path(_HISTORIES.value).parent, num_users, num_items)
+    ids = OriginalIds.of(original, num_users, num_items)
     dataset = _read_data(num_users, num_items, original)
     histories = dataset.train.histories(num_users)
     content = make_content(dataset.features, histories, fusion=_FUSION.value)
@@ -235,7 +236,7 @@ def _warning(summary: ScoreSummary) -> str | None:
     )
 
 
-def _write(report: Mapping[str, Any], rescored: Rescored, ids: Ids) -> None:
+def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> None:
     folder = Path(_OUTPUT_DIR.value)
     table = _lists_table(rescored, _K.value, ids)
     warn_of_formulas(folder / "lists.csv", np.concatenate([table["user"].unique(), table["item"].unique()]))
@@ -248,7 +249,7 @@ def _write(report: Mapping[str, Any], rescored: Rescored, ids: Ids) -> None:
     print(f"Written: lists.parquet, lists.csv, report.json and report.md in {folder}\n")
 
 
-def _lists_table(rescored: Rescored, k: int, ids: Ids) -> pd.DataFrame:
+def _lists_table(rescored: Rescored, k: int, ids: OriginalIds) -> pd.DataFrame:
     """user, strategy, rank, item, score: by user, then strategy, then rank."""
     names = list(rescored.lists)
     lists, scores = (np.stack([x[name][:, :k] for name in names], axis=1) for x in (rescored.lists, rescored.scores))

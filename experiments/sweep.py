@@ -29,7 +29,16 @@ from isolator_jax.errors import CheckpointError, ConfigError, RunError, brief
 from isolator_jax.evaluation import Settings, consistency_groups
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.runs import Problem, is_finished, load_dataset, load_model, locked, make_problem, train_run
+from isolator_jax.runs import (
+    Problem,
+    is_finished,
+    load_dataset,
+    load_model,
+    locked,
+    make_problem,
+    time_to_save,
+    train_run,
+)
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
@@ -214,7 +223,7 @@ def _run_trial(
             trial,
             problem,
             folder,
-            checkpoint_every=cli.time_to_save(30.0),
+            checkpoint_every=time_to_save(30.0),
             cache_dir=cache_dir,
             splits=("validation",),
             on_epoch=show,

@@ -4,6 +4,8 @@ The names below are the public primitives and their types: pure functions on arr
 trained here or elsewhere. Everything else is found in the module of its topic.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from isolator_jax.backbones import Encoded
 from isolator_jax.consistency import content_consistency, fill_undefined
 from isolator_jax.content import Content, make_content
@@ -55,6 +57,9 @@ from isolator_jax.similarity import (
 )
 from isolator_jax.strategies import Strategy, d_isolator, training_strategy, u_isolator, vanilla
 
+if TYPE_CHECKING:
+    from isolator_jax.recommender import Recommender
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -68,6 +73,7 @@ __all__ = [
     "Histories",
     "Lists",
     "Model",
+    "Recommender",
     "Rescored",
     "ScoreSummary",
     "Settings",
@@ -118,3 +124,12 @@ __all__ = [
     "ucbias_at_equal_popularity",
     "vanilla",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Recommender`, imported when it is first asked for: it is above all that the primitives need."""
+    if name == "Recommender":
+        from isolator_jax.recommender import Recommender
+
+        return Recommender
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

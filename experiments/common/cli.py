@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +28,12 @@ from isolator_jax.errors import (
     brief,
     printable,
 )
-from isolator_jax.training import EpochRecord
 
 from . import process
 from .help import define_help
 from .process import stop_requests
 
-__all__ = ["one_line", "run", "stop_requests", "time_to_save"]
+__all__ = ["one_line", "run", "stop_requests"]
 
 _ERROR, _DIVERGED, _SAVED = 1, 3, 75
 
@@ -136,17 +134,3 @@ def _silence_saving_threads() -> None:
     sys.excepthook = show
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
-
-
-def time_to_save(seconds: float) -> Callable[[EpochRecord], bool]:
-    """Says after an epoch whether so many seconds have passed since it last said yes, or since now."""
-    last = time.monotonic()
-
-    def due(record: EpochRecord) -> bool:
-        nonlocal last
-        if time.monotonic() - last < seconds:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due

@@ -4,6 +4,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from absl import app, flags
 
@@ -39,8 +40,8 @@ class Help(flags.BooleanFlag):
         super().__init__("help", False, "Show this help.", short_name="?", allow_override=True)
         self._command, self._doc = command, doc
 
-    def parse(self, arg: str | bool | None) -> None:
-        super().parse(arg)  # type: ignore[arg-type]
+    def parse(self, arg: Any) -> None:
+        super().parse(arg)
         if self.value:
             text = help_text(self._command, self._doc, flags.FLAGS.get_key_flags_for_module(sys.argv[0]))
             try:
@@ -99,7 +100,7 @@ def _described(flag: flags.Flag) -> str:
     if any(not validator.checker(None) for validator in flag.validators):
         sign += " (required)"
     elif flag.default not in (None, "", []):
-        sign += f" (default: {str(flag.default_as_str).strip(chr(39)).replace(',', ', ')})"
+        sign += f" (default: {(flag.default_as_str or '').strip(chr(39)).replace(',', ', ')})"
     text = flag.help.split(";\n")[0]  # absl tells below how to repeat a flag
     if isinstance(flag, flags.EnumFlag):  # and before, what the values are
         text = f"{text.split('>: ', 1)[-1]} One of: {', '.join(flag.parser.enum_values)}."

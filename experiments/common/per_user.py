@@ -10,19 +10,20 @@ from isolator_jax.content import Content
 from isolator_jax.data.lists import write_trec_run
 from isolator_jax.evaluation import Evaluation, per_user_table
 from isolator_jax.files import write_atomically
-
-from .ids import Ids
+from isolator_jax.runs.ids import OriginalIds
 
 PER_USER = "per_user.parquet"
 
 
-def write_per_user(folder: Path, evaluations: Mapping[str, Evaluation], content: Content | None, ids: Ids) -> None:
+def write_per_user(
+    folder: Path, evaluations: Mapping[str, Evaluation], content: Content | None, ids: OriginalIds
+) -> None:
     """Writes `per_user.parquet` (`evaluation.per_user_table`), users in original ids."""
     table = per_user_table(evaluations, content, ids.users)
     write_atomically(folder / PER_USER, lambda draft: table.to_parquet(draft, index=False))
 
 
-def write_trec_runs(folder: Path, users: np.ndarray, lists: Mapping[str, np.ndarray], ids: Ids) -> list[str]:
+def write_trec_runs(folder: Path, users: np.ndarray, lists: Mapping[str, np.ndarray], ids: OriginalIds) -> list[str]:
     """Writes `NAME.run` for the lists `[N, K]` of each name, in original ids.
 
     Returns:

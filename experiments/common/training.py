@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from isolator_jax.runs import Problem, train_run, train_with_vanilla
+from isolator_jax.runs import Problem, time_to_save, train_run, train_with_vanilla
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
 
@@ -72,5 +72,5 @@ def _train(
             if tensorboard:
                 events.write(record)
 
-        save = cli.time_to_save(checkpoint_seconds)
+        save = time_to_save(checkpoint_seconds)
         return train_run(config, problem, run_dir, checkpoint_every=save, on_epoch=show, **options)

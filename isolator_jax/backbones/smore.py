@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from isolator_jax.backbones import fusion
@@ -149,10 +149,10 @@ def spectral(params: Params, tables: dict[str, Array]) -> tuple[dict[str, Array]
 
 
 def _complex(parts: Array, dim: int) -> Array:
-    """Weights of a spectrum. Frequencies that a real row has once, the first and of even D the last, are real."""
+    """Weights of a spectrum, `[1, D / 2 + 1]`. Of a real row the first, and for even D the last, are real."""
     imaginary = parts[:, 1].at[0].set(0)
     imaginary = imaginary.at[-1].set(0) if dim % 2 == 0 else imaginary
-    return parts[:, 0] + 1j * imaginary
+    return lax.complex(parts[:, 0], imaginary)[None]
 
 
 def encode(params: Params, inputs: Inputs, hyperparameters: SMOREHyperparameters, key: Array | None = None) -> Encoded:

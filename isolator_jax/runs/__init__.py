@@ -2,6 +2,7 @@
 
 from isolator_jax.runs.folder import (
     check_run_folder,
+    data_folder,
     is_finished,
     locked,
     read_config,
@@ -9,16 +10,26 @@ from isolator_jax.runs.folder import (
     vanilla_folder,
     write_report,
 )
+from isolator_jax.runs.ids import OriginalIds, id_mappings, original_ids
 from isolator_jax.runs.learner import Learner, make_learner
 from isolator_jax.runs.metrics import read_metrics
-from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
-from isolator_jax.runs.train import load_model, load_run, strategies_of, train_run, train_with_vanilla
+from isolator_jax.runs.problem import (
+    Problem,
+    evaluate_problem,
+    load_dataset,
+    make_problem,
+    recommendations,
+)
+from isolator_jax.runs.train import load_model, load_run, strategies_of, time_to_save, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",
+    "OriginalIds",
     "Problem",
     "check_run_folder",
+    "data_folder",
     "evaluate_problem",
+    "id_mappings",
     "is_finished",
     "load_dataset",
     "load_model",
@@ -26,10 +37,13 @@ __all__ = [
     "locked",
     "make_learner",
     "make_problem",
+    "original_ids",
     "read_config",
     "read_metrics",
     "read_report",
+    "recommendations",
     "strategies_of",
+    "time_to_save",
     "train_run",
     "train_with_vanilla",
     "vanilla_folder",

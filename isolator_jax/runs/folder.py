@@ -3,7 +3,8 @@
 A run folder holds `config.json` (the resolved configuration and the data's fingerprint),
 `metrics.jsonl` (a line an epoch), `checkpoints/`, `cache/` (nearest-neighbour lists, where the
 backbone needs them), and at the end `report.json` and `report.md`. A report names the
-checkpoint it was made of, by epoch and digest, and tells of no other.
+checkpoint it was made of, by epoch and digest, and tells of no other. A folder may carry its
+dataset, in `data/`: it is then read from there, wherever the folder lies.
 """
 
 import errno
@@ -32,6 +33,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 def vanilla_folder(run_dir: str | Path) -> Path:
     """Where a run keeps the plain BPR that its Vanilla row is of: a run folder in its own."""
     return Path(run_dir) / "vanilla"
+
+
+def data_folder(run_dir: str | Path) -> Path:
+    """Where a run folder that carries its dataset has the dataset's folder."""
+    return Path(run_dir) / "data"
 
 
 def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
@@ -232,7 +238,7 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """A run folder's `config.json`: `config` and `data_fingerprint`.
+    """A run folder's `config.json`: `config` and `data_fingerprint`; `data_dir` is the folder's own data if it has any.
 
     Raises:
       RunError: not a run folder, or the file cannot be read or is no configuration.
@@ -244,9 +250,11 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(saved.get("data_fingerprint"), str):
         raise RunError(f"{path}: has no data_fingerprint; it is not what isolator train wrote")
     try:
-        RunConfig.from_dict(saved.get("config", {}))
+        config = RunConfig.from_dict(saved.get("config", {}))
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from None
+    if config.dataset is not None and (data_folder(run_dir) / config.dataset).is_dir():
+        saved["config"]["data_dir"] = str(data_folder(run_dir))
     return saved
 
 

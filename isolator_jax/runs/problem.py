@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
@@ -12,7 +14,7 @@ from isolator_jax.data import Dataset, make_dataset, read_dataset
 from isolator_jax.data.knock_out import knock_out
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import DataError
-from isolator_jax.evaluation import Evaluation, evaluate
+from isolator_jax.evaluation import Evaluation, evaluate, top_k_lists
 from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs.config import RunConfig
@@ -147,4 +149,40 @@ def evaluate_problem(
         truth=truth,
         rank=problem.placement.rank,
         **options,
+    )
+
+
+def recommendations(
+    problem: Problem,
+    encoded: Encoded,
+    users: np.ndarray,
+    strategy: Strategy,
+    *,
+    k: int,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
+) -> pd.DataFrame:
+    """The top-k lists of users under one strategy, as a table of original ids.
+
+    Args:
+      problem: its histories are left out of the lists.
+      encoded: embeddings.
+      users: `[N] int32` dense ids.
+      strategy: to rank by.
+      k: list length; lists are shorter where fewer items are left.
+      user_ids, item_ids: `[U]` and `[I]` original ids.
+
+    Returns:
+      Columns user, rank (from 1), item and score; a user's lines together, in the order of `users`.
+    """
+    lists = top_k_lists(encoded, users, problem.train.histories, {"list": strategy}, problem.content, k=k)
+    items, keys = map(np.asarray, lists["list"])
+    filled = items >= 0
+    return pd.DataFrame(
+        {
+            "user": np.repeat(user_ids[users], filled.sum(axis=1)),
+            "rank": np.broadcast_to(np.arange(1, k + 1), items.shape)[filled],
+            "item": item_ids[items[filled]],
+            "score": np.asarray(strategy.score(jnp.asarray(keys)))[filled],
+        }
     )

@@ -1,6 +1,7 @@
 """A training run on disk: prepare, train with checkpoints, evaluate, read back."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -38,6 +39,20 @@ _UNUSUAL_FEATURE = 1e4
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
     """The inference strategies a run's model is evaluated under (`strategies.strategies_of_run`)."""
     return strategies_of_run(vars(config), trained=config.training_strategy, with_content=with_content)
+
+
+def time_to_save(seconds: float) -> Callable[[EpochRecord], bool]:
+    """Says after an epoch whether so many seconds have passed since it last said yes, or since now."""
+    last = time.monotonic()
+
+    def due(record: EpochRecord) -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due
 
 
 def train_run(

@@ -177,14 +177,14 @@ def reference_strategies(dataset, config, f):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_reference(name):
-    """`jax.debug_nans` stops at the first NaN of any compiled step."""
+    """`jax.debug_nans` stops at the first NaN of any compiled step; nothing is promoted silently."""
     dataset = random_dataset(2)
     hparams = {"dim": 4, "learning_rate": 0.05}
     config = RunConfig(backbone=name, hparams=hparams, batch_size=8, gamma=0.4, iota=0.9, seed=2)
     problem = make_problem(config, dataset)  # c_u of users with one item is NaN, and said to be
     learner = make_learner(config, problem)
     state = learner.initial_state(config.seed).train
-    with jax.debug_nans(True):
+    with jax.debug_nans(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         for _ in range(3):
             state, loss, finite = learner.train_epoch(state)
             assert bool(finite)

@@ -62,7 +62,7 @@ def small_only(make_dataset):
 WORK = {
     "train": ["train_and_show"],
     "evaluate": ["evaluate_problem"],
-    "recommend": ["top_k_lists"],
+    "recommend": ["recommendations"],
     "sweep": ["run_trials"],
     "reproduce": ["load_models"],
     "benchmark": ["measure", "_scaling_study"],
@@ -93,7 +93,7 @@ def prepare(name):
     if name == "make_dataset":
         module.make_dataset = small_only(module.make_dataset)
     if name in ("evaluate", "recommend"):
-        module.load_run = remember(module.load_run, lambda run_dir, placement=None: os.path.realpath(run_dir))
+        module.load_run = remember(module.load_run, lambda run_dir, *_, **__: os.path.realpath(run_dir))
     return module
 
 

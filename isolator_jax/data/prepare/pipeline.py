@@ -1,17 +1,11 @@
 """From raw data to a dataset folder: each step, what it drops, and the record of it all."""
 
-import csv
 import hashlib
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
 from isolator_jax.data.dataset import SPLITS
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
@@ -19,13 +13,13 @@ from isolator_jax.data.prepare import split as splits
 from isolator_jax.data.prepare.config import TEXT_MODALITY, PrepareConfig
 from isolator_jax.data.prepare.features import ItemFeatures, read_npy_features, read_table_features, write_features
 from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
+from isolator_jax.data.prepare.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
 from isolator_jax.errors import ConfigError, DataError, brief
-from isolator_jax.files import draft_beside, write_json
+from isolator_jax.files import write_json
 
 RECORD = "prepare.json"
-_LINES_AT_ONCE = 1 << 20
 
 
 def prepare_dataset(
@@ -59,10 +53,10 @@ def prepare_dataset(
     if texts is not None:
         features[TEXT_MODALITY] = text_features(texts, raw.item_ids, config.text_dim, config.seed)
     _refuse_missing(config, features, raw.item_ids)
-    with _draft_of(target) as draft:
-        _write_interactions(draft / f"{config.name}.inter", raw, labels)
-        _write_mapping(draft / "u_id_mapping.csv", "user_id", "userID", raw.user_ids)
-        _write_mapping(draft / "i_id_mapping.csv", "item_id", "itemID", raw.item_ids)
+    with new_folder(target) as draft:
+        write_interactions(draft, config.name, raw.users, raw.items, labels)
+        write_mapping(draft, "user_id", "userID", raw.user_ids)
+        write_mapping(draft, "item_id", "itemID", raw.item_ids)
         modalities = {}
         for modality, values in features.items():
             path = draft / f"{modality}{FEATURE_SUFFIX}"
@@ -206,40 +200,6 @@ def _refuse_missing(config: PrepareConfig, features: Mapping[str, ItemFeatures],
                 f"{brief(repr(item_ids[missing[0]]))} the first; say with --missing_features what becomes of them: "
                 "zeros (no content), mean, or drop"
             )
-
-
-@contextmanager
-def _draft_of(target: Path) -> Iterator[Path]:
-    """A folder that becomes the target at the end, or is gone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_beside(target)
-    draft.mkdir()
-    try:
-        yield draft
-        if target.exists():
-            raise FileExistsError(f"{target} exists by now; choose another name or remove it")
-        os.rename(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _write_interactions(path: Path, raw: RawInteractions, labels: np.ndarray) -> None:
-    with path.open("wb") as file:
-        file.write(b"userID\titemID\tx_label\n")
-        options = pyarrow.csv.WriteOptions(include_header=False, delimiter="\t")
-        for start in range(0, labels.size, _LINES_AT_ONCE):
-            part = slice(start, start + _LINES_AT_ONCE)
-            columns = [pa.array(column[part]) for column in (raw.users, raw.items, labels)]
-            pyarrow.csv.write_csv(pa.table(columns, names=["u", "i", "x"]), file, options)
-
-
-def _write_mapping(path: Path, original: str, dense: str, ids: list[str]) -> None:
-    """Original ids and those of the dataset, as `mmrec.read_id_mapping` reads them."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
-        rows.writerow([original, dense])
-        rows.writerows(zip(ids, range(len(ids)), strict=True))
 
 
 def _inputs(config: PrepareConfig) -> list[Path]:
