@@ -93,7 +93,9 @@ def prepare(name):
     if name == "make_dataset":
         module.make_dataset = small_only(module.make_dataset)
     if name in ("evaluate", "recommend"):
-        module.load_run = remember(module.load_run, lambda run_dir, *_, **__: os.path.realpath(run_dir))
+        module.load_run = remember(
+            module.load_run, lambda run_dir, *_, knock_out=None: (os.path.realpath(run_dir), str(knock_out))
+        )
     return module
 
 
