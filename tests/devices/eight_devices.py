@@ -55,7 +55,7 @@ def learn(devices, name, epochs=3, **options):
     return {"losses": np.array(losses), "users": np.asarray(encoded.users), "items": np.asarray(encoded.items)}
 
 
-SIZES = dict.fromkeys(BACKBONES, 8) | {"mfbpr": 1, "lightgcn": 4, "vbpr": 2}
+SIZES = dict.fromkeys(BACKBONES, 8) | {"mfbpr": 3, "lightgcn": 4, "vbpr": 2}
 
 
 @pytest.mark.parametrize(("name", "devices"), SIZES.items())

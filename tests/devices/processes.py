@@ -30,7 +30,7 @@ def start(*arguments, devices=8):
 def finish(process):
     """Waits for a process; its exit code and output."""
     try:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=600)
     finally:
         process.kill()
     return process.returncode, output

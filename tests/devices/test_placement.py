@@ -7,6 +7,7 @@ from processes import finish, start
 
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 
+pytestmark = pytest.mark.slow
 GROUPS = ("training", "not training")
 
 
