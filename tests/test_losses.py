@@ -133,7 +133,7 @@ def plain_table_nce(anchors, table, positives):
     return jnp.sum(jax.scipy.special.logsumexp(logits, axis=1) - logits[jnp.arange(len(anchors)), positives])
 
 
-@pytest.mark.parametrize(("anchors", "rows", "block"), [(7, 5, 6), (7, 5, 1 << 20), (33, 4, 20), (1, 1, 1), (40, 9, 9)])
+@pytest.mark.parametrize(("anchors", "rows", "block"), [(7, 5, 6), (33, 4, 20), (1, 1, 1)])
 def test_table_nce_in_blocks_equals_the_whole_and_so_does_its_gradient(anchors, rows, block, monkeypatch):
     monkeypatch.setattr(losses, "_BLOCK_LOGITS", block)
     monkeypatch.setattr(losses, "_BLOCK_ROWS", 1)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -14,39 +15,50 @@ from experiments.common import estimate as estimates
 from experiments.common.events import Events
 from experiments.common.training import train_and_show
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.devices.placement import ONE_DEVICE
 from isolator_jax.errors import ConfigError
-from isolator_jax.runs import load_dataset, make_problem, read_metrics
+from isolator_jax.runs import load_dataset, make_learner, make_problem, read_metrics
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.plan import plan_memory
 from isolator_jax.training import EpochRecord
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = RunConfig(backbone="mfbpr", hparams={"dim": 4}, max_epochs=3)
-
-
-@pytest.fixture(scope="module")
-def problem():
-    dataset, _ = make_dataset(SyntheticConfig(users=30, items=24, clusters=3, styles=3, modalities={"image": 4}))
-    return make_problem(CONFIG, dataset)
+DATASET, _ = make_dataset(SyntheticConfig(users=30, items=24, clusters=3, styles=3, modalities={"image": 4}))
 
 
 @pytest.mark.parametrize("training_strategy", [True, False])
-def test_an_estimate_is_of_whole_epochs(problem, training_strategy):
+def test_an_estimate_is_of_whole_epochs(training_strategy):
     config = dataclasses.replace(CONFIG, training_strategy=training_strategy, batch_size=16)
-    found = estimates.estimate(config, problem, trainings=2)
+    found = estimates.estimate(config, DATASET, ONE_DEVICE, trainings=2)
     assert found["parameters"] == (30 + 24) * 4
     assert 0 < found["needed_bytes"] < found["available_bytes"]
-    assert found["steps"] == -(-problem.train.users.size // 16)
+    assert found["steps"] == -(-DATASET.train.users.size // 16)
     epoch = found["steps"] * found["step_seconds"] + found["validation_seconds"]
     assert found["epoch_seconds"] == pytest.approx(epoch) and found["step_seconds"] > 0
     assert found["most_seconds"] == pytest.approx(2 * 3 * epoch)
 
 
-def test_what_does_not_fit_is_refused_with_both_sizes(problem, monkeypatch):
+def test_what_does_not_fit_is_refused_with_both_sizes_before_it_is_made(monkeypatch):
     monkeypatch.setattr(estimates, "available_bytes", lambda: 1000)
-    with pytest.raises(ConfigError, match="needs .* GB of memory and the device has 1e-06 GB; lower --batch_size"):
-        estimates.estimate(CONFIG, problem, trainings=1)
+    monkeypatch.setattr(estimates, "make_problem", lambda *_: pytest.fail("made what does not fit"))
+    with pytest.raises(ConfigError, match="needs .* GB of memory and there are 1e-06 GB; lower --batch_size"):
+        estimates.estimate(CONFIG, DATASET, ONE_DEVICE, trainings=1)
+
+
+@pytest.mark.parametrize("backbone", ["mfbpr", "mgcn"])
+def test_a_plan_knows_the_state_and_the_similarities(backbone):
+    config = RunConfig(backbone=backbone, hparams={"dim": 4})
+    plan = plan_memory(config, DATASET, ONE_DEVICE, available=10**12)
+    learner = make_learner(config, make_problem(config, DATASET))
+    state = learner.initial_state(0)
+    sizes = [leaf.nbytes for leaf in jax.tree.leaves((state.train.params, state.train.opt_state, state.best_params))]
+    params = sum(leaf.nbytes for leaf in jax.tree.leaves(state.best_params))
+    assert plan.state == sum(sizes) + params and plan.checkpoint == sum(sizes)
+    assert plan.similarity >= learner.problem.content.similarity.table.nbytes
+    assert plan.step > 0 and plan.inputs > 0
 
 
 def shown(folder):
