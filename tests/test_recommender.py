@@ -15,6 +15,8 @@ from isolator_jax.errors import ConfigError, DataError, RunError
 from isolator_jax.runs import load_dataset, load_run, make_problem, read_report, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SyntheticConfig(users=80, items=60, clusters=4, styles=4, modalities={"image": 6, "text": 4})
 DATA, TRUTH = make_dataset(CONFIG)
 QUICK = {"gamma": 1.0, "max_epochs": 2}

@@ -18,6 +18,8 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity, list_similarity
 from isolator_jax.strategies import d_isolator, training_strategy, u_isolator
 
+pytestmark = pytest.mark.slow
+
 CSR_KERNEL = "cpu_csr_sparse_dense_ffi"
 WITHOUT_GRAPH = {"mfbpr", "vbpr"}
 STRATEGIES = {

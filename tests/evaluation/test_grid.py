@@ -12,6 +12,8 @@ from isolator_jax.data import Interactions
 from isolator_jax.evaluation import Settings, choose_setting, evaluate, evaluate_settings
 from isolator_jax.strategies import u_isolator
 
+pytestmark = pytest.mark.slow
+
 GRID = Settings(alphas=(2.0, 10.0), betas=(1.0, 20.0), iotas=(0.001, 0.1, 1.0))
 
 

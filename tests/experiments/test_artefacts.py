@@ -11,6 +11,8 @@ from isolator_jax.reporting import paper
 from isolator_jax.strategies import LABELS
 from tests.reporting.made import same
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 NAME = r"=cmd|\immediate\write18{x}$_a_b"
 

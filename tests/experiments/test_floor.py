@@ -12,6 +12,8 @@ from isolator_jax.graph import edge_dots, propagate, user_item_block
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 GRAPH = user_item_block(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 0]), np.ones(4), 3, 2)
 
 

@@ -27,6 +27,8 @@ from isolator_jax.runs import (
 from isolator_jax.runs import folder as folders
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 CONFIG = RunConfig(backbone="mfbpr", hparams={"dim": 4}, max_epochs=3, training_strategy=False)
 
 

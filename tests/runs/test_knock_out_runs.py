@@ -11,6 +11,8 @@ from isolator_jax.evaluation import consistency_groups
 from isolator_jax.runs import evaluate_problem, load_run, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 EVERY_EPOCH = {"checkpoint_every": lambda record: True}
 BOTH = {"image": "shuffle", "text": "noise"}
 

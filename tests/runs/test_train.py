@@ -23,6 +23,8 @@ from isolator_jax.runs import (
 )
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 EVERY_EPOCH = {"checkpoint_every": lambda record: True}
 
 
@@ -46,7 +48,6 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_bit_identical(data, tmp_path):
     config = configure(data, backbone="lightgcn", batch_size=64)
     whole = start(config, tmp_path / "whole")
@@ -72,7 +73,6 @@ def test_a_killed_run_resumes_and_ends_bit_identical(data, tmp_path):
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.slow
 def test_a_finished_run_can_be_extended_on_moved_data_and_equals_the_longer_run(data, tmp_path):
     longer = start(configure(data, max_epochs=6), tmp_path / "longer")
     run, short, long = tmp_path / "extended", configure(data, max_epochs=3), configure(data, max_epochs=6)
