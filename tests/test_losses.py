@@ -93,6 +93,7 @@ def plain_softmax(logits):
     return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "plain", "arguments"),
     [
@@ -133,6 +134,7 @@ def plain_table_nce(anchors, table, positives):
     return jnp.sum(jax.scipy.special.logsumexp(logits, axis=1) - logits[jnp.arange(len(anchors)), positives])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("anchors", "rows", "block"), [(7, 5, 6), (33, 4, 20), (1, 1, 1)])
 def test_table_nce_in_blocks_equals_the_whole_and_so_does_its_gradient(anchors, rows, block, monkeypatch):
     monkeypatch.setattr(losses, "_BLOCK_LOGITS", block)

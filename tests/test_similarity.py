@@ -73,6 +73,7 @@ def all_stores(channels, histories):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "modalities"),
     [("mean", 1), ("mean", 2), ("mean", 3), ("per_modality", 1), ("per_modality", 2), ("per_modality", 3)],

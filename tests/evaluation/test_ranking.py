@@ -47,6 +47,7 @@ def brute_force(scores, sets, k):
 
 
 # Chunk sizes are static: every example compiles.
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(0, 50), st.integers(1, U + 3), st.integers(1, I + 3), st.integers(1, I + 4))
 def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(seed, user_chunk, item_chunk, k):

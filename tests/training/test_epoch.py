@@ -23,6 +23,7 @@ def test_batches_are_the_fewest_and_evenly_filled(interactions, batch, expected)
     assert epoch_shape(interactions, batch) == expected
 
 
+@pytest.mark.slow
 def test_one_epoch_of_one_batch_is_one_adam_step_on_the_mean_loss(small_dataset):
     # With a single batch the order of the interactions cannot matter, only the negatives
     # can; a dataset in which each user lacks exactly one item fixes those.
