@@ -78,7 +78,9 @@ def shown(folder):
     return values
 
 
-def test_event_files_show_each_epoch_once_after_a_kill_and_a_resumption(problem, tmp_path):
+def test_event_files_show_each_epoch_once_after_a_kill_and_a_resumption(tmp_path):
+    problem = make_problem(CONFIG, DATASET)
+
     def train(epochs):
         config = dataclasses.replace(CONFIG, max_epochs=epochs)
         train_and_show(config, problem, tmp_path, vanilla=True, checkpoint_seconds=0.0, tensorboard=True)
