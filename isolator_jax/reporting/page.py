@@ -15,7 +15,7 @@ from isolator_jax.reporting import figures
 from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
 from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
-from isolator_jax.strategies import LABELS
+from isolator_jax.strategies import LABELS, MAIN, STRATEGIES
 
 _PARTS = {"train": "training", "validation": "validation"}
 
@@ -148,8 +148,8 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
     validation = run.metrics["validation"]
     marked = {
         strategy: (_nan(validation[strategy]["recall@20"]), _nan(validation[strategy]["ucbias@20"]))
-        for strategy in ("vanilla", "d")
-        if strategy in validation
+        for strategy in MAIN
+        if strategy in validation and not STRATEGIES[strategy].parameters
     }
     settings_of_u = itertools.product(*settings.grid)
     labels = [("u", setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
