@@ -4,6 +4,7 @@
       --random_features=image:4096,text:384 --json=lightgcn.json
   isolator benchmark --backbone=lightgcn --users=100000 --items=50000 --interactions=1000000 --dim=64
   isolator benchmark --backbone=lightgcn --scaling
+  isolator benchmark --backbone=gume --data_dir=data --dataset=baby --profile
 
 Every time is the median over --repeats runs after compilation and one warm-up, with the
 interquartile range as its spread; compile time is apart. Times are comparable within one
@@ -13,6 +14,13 @@ estimate, which on the CPU leaves out the sparse products; those of a propagatio
 counted, each gathered row once an edge: what stays in caches can lift a share above one.
 The floor of a step is the time of its products, at the rates measured in the same run, and
 of reading and writing its parameters and their moments once.
+
+--profile traces a few steps and adds up what the compiled instructions took, by the function
+of this package that they come from and one by one. A fused instruction is named after its
+last operation. Instructions that run at the same time are each counted in full. The floor of
+one is its operands and result, read and written once at the rate of a copy, or its products
+at the rate of a matrix product, whichever takes longer; a table of which only some rows are
+gathered counts whole.
 """
 
 import dataclasses
@@ -31,16 +39,19 @@ from tabulate import tabulate
 from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.files import write_json
-from isolator_jax.runs import load_dataset
+from isolator_jax.runs import load_dataset, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
 from .common import cli, run_flags
 from .common.parsing import check_output, parse_hparams, parse_widths
 from .measure import scaling
 from .measure.measuring import PARTS, measure
+from .measure.profile import profile
 from .measure.random_data import random_dataset, with_random_features
 
 _SCALING_BASE = {"users": 4000, "items": 2000, "interactions": 40000, "dim": 64}
+# Rows of a profile that are printed; all of them go into the file.
+_SHOWN = 20
 
 flags.adopt_module_key_flags(run_flags)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each measurement.", 1)
@@ -65,6 +76,7 @@ _SCALING = flags.DEFINE_bool(
     False,
     "Scaling study on random data: users, items, interactions and width doubled in turn, and the exponents of growth.",
 )
+_PROFILE = flags.DEFINE_bool("profile", False, "In place of the measurements: where a training step's time goes.")
 _MEASURE = flags.DEFINE_multi_enum(
     "measure", list(PARTS), PARTS, "What to measure; give the flag once for each. Default: everything."
 )
@@ -81,15 +93,21 @@ def main() -> None:
         raise ConfigError("--dim and --hparams=dim=N are the same; give one")
     if _SCALING.value and flags.FLAGS.dataset is not None:
         raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")
+    if (_SCALING.value or _PROFILE.value) and set(_MEASURE.value) != set(PARTS):
+        raise ConfigError(f"--{'scaling' if _SCALING.value else 'profile'} measures its own; leave out --measure")
+    if _SCALING.value and _PROFILE.value:
+        raise ConfigError("--scaling and --profile exclude each other; give one")
     if _SCALING.value:
-        if set(_MEASURE.value) != set(PARTS):
-            raise ConfigError("--scaling needs all measurements; leave out --measure")
         results = _scaling_study()
     else:
         config, dataset = _config(), _dataset(run_flags.config_from_flags())
         with nullcontext() if _PRECISION.value is None else jax.default_matmul_precision(_PRECISION.value):
-            results = measure(config, dataset, _REPEATS.value, _MEASURE.value, _RANKED_USERS.value)
-        _print_table(["measurement", "value"], results.items())
+            if _PROFILE.value:
+                results = profile(make_learner(config, make_problem(config, dataset)), _REPEATS.value)
+                _print_profile(results)
+            else:
+                results = measure(config, dataset, _REPEATS.value, _MEASURE.value, _RANKED_USERS.value)
+                _print_table(["measurement", "value"], results.items())
         results = {"config": config.to_dict(), "dataset": dataset.counts(), **results}
     if _JSON.value is not None:
         write_json(_JSON.value, results)
@@ -137,6 +155,23 @@ def _scaling_study() -> dict[str, Any]:
     print("\nExponents of growth:\n")
     _print_table(["doubled", *scaling.MEASURED], ([axis, *values.values()] for axis, values in fitted.items()))
     return {"base": base, "rows": rows, "exponents": fitted}
+
+
+def _print_profile(results: dict[str, Any]) -> None:
+    step, idle = (1e3 * results[name] for name in ("traced_step_seconds", "idle_seconds"))
+    print(f"A step takes {1e3 * results['step_seconds']:.4g} ms, traced {step:.4g}, of which {idle:.4g} in between.\n")
+
+    def measured(row: dict[str, Any]) -> list[Any]:
+        rate = row["bytes"] / row["seconds"] / 1e9 if row["seconds"] else 0.0
+        return [1e3 * row["seconds"], f"{row['share']:.1%}", 1e3 * row["floor_seconds"], row["bytes"] / 1e6, rate]
+
+    numbers = ["ms a step", "share", "floor ms", "MB", "GB/s"]
+    places = results["places"][:_SHOWN]
+    _print_table(["function", "", *numbers], ([row["place"], row["direction"], *measured(row)] for row in places))
+    print()
+    shown = ("place", "direction", "operation", "shape", "name")
+    rows = ([*(row[name] for name in shown), *measured(row)] for row in results["instructions"][:_SHOWN])
+    _print_table(["function", "", "operation", "result", "instruction", *numbers], rows)
 
 
 def _print_table(headers: list[str], rows: Any) -> None:
