@@ -25,8 +25,8 @@ from isolator_jax.backbones.base import (
     hyperparameters,
 )
 from isolator_jax.data import Dataset
-from isolator_jax.graph import bipartite_graph, mean_of_layers
-from isolator_jax.neighbours import NeighbourSearch
+from isolator_jax.graph import Graph, bipartite_graph, propagate, propagate_back
+from isolator_jax.neighbours import NeighbourSearch, user_rows
 
 
 @hyperparameters
@@ -49,20 +49,37 @@ class SLMRecHyperparameters(Hyperparameters):
 
 
 class Propagated(NamedTuple):
-    """What the loss needs besides the embeddings.
+    """The mean of the layers at some nodes, what comes from the users' table apart from what comes from the items.
+
+    All views share the user table, so its part is made once. A view is the sum of both parts.
 
     Attributes:
-      items: propagated items `[I, D]`: by ID, then by each modality in order.
+      shared: `[..., D]`, from the user table.
+      own: `[..., V D]`, from the items, the views side by side: by ID, then by each modality in order.
     """
 
-    items: tuple[Array, ...]
+    shared: Array
+    own: Array
+
+    def views(self, nodes: Array | slice = slice(None)) -> Array:
+        """The views of some nodes side by side, `[R, V D]`."""
+        shared, own = self.shared[nodes], self.own[nodes]
+        return jnp.tile(shared, own.shape[1] // shared.shape[1]) + own
+
+
+class Sides(NamedTuple):
+    """What the loss fuses its batch's rows from: users `[U, ...]` and items `[I, ...]`."""
+
+    users: Propagated
+    items: Propagated
 
 
 def prepare(dataset: Dataset, hyperparameters: SLMRecHyperparameters, *, find_neighbours: NeighbourSearch) -> Inputs:
-    """The normalised training graph, and each modality's l2-normalised features, in order."""
+    """The block R_hat of the normalised training graph, and each modality's l2-normalised features, in order."""
     train = dataset.train
+    graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
     return {
-        "graph": bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items),
+        "user_rows": user_rows(graph, dataset.num_users),
         "features": tuple(losses.l2_normalize(jnp.asarray(x, jnp.float32)) for x in dataset.features.values()),
     }
 
@@ -98,39 +115,64 @@ def init(key: Array, dataset: Dataset, hyperparameters: SLMRecHyperparameters) -
 
 
 def encode(params: Params, inputs: Inputs, hyperparameters: SLMRecHyperparameters, key: Array | None = None) -> Encoded:
-    """LightGCN's mean of layers by ID and by each modality, fused by a dense layer."""
+    """LightGCN's mean of layers by ID and by each modality, fused by a dense layer; extras: before the fusion."""
     items = [params["item"]]
     items += [dense(params["projection"][str(m)], x) for m, x in enumerate(inputs["features"])]
-    # Side by side, the shared user table once for each view: one sparse product a layer.
-    nodes = jnp.concatenate([jnp.tile(params["user"], len(items)), jnp.concatenate(items, axis=1)])
-    nodes = mean_of_layers(inputs["graph"], nodes, hyperparameters.layers)
-    users = params["user"].shape[0]
-    return Encoded(
-        dense(params["fuse_user"], nodes[:users]),
-        dense(params["fuse_item"], nodes[users:]),
-        Propagated(tuple(jnp.split(nodes[users:], len(items), axis=1))),
-    )
+    # The views side by side: one sparse product a layer.
+    sides = propagate_apart(inputs["user_rows"], params["user"], jnp.concatenate(items, axis=1), hyperparameters.layers)
+    users, items = (side.views() for side in sides)
+    return Encoded(dense(params["fuse_user"], users), dense(params["fuse_item"], items), sides)
 
 
-def softmax_loss(encoded: Encoded, batch: Batch, score: Score, temperature: ArrayLike) -> Array:
+def propagate_apart(rows: Graph, users: Array, items: Array, layers: int) -> Sides:
+    """The mean of A_hat's layers over [users; items], by where they come from.
+
+    A_hat is bipartite: a layer takes what comes from the users to the items and back by turns,
+    and what comes from the items to the users and back, by half of its edges each.
+
+    Args:
+      rows: R_hat, from items to users.
+      users: `[U, D]`, shared by the views.
+      items: `[I, V D]`, the views side by side.
+      layers: propagations.
+    """
+    of_users = [users, jnp.zeros((items.shape[0], users.shape[1]))]  # at the users, at the items
+    of_items = [jnp.zeros((users.shape[0], items.shape[1])), items]
+    for layer in range(layers):
+        users, items = (
+            (propagate_back(rows, users), propagate(rows, items))
+            if layer % 2 == 0
+            else (propagate(rows, users), propagate_back(rows, items))
+        )
+        of_users[1 - layer % 2] += users
+        of_items[layer % 2] += items
+    return Sides(*(Propagated(a / (layers + 1), b / (layers + 1)) for a, b in zip(of_users, of_items, strict=True)))
+
+
+def softmax_loss(users: Array, items: Array, batch: Batch, score: Score, temperature: ArrayLike) -> Array:
     """In-batch softmax over the scores of cosines, each user's positive against the others'.
 
     Row a, column b: score(cos(u_a, i_b), u_a, i_b) / temperature, i_b the b-th positive.
+
+    Args:
+      users, items: `[B, D]`, embeddings of the batch's users and positives.
     """
-    users = losses.l2_normalize(encoded.users[batch.users])
-    items = losses.l2_normalize(encoded.items[batch.positives])
-    scores = score(users @ items.T, batch.users[:, None], batch.positives[None, :])
+    cosines = losses.l2_normalize(users) @ losses.l2_normalize(items).T
+    scores = score(cosines, batch.users[:, None], batch.positives[None, :])
     return losses.in_batch_softmax(scores / temperature)
 
 
-def contrasts(params: Params, items: Sequence[Array], batch: Batch, temperature: ArrayLike) -> Array:
+def contrasts(params: Params, views: Sequence[Array], temperature: ArrayLike) -> Array:
     """Contrasts of the propagated items of the batch's positives, plain InfoNCE.
 
     z_1 = G_1 id is compared with the first modality, z_2 = G_2 z_1 with the second and so
     on at width D; the last modality, unless it is the first, is compared with a last layer
     of the last z at width D / 2. With two modalities z_2 has no comparison of its own.
+
+    Args:
+      views: `[B, D]` each, of the batch's positives: by ID, then by each modality.
     """
-    z, *modalities = (view[batch.positives] for view in items)
+    z, *modalities = views
     loss = jnp.float32(0)
     for number in range(len(params["merge"])):
         z = dense(params["merge"][str(number)], z)
@@ -152,8 +194,20 @@ def loss(
     key: Array,
 ) -> Array:
     """The in-batch softmax + contrast * the contrasts."""
-    auxiliary = contrasts(params, encoded.extras.items, batch, hyperparameters.contrast_temperature)
-    ranking = softmax_loss(encoded, batch, score, hyperparameters.temperature)
+    sides: Sides = encoded.extras
+    users, positives = sides.users.views(batch.users), sides.items.views(batch.positives)
+    auxiliary = contrasts(
+        params,
+        jnp.split(positives, positives.shape[1] // hyperparameters.dim, axis=1),
+        hyperparameters.contrast_temperature,
+    )
+    ranking = softmax_loss(
+        dense(params["fuse_user"], users),
+        dense(params["fuse_item"], positives),
+        batch,
+        score,
+        hyperparameters.temperature,
+    )
     return ranking + hyperparameters.contrast * auxiliary
 
 
