@@ -17,7 +17,8 @@ of reading and writing its parameters and their moments once.
 
 --profile traces a few steps and adds up what the compiled instructions took, by the function
 of this package that they come from and one by one. A fused instruction is named after its
-last operation. Instructions that run at the same time are each counted in full. The floor of
+last operation. Products that the CPU hands to other threads (the sparse ones, and some of
+the dense) are in no trace: the time until the next instruction starts is counted as theirs. Instructions that run at the same time are each counted in full. The floor of
 one is its operands and result, read and written once at the rate of a copy, or its products
 at the rate of a matrix product, whichever takes longer; a table of which only some rows are
 gathered counts whole.
@@ -159,7 +160,9 @@ def _scaling_study() -> dict[str, Any]:
 
 def _print_profile(results: dict[str, Any]) -> None:
     step, idle = (1e3 * results[name] for name in ("traced_step_seconds", "idle_seconds"))
-    print(f"A step takes {1e3 * results['step_seconds']:.4g} ms, traced {step:.4g}, of which {idle:.4g} in between.\n")
+    print(
+        f"A step takes {1e3 * results['step_seconds']:.4g} ms, traced {step:.4g}, of which {idle:.4g} under no instruction.\n"
+    )
 
     def measured(row: dict[str, Any]) -> list[Any]:
         rate = row["bytes"] / row["seconds"] / 1e9 if row["seconds"] else 0.0

@@ -18,6 +18,8 @@ from .hlo import Instruction, instructions
 _STEPS = 5
 # What holds other instructions: its time is theirs.
 _CONTAINERS = {"while", "call", "conditional"}
+# What the CPU hands to other threads: the trace shows only that it was handed on.
+_HANDED_ON = {"dot", "custom-call", "convolution"}
 
 Span = tuple[str, float, float]  # instruction, start and end in seconds
 
@@ -31,7 +33,8 @@ def profile(learner: Learner, repeats: int) -> dict[str, Any]:
 
     Returns:
       `step_seconds` (median, without the profiler), `traced_step_seconds`, of which
-      `idle_seconds` are under no instruction; `copy_bytes_per_second`, `matmul_flops_per_second`;
+      `idle_seconds` are under no instruction; `peak_host_bytes`, `copy_bytes_per_second`,
+      `matmul_flops_per_second`;
       `places` and `instructions`: lists by falling time of a step.
     """
     data, (steps, rows) = learner.problem.train, learner.epoch_shape
@@ -47,7 +50,9 @@ def profile(learner: Learner, repeats: int) -> dict[str, Any]:
     seconds = rates.timed(train, repeats).median
     known = {name: found for name, found in instructions(compiled.as_text()).items() if found.opcode not in _CONTAINERS}
     spans = [span for span in _trace(train) if span[0] in known]
+    spans = _with_waits(spans, {name for name, instruction in known.items() if instruction.opcode in _HANDED_ON})
     traced, busy = _covered(spans)
+    peak = rates.peak_host_bytes()
     ceilings = rates.measure_ceilings(repeats)
     rows_found = _rows(spans, known, steps, ceilings)
     return {
@@ -56,6 +61,7 @@ def profile(learner: Learner, repeats: int) -> dict[str, Any]:
         "step_seconds": seconds / steps,
         "traced_step_seconds": traced / steps,
         "idle_seconds": (traced - busy) / steps,
+        "peak_host_bytes": peak,
         "copy_bytes_per_second": ceilings.bytes_per_second,
         "matmul_flops_per_second": ceilings.flops_per_second,
         "places": _by_place(rows_found),
@@ -78,6 +84,18 @@ def _trace(run: Any) -> list[Span]:
         return [
             (str(name), event.start_ns / 1e9, event.end_ns / 1e9) for name, event in zip(names, events, strict=True)
         ]
+
+
+def _with_waits(spans: Iterable[Span], handed_on: set[str]) -> list[Span]:
+    """Spans of instructions that were handed on, drawn out over the time in which nothing else runs after them."""
+    drawn: list[Span] = []
+    last = 0.0
+    for name, start, end in sorted(spans, key=lambda span: span[1]):
+        if drawn and start > last and drawn[-1][0] in handed_on:
+            drawn[-1] = (*drawn[-1][:2], start)
+        drawn.append((name, start, end))
+        last = max(last, end)
+    return drawn
 
 
 def _covered(spans: Iterable[Span]) -> tuple[float, float]:
