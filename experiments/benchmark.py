@@ -5,6 +5,7 @@
   isolator benchmark --backbone=lightgcn --users=100000 --items=50000 --interactions=1000000 --dim=64
   isolator benchmark --backbone=lightgcn --scaling
   isolator benchmark --backbone=gume --data_dir=data --dataset=baby --profile
+  isolator benchmark --page=gpu.md --data_dir=data --dataset=baby
 
 Every time is the median over --repeats runs after compilation and one warm-up, with the
 interquartile range as its spread; compile time is apart. Times are comparable within one
@@ -15,13 +16,15 @@ counted, each gathered row once an edge: what stays in caches can lift a share a
 The floor of a step is the time of its products, at the rates measured in the same run, and
 of reading and writing its parameters and their moments once.
 
+--page does all of it for every backbone and writes a page: what a GPU or TPU is measured with.
+
 --profile traces a few steps and adds up what the compiled instructions took, by the function
 of this package that they come from and one by one. A fused instruction is named after its
 last operation. Products that the CPU hands to other threads (the sparse ones, and some of
-the dense) are in no trace: the time until the next instruction starts is counted as theirs. Instructions that run at the same time are each counted in full. The floor of
-one is its operands and result, read and written once at the rate of a copy, or its products
-at the rate of a matrix product, whichever takes longer; a table of which only some rows are
-gathered counts whole.
+the dense) are in no trace: the time until the next instruction starts is counted as theirs.
+Instructions that run at the same time are each counted in full. The floor of one is its
+operands and result, read and written once at the rate of a copy, or its products at the rate
+of a matrix product, whichever takes longer; a table of which some rows are gathered counts whole.
 """
 
 import dataclasses
@@ -37,16 +40,20 @@ import jax
 from absl import flags
 from tabulate import tabulate
 
+from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError
-from isolator_jax.files import write_json
+from isolator_jax.files import write_json, write_text
+from isolator_jax.graph import bipartite_graph
 from isolator_jax.runs import load_dataset, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
 from .common import cli, run_flags
 from .common.parsing import check_output, parse_hparams, parse_widths
+from .common.progress import progress
 from .measure import scaling
 from .measure.measuring import PARTS, measure
+from .measure.page import measure_sparse, write_page
 from .measure.profile import profile
 from .measure.random_data import random_dataset, with_random_features
 
@@ -84,6 +91,12 @@ _MEASURE = flags.DEFINE_multi_enum(
 _RANKED_USERS = flags.DEFINE_integer(
     "ranked_users", None, "Rank for so many users, drawn at random. Default: all that have validation items.", 1
 )
+_PAGE = flags.DEFINE_string(
+    "page",
+    None,
+    "Write this Markdown file: tests, all backbones (or the one given), and sparse products on this device.",
+)
+_PAGE_TESTS = flags.DEFINE_bool("page_tests", True, "With --page: run the tests first, where the checkout has them.")
 _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this file.")
 
 
@@ -94,11 +107,15 @@ def main() -> None:
         raise ConfigError("--dim and --hparams=dim=N are the same; give one")
     if _SCALING.value and flags.FLAGS.dataset is not None:
         raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")
-    if (_SCALING.value or _PROFILE.value) and set(_MEASURE.value) != set(PARTS):
-        raise ConfigError(f"--{'scaling' if _SCALING.value else 'profile'} measures its own; leave out --measure")
-    if _SCALING.value and _PROFILE.value:
-        raise ConfigError("--scaling and --profile exclude each other; give one")
-    if _SCALING.value:
+    given = [f"--{flag.name}" for flag in (_SCALING, _PROFILE, _PAGE) if flag.value]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; give one")
+    if given and set(_MEASURE.value) != set(PARTS):
+        raise ConfigError(f"{given[0]} measures what it needs; leave out --measure")
+    if _PAGE.value:
+        check_output("page", _PAGE.value)
+        results = _page()
+    elif _SCALING.value:
         results = _scaling_study()
     else:
         config, dataset = _config(), _dataset(run_flags.config_from_flags())
@@ -142,13 +159,7 @@ def _scaling_study() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
 
         def measure_apart(sizes: scaling.Sizes) -> dict[str, Any]:
-            out = Path(folder) / "results.json"
-            arguments = [*sys.argv[1:], "--noscaling", f"--json={out}", *(f"--{n}={size}" for n, size in sizes.items())]
-            command = [sys.executable, "-m", f"{__package__}.benchmark", *arguments]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            if done.returncode != 0:
-                raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-            return json.loads(out.read_text(encoding="utf-8"))
+            return _measured_apart(folder, "--noscaling", *(f"--{name}={size}" for name, size in sizes.items()))
 
         rows = scaling.study(base, measure_apart)
     fitted = scaling.exponents(rows)
@@ -158,11 +169,43 @@ def _scaling_study() -> dict[str, Any]:
     return {"base": base, "rows": rows, "exponents": fitted}
 
 
+def _measured_apart(folder: str, *arguments: str) -> dict[str, Any]:
+    """What this command measures with other flags besides, in a process of its own."""
+    out = Path(folder) / "results.json"
+    command = [sys.executable, "-m", f"{__package__}.benchmark", *sys.argv[1:], f"--json={out}", *arguments]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def _page() -> dict[str, Any]:
+    """Each backbone in a process of its own, one after the other; the device must be free between them."""
+    tests = Path(__file__).resolve().parents[1] / "tests"
+    ended = "not run"
+    if _PAGE_TESTS.value and tests.is_dir():
+        command = [sys.executable, "-m", "pytest", "-q", str(tests)]
+        ended = subprocess.run(command, capture_output=True, text=True).stdout.strip().rpartition("\n")[2]
+    names = [flags.FLAGS.backbone] if flags.FLAGS["backbone"].present else list(BACKBONES)
+    measured = [f"--measure={part}" for part in ("training", "ranking", "propagation")]
+    with tempfile.TemporaryDirectory() as folder:
+        results = {
+            name: _measured_apart(folder, "--page=", f"--backbone={name}", *measured)
+            for name in progress(names, desc="page", unit="backbone")
+        }
+    dataset = _dataset(run_flags.config_from_flags())
+    graph = bipartite_graph(dataset.train.users, dataset.train.items, dataset.num_users, dataset.num_items)
+    products = measure_sparse(graph, next(iter(results.values()))["width"], _REPEATS.value)
+    text = write_page(results, products, f"`isolator benchmark {' '.join(sys.argv[1:])}`", ended)
+    write_text(_PAGE.value, text)
+    print(text)
+    return {"tests": ended, "backbones": results, "sparse_products": products}
+
+
 def _print_profile(results: dict[str, Any]) -> None:
     step, idle = (1e3 * results[name] for name in ("traced_step_seconds", "idle_seconds"))
-    print(
-        f"A step takes {1e3 * results['step_seconds']:.4g} ms, traced {step:.4g}, of which {idle:.4g} under no instruction.\n"
-    )
+    plain = 1e3 * results["step_seconds"]
+    print(f"A step takes {plain:.4g} ms, traced {step:.4g}, of which {idle:.4g} under no instruction.\n")
 
     def measured(row: dict[str, Any]) -> list[Any]:
         rate = row["bytes"] / row["seconds"] / 1e9 if row["seconds"] else 0.0

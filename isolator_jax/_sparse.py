@@ -78,10 +78,11 @@ edge_dots.defvjp(
 def block_product(senders: Array, receivers: Array, offsets: Array, weights: Array, x: Array) -> Array:
     """The sparse product, edges sorted by receiver, lowered for the platform at hand.
 
-    Edges past the last offset have receivers out of range, and are left out.
+    Edges past the last offset have receivers out of range, and are left out. Sums are of the
+    weights' precision, whatever that of `x` is.
     """
     if senders.shape[0] == 0:
-        return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), x.dtype)
+        return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), weights.dtype)
     return lax.platform_dependent(senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product)
 
 
@@ -103,12 +104,12 @@ def choose(
 
 def _csr_product(senders, receivers, offsets, weights, x):
     del receivers
-    return sparse.BCSR((weights, senders, offsets), shape=(offsets.shape[0] - 1, x.shape[0])) @ x
+    return sparse.BCSR((weights, senders, offsets), shape=(offsets.shape[0] - 1, x.shape[0])) @ x.astype(weights.dtype)
 
 
 def _segment_product(senders, receivers, offsets, weights, x):
     return jraph.segment_sum(
-        x[senders] * weights[:, None],
+        x[senders].astype(weights.dtype) * weights[:, None],
         receivers,
         num_segments=offsets.shape[0] - 1,
         indices_are_sorted=True,

@@ -19,9 +19,10 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity
 from isolator_jax.strategies import u_isolator, vanilla
 
-from . import rates
+from . import page, rates
 from .floor import Products, count_products, floor_seconds
 from .rates import Timing, Work, timed
+from .traffic import step_traffic
 
 # What can be measured.
 PARTS = ("training", "ranking", "sweep", "content", "propagation")
@@ -69,7 +70,7 @@ def measure(
         train, hyperparameters = dataset.train, vars(config.hyperparameters)
         dim = hyperparameters["dim"]
         graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
-        results |= measure_propagation(graph, dim, repeats)
+        results |= measure_propagation(graph, dim, repeats) | {"edges": graph.weights.size, "width": dim}
         terms = graph.weights.size * dim
         work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
         if config.backbone == "lightgcn" and "training" in parts:
@@ -81,6 +82,7 @@ def measure(
     ceilings = rates.measure_ceilings(repeats)
     results["copy_bytes_per_second"] = ceilings.bytes_per_second
     results["matmul_flops_per_second"] = ceilings.flops_per_second
+    results["launch_seconds"] = page.launch_seconds(repeats)
     for name, counted in work.items():
         results |= rates.achieved(name, counted, results[f"{name}_seconds"], ceilings)
     if {"training", "propagation"} <= set(parts):
@@ -105,6 +107,7 @@ def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Wo
     one_batch = dataclasses.replace(train_data, users=train_data.users[:rows], items=train_data.items[:rows])
     one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
     work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
+    traffic = step_traffic(one_step.jaxpr.jaxpr, "tpu" if jax.default_backend() == "tpu" else "cuda")
 
     loss: Any = jnp.float32(jnp.nan)
 
@@ -119,6 +122,10 @@ def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Wo
         "loss": float(loss),
         "steps": steps,
         "batch_rows": rows,
+        "product_flops": products.dense_flops + 2 * (products.sparse_terms + products.dot_terms),
+        **{f"traffic_{name}_bytes": moved for name, moved in traffic._asdict().items() if name != "kernels"},
+        "traffic_bytes": traffic.bytes,
+        "traffic_kernels": traffic.kernels,
         "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state))),
         "step_seconds": timing.median / steps,
         "epoch_train_seconds": timing.median,

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax import Array
+from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from isolator_jax._sparse import block_product, dots_of_edges
+from isolator_jax.devices.mesh import pad_rows
 from isolator_jax.graph import Graph
 
 
@@ -60,6 +61,8 @@ class PartitionedGraph:
       origins: `[B * L] int32`, where each edge stands in the graph that was cut.
       forward, backward: the edges by receiver and by sender.
       mesh: one axis, B devices.
+      exchange: the type in which a product's rows go from device to device, float32 or
+        bfloat16; they are summed in float32.
     """
 
     senders: Array
@@ -73,6 +76,7 @@ class PartitionedGraph:
     num_receivers: int = struct.field(pytree_node=False)
     symmetric: bool = struct.field(pytree_node=False)
     mesh: Mesh = struct.field(pytree_node=False)
+    exchange: str = struct.field(pytree_node=False, default="float32")
 
     def product(self, weights: Array, x: Array) -> Array:
         """As `Graph.product`."""
@@ -114,13 +118,22 @@ class PartitionedGraph:
 
     def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
         own = P(self.mesh.axis_names)
+        exchanged = self.exchange != "float32"
+
+        def of_block(sources: Array, targets: Array, offsets: Array, weights: Array, x: Array) -> Array:
+            if exchanged:
+                x = lax.all_gather(x.astype(self.exchange), self.mesh.axis_names, tiled=True)
+            return block_product(sources, targets, offsets, weights, x)
+
+        senders = own if exchanged else P()
         product = jax.shard_map(
-            block_product, mesh=self.mesh, in_specs=(own, own, own, own, P()), out_specs=own, check_vma=False
+            of_block, mesh=self.mesh, in_specs=(own, own, own, own, senders), out_specs=own, check_vma=False
         )
+        x = pad_rows(x, self.mesh) if exchanged else x
         return product(blocks.sources, blocks.targets, blocks.offsets, weights, x)[:rows]
 
 
-def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
+def partition(graph: Graph, mesh: Mesh, exchange: str = "float32") -> PartitionedGraph:
     """Cuts a graph into a block for each device of a mesh with one axis; on the host."""
     senders, receivers, weights, order = (
         np.asarray(x) for x in (graph.senders, graph.receivers, graph.weights, graph.transpose_order)
@@ -158,6 +171,7 @@ def partition(graph: Graph, mesh: Mesh) -> PartitionedGraph:
         num_receivers=graph.num_receivers,
         symmetric=graph.symmetric,
         mesh=mesh,
+        exchange=exchange,
     )
 
 

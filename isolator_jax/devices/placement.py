@@ -76,13 +76,17 @@ class Placement(abc.ABC):
         """Puts content in its place."""
 
 
-def make_placement(devices: int) -> Placement:
+def make_placement(devices: int, exchange: str = "float32") -> Placement:
     """The first `devices` devices.
+
+    Args:
+      devices: how many.
+      exchange: the type in which propagation exchanges rows between them, float32 or bfloat16.
 
     Raises:
       ConfigError: there are fewer.
     """
-    return ONE_DEVICE if devices == 1 else OnMesh(make_mesh(devices))
+    return ONE_DEVICE if devices == 1 else OnMesh(make_mesh(devices), exchange)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +126,10 @@ ONE_DEVICE = OneDevice()
 
 @dataclasses.dataclass(frozen=True)
 class OnMesh(Placement):
-    """A mesh of devices with one axis (`mesh.make_mesh`)."""
+    """A mesh of devices with one axis (`mesh.make_mesh`); `exchange` as in `PartitionedGraph`."""
 
     mesh: Mesh
+    exchange: str = "float32"
 
     @property
     def size(self) -> int:
@@ -139,7 +144,7 @@ class OnMesh(Placement):
         return functools.partial(build_table_on, self.mesh)
 
     def backbone(self, backbone: Backbone) -> Backbone:
-        return _on_mesh(backbone, self.mesh)
+        return _on_mesh(backbone, self.mesh, self.exchange)
 
     def state(self, state: Any, backbone: Backbone) -> Any:
         return jax.device_put(state, _state_shardings(state, backbone, self.mesh))
@@ -188,7 +193,7 @@ class _PlacedExtras:
 
 
 @functools.cache
-def _on_mesh(backbone: Backbone, mesh: Mesh) -> Backbone:
+def _on_mesh(backbone: Backbone, mesh: Mesh, exchange: str) -> Backbone:
     """The backbone with its tables padded and by row, its graphs partitioned, its batches split."""
 
     def prepare(dataset: Dataset, hyperparameters: Any, *, find_neighbours: NeighbourSearch) -> _PlacedInputs:
@@ -199,7 +204,7 @@ def _on_mesh(backbone: Backbone, mesh: Mesh) -> Backbone:
 
     def place_input(path: KeyPath, x: Graph | Array) -> PartitionedGraph | Array:
         if isinstance(x, Graph):
-            return partition(x, mesh)
+            return partition(x, mesh, exchange)
         if _is_table(path, backbone):
             return jax.device_put(pad_rows(x, mesh), NamedSharding(mesh, BY_ROW))
         return replicate(x, mesh)
