@@ -2,11 +2,12 @@
 
 The count takes the compiler to fuse perfectly. Every array that a kernel needs or makes is
 written once; it is read once by each kernel that needs it whole, and once by all of the
-element-wise work and reductions together. A gather reads its indices and the rows it takes;
-a scatter reads its indices and updates, and reads and writes the rows it adds to. Products,
-gathers, scatters, sorts and reductions are a kernel each, and element-wise work that must be
-stored is one more, so the kernels are the fewest launches that there can be. Caches are not
-counted, nor are padded tiles, which double rows of 64 numbers on a TPU.
+element-wise work and reductions together, which read nothing of what they make themselves. A
+gather reads its indices and the rows it takes; a scatter reads its indices and updates, and
+reads and writes the rows it adds to. Products, gathers, scatters, sorts and reductions are a
+kernel each, and element-wise work that must be stored is one more, so the kernels are the
+fewest launches that there can be. Caches are not counted, nor are padded tiles, which double
+rows of 64 numbers on a TPU.
 """
 
 import math
@@ -80,7 +81,7 @@ def count_traffic(jaxpr: core.Jaxpr, platform: str) -> Traffic:
     costs = [_cost(operation, platform) for operation in operations]
     whole = {value for _, needed in costs for value in needed} | set(results)
     written = (whole & made) - kernels - reduced
-    stored = written | kernels | reduced
+    stored = kernels | reduced
     read = {
         value
         for operation in operations
@@ -99,10 +100,10 @@ def _cost(operation: _Operation, platform: str) -> tuple[Traffic, list[Any]]:
     size = lambda value: 0 if value is None else value.bytes
     out = sum(value.bytes for value in operation.results)
     if name == "gather":
-        return Traffic(gathers=2 * out + size(operands[1]), kernels=1), operands
+        return Traffic(gathers=2 * out + size(operands[1]), kernels=1), operands[:1]
     if name.startswith("scatter"):
         start, indices, updates = operands[:3]
-        return Traffic(scatters=size(start) + size(indices) + 3 * size(updates), kernels=1), [indices, updates]
+        return Traffic(scatters=size(start) + size(indices) + 3 * size(updates), kernels=1), []
     if name == "scan":
         body = count_traffic(params["jaxpr"].jaxpr, platform)
         return Traffic(*(params["length"] * part for part in body)), operands

@@ -290,3 +290,22 @@ def test_a_subgraph_on_a_mesh_is_that_of_the_whole():
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(ConfigError, match="9 devices.* sees 8"):
         make_mesh(9)
+
+
+def test_rows_exchanged_in_bfloat16_are_summed_in_float32():
+    rng = np.random.default_rng(0)
+    rows, columns = np.divmod(rng.choice(20 * 17, 60, replace=False), 20)
+    whole = graphs.user_item_block(rows, columns, rng.random(60), 17, 20)
+    parts = partition(whole, make_mesh(8), "bfloat16")
+    x, y = (jnp.asarray(rng.standard_normal((n, 3)), jnp.float32) for n in (20, 17))
+
+    @jax.jit
+    def product(graph, x, y):
+        return jax.vjp(lambda x: graphs.propagate(graph, x), x)[1](y)[0], graphs.propagate(graph, x)
+
+    rounded = [np.asarray(values.astype(jnp.bfloat16), np.float32) for values in (x, y)]
+    for found, expected in zip(product(parts, x, y), product(whole, *rounded), strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    gathered = re.findall(r"all_gather.*-> tensor<(\w+)>", product.lower(parts, x, y).as_text())
+    assert gathered == ["24x3xbf16", "24x3xbf16"]

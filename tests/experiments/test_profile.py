@@ -37,6 +37,7 @@ def test_time_in_spans_and_waits_for_what_other_threads_do():
     assert _covered([]) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_step_adds_up(small_dataset):
     config = RunConfig(backbone="vbpr", batch_size=512)
     result = profile(make_learner(config, make_problem(config, small_dataset)), repeats=1)
@@ -45,8 +46,7 @@ def test_a_profile_of_a_step_adds_up(small_dataset):
     assert sum(row["seconds"] for row in places) == pytest.approx(sum(row["seconds"] for row in rows))
     assert 0 <= result["idle_seconds"] <= result["traced_step_seconds"]
     # The projection of 20 features, and its gradient.
-    (projected,) = (row for row in places if row["place"] == "vbpr.py item_vectors" or row["flops"])
-    assert projected["flops"] >= 2 * small_dataset.num_items * 20 * 64
+    assert sum(row["flops"] for row in rows) >= 2 * 2 * small_dataset.num_items * 20 * 64
 
 
 def counted(function, *arguments, platform="cuda"):
