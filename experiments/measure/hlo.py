@@ -100,7 +100,10 @@ def _products(text: str) -> dict[str, float]:
 
 def _places(text: str) -> dict[str, str]:
     """Innermost function of the package for each stack frame by its number; of any code where none is."""
-    section, parts = "", {name: {} for name in ("FileNames", "FunctionNames", "FileLocations", "StackFrames")}
+    section = ""
+    parts: dict[str, dict[str, tuple]] = {
+        name: {} for name in ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
+    }
     patterns = {"FileNames": _NAME, "FunctionNames": _NAME, "FileLocations": _LOCATION, "StackFrames": _FRAME}
     for line in text.splitlines():
         if line in parts:

@@ -181,6 +181,8 @@ def _once_read(params: Any, gradients: Any, tables: tuple[str, ...], step: Array
     """
     others = [leaf for name, part in gradients.items() if name not in tables for leaf in jax.tree.leaves(part)]
     firsts = [leaf[(0,) * leaf.ndim] for leaf in others if leaf.size]
+    if not firsts:
+        return params
     there = functools.reduce(lambda so_far, first: so_far | (first == first), firsts, step >= 0)
     return {
         name: jax.tree.map(lambda leaf: jnp.where(there, leaf, jnp.zeros_like(leaf)), part) if name in tables else part

@@ -224,3 +224,16 @@ def test_benchmark_measures_what_the_contract_names(folder):
     results = json.loads(out.read_text())
     for name in ("step_seconds", "epoch_train_seconds", "validation_seconds", "compile_seconds", "peak_host_bytes"):
         assert results[name] > 0
+
+
+@pytest.mark.slow
+def test_benchmark_writes_a_page_of_what_bounds_a_step(folder):
+    page = folder / "page.md"
+    data = [f"--data_dir={folder}", "--dataset=made", "--repeats=1", "--backbone=lightgcn"]
+    done = command("benchmark", *data, f"--page={page}", "--nopage_tests")
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| lightgcn"))
+    assert any(bound in row for bound in ("memory", "arithmetic", "launches"))
+    assert "segment sums, unsorted" in text and "Tests: not run" in text
+    assert "exclude each other" in command("benchmark", *data, "--profile", f"--page={page}").stderr
