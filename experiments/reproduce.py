@@ -96,7 +96,9 @@ def main() -> None:
     check_output("runs_dir", _RUNS_DIR.value, folder=True)
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     if "table1" in wanted:
-        statistics = [dataset_statistics(read_dataset(_DATA_DIR.value, name, _MODALITIES.value)) for name in _DATASETS.value]
+        statistics = [
+            dataset_statistics(read_dataset(_DATA_DIR.value, name, _MODALITIES.value)) for name in _DATASETS.value
+        ]
         write_statistics(statistics, output / "table1")
     for dataset in _DATASETS.value:
         made = load_all(wanted, configs, dataset, seeds)
