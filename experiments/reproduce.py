@@ -4,10 +4,10 @@
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
 The runs are isolator train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (of chosen modalities:
-.../modalities-NAME+NAME/...), with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed, and a
-run of another configuration is refused. Backbones have their default hyper-parameters, but for what
-`--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
-validation, by Recall@20 averaged over the seeds.
+.../modalities-NAME+NAME/...), with plain BPR in `vanilla`; those that are finished are used, the others
+are trained or resumed, and a run of another configuration is refused. Backbones have their default
+hyper-parameters, but for what `--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta
+and iota are chosen on validation, by Recall@20 averaged over the seeds.
 
 Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV of what they
 show. `claims` says which of the paper's claims hold on each dataset, `confounding` how much of UCBias activity
