@@ -28,8 +28,8 @@ from isolator_jax.strategies import BASELINE, STRATEGIES
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 GRIDS = {
-    "mfbpr": ("reg", "1,0.5,0.3,0.1,0.01"),
-    "vbpr": ("reg", "0.5,0.3,0.1,0.01"),
+    "mfbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
+    "vbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
     "lightgcn": ("reg", "0.01,0.001,0.0001"),
     "grcn": ("learning_rate", "0.003,0.001,0.0003,0.0001"),
 }
