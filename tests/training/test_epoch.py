@@ -1,6 +1,7 @@
 """The compiled epoch against a step-by-step computation, and its batches and negatives."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -104,3 +105,13 @@ def test_users_with_every_item_are_left_out_of_training(small_dataset):
     only_full = Interactions.from_pairs(np.zeros_like(full), full)
     with pytest.raises(DataError, match="nothing to rank against"):
         make_train_data(dataclasses.replace(small_dataset, train=only_full))
+
+
+@pytest.mark.slow
+def test_a_trained_feature_table_is_updated_in_place(small_dataset):
+    config = RunConfig(backbone="mgcn", batch_size=512)
+    learner = make_learner(config, make_problem(config, small_dataset))
+    program = learner.epoch_program.lower(learner.initial_state(0).train, *learner.epoch_arguments())
+    table = small_dataset.features["image"].shape
+    assert f"f32[{table[0]},{table[1]}]" in (text := program.compile().as_text())
+    assert not re.findall(rf"f32\[{table[0]},{table[1]}\]\S* copy\(", text)
