@@ -114,7 +114,7 @@ def main() -> None:
         raise ConfigError(f"{given[0]} measures what it needs; leave out --measure")
     if _PAGE.value:
         check_output("page", _PAGE.value)
-        results = _page()
+        results = _page(_PAGE.value)
     elif _SCALING.value:
         results = _scaling_study()
     else:
@@ -179,7 +179,7 @@ def _measured_apart(folder: str, *arguments: str) -> dict[str, Any]:
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-def _page() -> dict[str, Any]:
+def _page(path: str) -> dict[str, Any]:
     """Each backbone in a process of its own, one after the other; the device must be free between them."""
     tests = Path(__file__).resolve().parents[1] / "tests"
     ended = "not run"
@@ -197,7 +197,7 @@ def _page() -> dict[str, Any]:
     graph = bipartite_graph(dataset.train.users, dataset.train.items, dataset.num_users, dataset.num_items)
     products = measure_sparse(graph, next(iter(results.values()))["width"], _REPEATS.value)
     text = write_page(results, products, f"`isolator benchmark {' '.join(sys.argv[1:])}`", ended)
-    write_text(_PAGE.value, text)
+    write_text(path, text)
     print(text)
     return {"tests": ended, "backbones": results, "sparse_products": products}
 

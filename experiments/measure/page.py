@@ -68,28 +68,27 @@ def measure_sparse(graph: Graph, dim: int, repeats: int) -> dict[str, dict[str, 
         matrix = sparse.BCOO((weights, indices), shape=(receivers, x.shape[0]), indices_sorted=True)
         return matrix @ x
 
-    ways = {
+    by_coordinates = graph.weights, indices, x
+    ways: dict[str, tuple[Any, tuple]] = {
         "as the package does it here": (jax.jit(propagate), (graph, x)),
         "segment sums, sorted": summed(None),
         "segment sums, unsorted": summed(mixed),
-        "BCOO": (jax.jit(by_bcoo), (graph.weights, indices, x)),
+        "BCOO": (jax.jit(by_bcoo), by_coordinates),
     }
-    found = {name: _rate(*way, edges, receivers, dim, repeats) for name, way in ways.items()}
+    moved = rates.propagation_work(edges, receivers, dim).bytes
+
+    def measured(function: Any, arguments: tuple) -> dict[str, float]:
+        seconds = rates.timed(lambda: jax.block_until_ready(function(*arguments)), 5 * repeats).median
+        return {"seconds": seconds, "bytes_per_second": moved / seconds}
+
+    found = {name: measured(*way) for name, way in ways.items()}
     if jax.default_backend() == "gpu":
-        before = jax.config.jax_bcoo_cusparse_lowering
-        jax.config.update("jax_bcoo_cusparse_lowering", True)
-        way = jax.jit(lambda *arguments: by_bcoo(*arguments)), (graph.weights, indices, x)
-        found["BCOO by cuSPARSE"] = _rate(*way, edges, receivers, dim, repeats)
-        jax.config.update("jax_bcoo_cusparse_lowering", before)
+        option = "jax_bcoo_cusparse_lowering"
+        before = getattr(jax.config, option)
+        jax.config.update(option, True)
+        found["BCOO by cuSPARSE"] = measured(jax.jit(lambda *arguments: by_bcoo(*arguments)), by_coordinates)
+        jax.config.update(option, before)
     return found
-
-
-def _rate(function: Any, arguments: tuple, edges: int, receivers: int, dim: int, repeats: int) -> dict[str, float]:
-    seconds = rates.timed(lambda: jax.block_until_ready(function(*arguments)), 5 * repeats).median
-    return {
-        "seconds": seconds,
-        "bytes_per_second": rates.propagation_work(edges, receivers, dim).bytes / seconds,
-    }
 
 
 def write_page(

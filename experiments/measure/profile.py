@@ -114,13 +114,13 @@ def _rows(
     spans: Iterable[Span], known: dict[str, Instruction], steps: int, ceilings: rates.Ceilings
 ) -> list[dict[str, Any]]:
     """A row for each instruction that ran, by falling time; seconds, bytes and operations are of a step."""
-    seconds: collections.Counter[str] = collections.Counter()
+    seconds: dict[str, float] = collections.defaultdict(float)
     calls: collections.Counter[str] = collections.Counter()
     for name, start, end in spans:
         seconds[name] += end - start
         calls[name] += 1
     total, rows = sum(seconds.values()), []
-    for name, spent in seconds.most_common():
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
         instruction, times = known[name], calls[name] / steps
         moved, done = instruction.bytes * times, instruction.flops * times
         rows.append(

@@ -120,8 +120,9 @@ def encode(params: Params, inputs: Inputs, hyperparameters: SLMRecHyperparameter
     items += [dense(params["projection"][str(m)], x) for m, x in enumerate(inputs["features"])]
     # The views side by side: one sparse product a layer.
     sides = propagate_apart(inputs["user_rows"], params["user"], jnp.concatenate(items, axis=1), hyperparameters.layers)
-    users, items = (side.views() for side in sides)
-    return Encoded(dense(params["fuse_user"], users), dense(params["fuse_item"], items), sides)
+    return Encoded(
+        dense(params["fuse_user"], sides.users.views()), dense(params["fuse_item"], sides.items.views()), sides
+    )
 
 
 def propagate_apart(rows: Graph, users: Array, items: Array, layers: int) -> Sides:
