@@ -106,7 +106,6 @@ def test_every_command_of_the_pages_does_what_it_says(tmp_path):
         input="\n".join(json.dumps(less(*command)) for command in commands),
         cwd=tmp_path,
         env={**os.environ, **ENVIRONMENT},
-        | NO_CACHE,
         capture_output=True,
         text=True,
     )
