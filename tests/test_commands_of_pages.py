@@ -18,6 +18,8 @@ SKIPPED = {
     "run_dir=runs/first": "tests/test_install.py runs it, from a wheel",
     "tutorial/": "tests/test_docs.py runs it, after the tutorial's Python",
     "--scaling": "measures in a dozen processes; tests/experiments/test_benchmark.py has the study",
+    "--devices=4": "tests/devices/test_placement.py trains on four",
+    "gpu-": "for a GPU; here the one before it",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
 # What is no command of this project, or needs another library.
@@ -29,7 +31,6 @@ LESS = {
     "sweep": ["--max_epochs=1", "--seeds=0"],
     "reproduce": ["--max_epochs=1", "--seeds=0", "--backbones=mfbpr,vbpr"],
     "benchmark": ["--repeats=1", "--measure=ranking"],
-    "--devices=4": ["--data_dir=data", "--dataset=planted", "--novanilla"],
 }
 SMALL = SyntheticConfig(users=120, items=80, modalities={"image": 12, "text": 8})
 # Random data of fewer rows, measured once; backbones that compile in no time.
@@ -38,17 +39,16 @@ SMALLER = {
     r"^--random_features=.*": "--random_features=image:12,text:8",
     r"^--measure=.*": "--measure=ranking",
     r"^--grid=(reg=[^,]*),.*": r"--grid=\1",
-    r"^--artefact=(.*table3),.*": r"--artefact=\1,fig2",
+    r"^--artefact=.*table3,.*": "--artefact=table3,fig2",
     r"^--(backbone|tuned)=mgcn\b": r"--\1=vbpr",
     r"^--(backbone|tuned)=gume\b": r"--\1=mfbpr",
 }
-# Devices for all that ask for some, compiled fast, and cached for no other test.
+# Compiled fast, and cached for no other test.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": "",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 }
 
 
@@ -92,8 +92,7 @@ def printed():
 def less(name, *arguments):
     for pattern, replacement in SMALLER.items():
         arguments = [re.sub(pattern, replacement, argument) for argument in arguments]
-    added = [flag for key, flags in LESS.items() if key in (name, *arguments) for flag in flags]
-    return [name, [*arguments, *added]]
+    return [name, [*arguments, *LESS.get(name, [])]]
 
 
 @pytest.mark.slow
