@@ -19,7 +19,8 @@ SKIPPED = {
     "tutorial/": "tests/test_docs.py runs it, after the tutorial's Python",
     "--scaling": "measures in a dozen processes; tests/experiments/test_benchmark.py has the study",
     "--devices=4": "tests/devices/test_placement.py trains on four",
-    "gpu-": "for a GPU; here the one before it",
+    "--page=": "all backbones; tests/experiments/test_commands.py writes one of a single backbone",
+    "--profile": "takes no --measure; tests/experiments/test_profile.py profiles a step",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
 # What is no command of this project, or needs another library.

@@ -65,7 +65,7 @@ WORK = {
     "recommend": ["recommendations"],
     "sweep": ["run_trials"],
     "reproduce": ["load_models"],
-    "benchmark": ["measure", "_scaling_study"],
+    "benchmark": ["measure", "profile", "_page", "_scaling_study"],
     "report": ["_view"],
     "rescore": ["make_content"],
     "parity": ["make_content"],
