@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from isolator_jax.data import Dataset
 from isolator_jax.data.dataset import SPLITS
-from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.errors import ConfigError, FolderInUse, RunError, brief
 from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
@@ -119,24 +119,31 @@ def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a folder's lock, which the operating system frees with the process; makes the folder.
 
-    Whoever writes in a run folder, or in one below it, holds it: one command at a time.
+    Whoever writes in a run folder, or in one below it, holds it: one command at a time. It is the
+    system's `flock`, which network file systems carry to other machines where they are set up to.
+
+    Args:
+      folder: the folder.
+      wait: whether to wait until it is free.
 
     Raises:
-      RunError: another command holds it, or the file system has no locks.
+      FolderInUse: another command holds it, and this one does not wait.
+      RunError: the file system has no locks.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
     if path.is_symlink():  # opening it would empty the file it leads to
         raise RunError(f"{path} is a link to elsewhere; remove the link, the lock is made anew")
-    lock = FileLock(path, blocking=False)
+    # No marker file in place of a lock: nothing would free it when its process dies.
+    lock = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
+        raise FolderInUse(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
