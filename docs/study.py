@@ -20,16 +20,24 @@ import pandas as pd
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Settings
 from isolator_jax.evaluation.significance import holm, paired_test
-from isolator_jax.runs import Problem, evaluate_problem, load_dataset, load_model, make_problem, read_config
+from isolator_jax.runs import (
+    Problem,
+    evaluate_problem,
+    load_dataset,
+    load_model,
+    make_problem,
+    read_config,
+    read_metrics,
+)
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.strategies import BASELINE, STRATEGIES
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 GRIDS = {
-    "mfbpr": ("reg", "1,0.5,0.3,0.1,0.01"),
-    "vbpr": ("reg", "0.5,0.3,0.1,0.01"),
+    "mfbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
+    "vbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
     "lightgcn": ("reg", "0.01,0.001,0.0001"),
     "grcn": ("learning_rate", "0.003,0.001,0.0003,0.0001"),
 }
@@ -43,9 +51,9 @@ class Study:
     """What is studied, and where.
 
     Attributes:
-      data: flags that name the data.
-      folder: of this dataset's searches.
-      runs: of the runs of all datasets.
+      dataset, data_dir, modalities: the data, as the commands' flags name them.
+      study_dir: of the searches and runs of all datasets.
+      name: of this one's folders, there and in docs/results.
     """
 
     dataset: str
@@ -105,10 +113,15 @@ def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
     return float(rows.loc[rows[RECALL].idxmax(), "gamma"])
 
 
+def _run_folder(study: Study, backbone: str, seed: int) -> Path:
+    """Where `reproduce` keeps a run."""
+    parts = [] if study.modalities is None else [f"modalities-{study.modalities.replace(',', '+')}"]
+    return study.study_dir / "runs" / Path(study.dataset, backbone, *parts, f"seed-{seed}")
+
+
 def adopt(study: Study, backbone: str, gamma: float) -> None:
     """Lets `reproduce` find the search's models of seed 0, which are the ones that it would train."""
-    parts = [] if study.modalities is None else [f"modalities-{study.modalities.replace(',', '+')}"]
-    target = study.study_dir / "runs" / Path(study.dataset, backbone, *parts, "seed-0")
+    target = _run_folder(study, backbone, 0)
     trials = study.folder / "gamma" / backbone / "trials"
     for trial, folder in ((f"gamma={gamma:g},seed=0", target), ("plain,seed=0", target / "vanilla")):
         if not folder.exists():
@@ -211,6 +224,47 @@ def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, st
     return pd.DataFrame(lines)
 
 
+def training(study: Study, backbones: list[str]) -> pd.DataFrame:
+    """How long each model of step 3 trained, both its trainings: epochs, and seconds at the rate of the fastest one."""
+    lines = []
+    for backbone in backbones:
+        seconds, epochs, fastest = [], [], []
+        for folder in _run_folder(study, backbone, 0).parent.glob("seed-*"):
+            for run_dir in (folder, folder / "vanilla"):
+                records = read_metrics(run_dir)
+                fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
+                epochs.append(len(records))
+                seconds.append(len(records) * fastest[-1])
+        lines.append(
+            {
+                "backbone": BACKBONES[backbone].label,
+                "epochs": f"{np.mean(epochs):.0f}",
+                "epoch s": f"{min(fastest):.2f}",
+                "training s": f"{np.mean(seconds):.0f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
+    """Recall@20 (with its deviation over the seeds), UCBias@20 (with its interval) and seconds, a row a backbone."""
+    means, biases = (pd.read_csv(study.results / f"{name}.csv") for name in ("table2", "fig5"))
+    means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
+    biases = biases.set_index(["label", "strategy"])
+    lines = []
+    for label, line in of_training.set_index("backbone").iterrows():
+        of_label: dict[str, str] = {"dataset": study.name, "backbone": str(label)}
+        for strategy in MAIN:
+            name, row = STRATEGIES[strategy].label, means.loc[label, strategy]
+            of_label |= {f"R@20 {name}": f"{row['mean']:.4f}", f"R@20 {name} sd": f"{row['deviation']:.4f}"}
+        for strategy in MAIN:
+            name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
+            of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
+            of_label |= {f"{name} high": f"{row['high']:.3f}"}
+        lines.append(of_label | {"training s": line["training s"]})
+    return pd.DataFrame(lines)
+
+
 def fixed(study_dir: Path) -> pd.DataFrame:
     """U with one setting of alpha, beta and iota for all: the best validation Recall@20 over Vanilla's, on average."""
     gains, found = [], []
@@ -280,6 +334,9 @@ def main() -> None:
     )  # fmt: skip
     for table in ("table2", "fig2", "fig3", "fig5", "fig6", "claims", "confounding"):
         shutil.copy(study.folder / "artefacts" / f"{table}-{study.dataset}.csv", study.results / f"{table}.csv")
+    of_training = training(study, backbones)
+    of_training.to_csv(study.results / "training.csv", index=False)
+    summary(study, of_training).to_csv(study.results / "summary.csv", index=False)
     knock_out(study, backbones, chosen).to_csv(study.results / "knock_out.csv", index=False)
 
 
