@@ -51,13 +51,16 @@ def _study(plan: Plan, trained: bool) -> Study:
 
 def _run_study(plan: Plan, study: Study, most: int, worker: Worker, of_vanilla: list[pd.DataFrame]) -> None:
     while True:
-        for number, setting in study.open().items():
+        ended, open_settings = len(worker.rows), study.open()
+        for number, setting in open_settings.items():
             trials = plan.trials_of(setting)
             if all([worker.take(folder, trial) for folder, trial in trials.items()]):
                 study.tell(number, _value(plan, trials, worker, of_vanilla))
-        if not study.draw(most):
-            if not (held := study.open()):
-                return
+        if study.draw(most):
+            continue
+        if not open_settings:
+            return
+        if len(worker.rows) == ended and (held := study.open()):
             worker.wait(len(held))
 
 

@@ -50,8 +50,11 @@ class Worker:
     def run(self, trials: Mapping[Path, RunConfig]) -> None:
         """Runs what is missing of some trials, until all of them have ended, here or elsewhere."""
         left = dict(trials)
-        while left := {folder: trial for folder, trial in left.items() if not self.take(folder, trial)}:
-            self.wait(len(left))
+        while left:
+            before = len(left)
+            left = {folder: trial for folder, trial in left.items() if not self.take(folder, trial)}
+            if len(left) == before:  # else what was held at its turn may be free by now
+                self.wait(len(left))
 
     def take(self, folder: Path, trial: RunConfig) -> bool:
         """Whether a trial has ended: it is run now if it has not and nobody else is running it."""
@@ -72,7 +75,7 @@ class Worker:
           TrainingInterrupted: this worker shall end.
         """
         if self._pause == _FIRST_PAUSE:
-            tqdm.write(f"waiting for {held} trials of other workers", file=sys.stderr)
+            tqdm.write(f"waiting for trials that other workers hold: {held}", file=sys.stderr)
         until = time.monotonic() + self._pause
         while time.monotonic() < until:
             if self._stop():

@@ -15,6 +15,8 @@ from isolator_jax.runs import locked, make_problem
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings((2.0,), (1.0,), (0.1, 1.0))
 BASE = RunConfig(backbone="mfbpr", hparams={"dim": 4}, max_epochs=2)
 
@@ -82,7 +84,7 @@ def test_a_held_trial_is_waited_for_and_taken_when_its_holder_is_gone(problem, a
     with locked(first):
         thread = in_thread(lambda: worker.run(trials))
         wait_until(lambda: worker.trained == 3)
-        wait_until(lambda: "waiting for 1 trials of other workers" in capfd.readouterr().err)
+        wait_until(lambda: "waiting for trials that other workers hold: 1" in capfd.readouterr().err)
         assert first not in worker.rows and thread.is_alive()
     thread.join(240)
     pd.testing.assert_frame_equal(table(worker, trials), alone, check_exact=True)
