@@ -220,8 +220,8 @@ def _epochs_allowed(run_dir: Path, config: RunConfig) -> int:
     return config.max_epochs
 
 
-def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
-    """Whether a folder holds this run, ended and reported, within the epochs that it may take.
+def finished_report(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
+    """The report of this run in a folder, ended within the epochs that it may take; None where there is none.
 
     Raises:
       RunError: the folder holds something else than a run of this configuration on this data,
@@ -229,12 +229,17 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
     """
     check_run_folder(run_dir, config, dataset)
     if not (run_dir / "report.json").is_file():
-        return False
+        return None
     # Not config.json: that is already the longer run's where it was interrupted.
     report = _read_report(run_dir)
     reported = RunConfig.from_dict(report["config"])
     same = (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
-    return same and _is_of_newest_checkpoint(run_dir, report)
+    return report if same and _is_of_newest_checkpoint(run_dir, report) else None
+
+
+def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
+    """Whether a folder holds this run, ended and reported; it raises what `finished_report` raises."""
+    return finished_report(run_dir, config, dataset) is not None
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
