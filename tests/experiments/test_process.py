@@ -173,17 +173,23 @@ class Finder:
             os.kill(os.getpid(), {number})
 sys.meta_path.insert(0, Finder())
 """
-BY_MODULE = AT_AN_IMPORT + """
+BY_MODULE = (
+    AT_AN_IMPORT
+    + """
 sys.argv = ["-m"]
 import experiments, runpy
 sys.argv = ["statistics"]
 runpy.run_module("experiments.statistics", run_name="__main__", alter_sys=True)
 """
-BY_THE_COMMAND = AT_AN_IMPORT + """
+)
+BY_THE_COMMAND = (
+    AT_AN_IMPORT
+    + """
 sys.argv = ["/usr/bin/isolator", "statistics"]
 from experiments.__main__ import main
 main()
 """
+)
 
 
 @pytest.mark.parametrize(
