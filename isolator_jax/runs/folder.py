@@ -165,6 +165,7 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     check_path(run_dir)
     wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
+        _refuse_streams(run_dir)
         saved = read_config(run_dir)
         different = [
             f"{name} was {saved['config'].get(name)!r}, now {value!r}"
@@ -184,6 +185,14 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     elif run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir()))):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another")
     return wanted
+
+
+def _refuse_streams(run_dir: Path) -> None:
+    """Raises where what a run writes would go to a device or a pipe, itself in the folder or at the end of a link."""
+    for name in ("metrics.jsonl", "report.json", "report.md"):
+        path = run_dir / name
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path} is no file, and leads to a device, a pipe or a folder; remove it")
 
 
 def _is_of_a_start(path: Path) -> bool:

@@ -206,6 +206,15 @@ def test_links_of_a_strangers_folder_lead_no_write_out_of_it(problem, run, tmp_p
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.parametrize("lead_out", [lambda path: path.symlink_to("/dev/null"), os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["report.json", "report.md", "metrics.jsonl"])
+def test_what_is_no_file_in_a_strangers_folder_is_not_written_to(problem, run, name, lead_out):
+    (run / name).unlink()
+    lead_out(run / name)
+    with pytest.raises(RunError, match=f"{name} is no file, and leads to a device, a pipe or a folder"):
+        train(problem, run, config(max_epochs=4))
+
+
 @pytest.mark.parametrize("name", ["exp[1]", "a\\b"])
 def test_a_folder_that_can_hold_no_checkpoint_is_refused_first(problem, tmp_path, name):
     with pytest.raises(RunError, match="checkpoints cannot be kept"):
