@@ -51,20 +51,9 @@ def loss_function(config, problem, backbone, inputs, batch, gamma):
 
     def loss(params):
         encoded = backbone.encode(params, inputs, config.hyperparameters)
-        return backbone.loss(params, encoded, batch, score, config.hyperparameters, jax.random.key(1))
+        return backbone.loss(params, encoded, batch, score, config.hyperparameters, jax.random.key(1)), encoded[:2]
 
     return loss
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_embeddings_have_the_contract_shapes(name, dataset):
-    config, _, backbone, inputs, params = setup(name, dataset)
-    encoded = backbone.encode(params, inputs, config.hyperparameters)
-    width = encoded.users.shape[1]
-    chex.assert_shape(encoded.users, (dataset.num_users, width))
-    chex.assert_shape(encoded.items, (dataset.num_items, width))
-    chex.assert_type([encoded.users, encoded.items], jnp.float32)
-    chex.assert_tree_all_finite((encoded.users, encoded.items))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,10 +61,14 @@ def test_loss_is_equal_with_and_without_jit_and_its_gradient_reaches_every_param
     config, problem, backbone, inputs, params = setup(name, dataset)
     loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), 0.3)
     with jax.disable_jit():
-        plain = loss(params)
-    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+        plain, (users, items) = loss(params)
+    (value, encoded), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(value, plain, rtol=2e-5)
-    chex.assert_tree_all_finite(gradients)
+    chex.assert_trees_all_close(encoded, (users, items), atol=1e-5)
+    chex.assert_shape(users, (dataset.num_users, None))
+    chex.assert_shape(items, (dataset.num_items, users.shape[1]))
+    chex.assert_type([users, items], jnp.float32)
+    chex.assert_tree_all_finite((users, items, gradients))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         parameter = jax.tree_util.keystr(path)
         if name not in WITHOUT_GRADIENT or WITHOUT_GRADIENT[name] not in parameter:
@@ -94,7 +87,7 @@ def test_any_number_of_modalities_trains(name, modalities, dataset):
     dataset = dataclasses.replace(dataset, features=features)
     config, problem, backbone, inputs, params = setup(name, dataset)
     loss = loss_function(config, problem, backbone, inputs, batch_of(dataset), 0.1)
-    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    (value, _), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     chex.assert_tree_all_finite((value, gradients))
 
 
