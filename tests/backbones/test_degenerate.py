@@ -1,6 +1,6 @@
 """Sizes at the edge of what has a meaning: it trains without a NaN, or is refused by name.
 
-Features at that edge are in `test_random_graphs.py`.
+Features at that edge are in `test_contract.py`.
 """
 
 import jax
