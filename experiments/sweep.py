@@ -9,6 +9,16 @@ pass. What is best on validation, averaged over the seeds, is then tested, and n
 --aim says what U-ISOLATOR's setting is chosen for; where none qualifies, Vanilla's lists stand.
 --gammas= with nothing behind it searches plain BPR alone, by Vanilla's Recall@20.
 
+The same command, given any number of times on one machine or several that share OUTPUT_DIR,
+searches faster: each takes trials that no other holds, also those of one that died, waits for
+the last, and ends with the same results.
+
+  isolator sweep --backbone=vbpr --data_dir=data --dataset=baby --output_dir=sweeps/drawn \\
+      --sampler=optuna --trials=30 --space=reg=1e-4..1:log,gamma=0.001..1:log
+
+--sampler=optuna draws --trials settings of plain BPR, then as many with gamma, from the ranges
+of --space and the values of --grid and --gammas, by what is best so far.
+
 OUTPUT_DIR/trials holds a run folder for each training, `validation.csv` and
 `validation.parquet` a row for each setting, `report.json` and `report.md` what was chosen and
 its test result. The same command goes on where an interrupted search stopped. A training that
@@ -16,38 +26,27 @@ fails is recorded in its folder's `failure.json` and left out; delete that file 
 """
 
 import dataclasses
-import functools
-import math
-import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from absl import flags
-from tqdm import tqdm
 
-from isolator_jax.errors import CheckpointError, ConfigError, RunError, brief
+from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.evaluation import Settings, consistency_groups
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
-from isolator_jax.runs import (
-    Problem,
-    is_finished,
-    load_dataset,
-    load_model,
-    locked,
-    make_problem,
-    time_to_save,
-    train_run,
-)
+from isolator_jax.runs import Problem, load_dataset, locked, make_problem, sampler
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.training import EpochRecord, FitState
 from isolator_jax.training.checkpoint import check_path
 
 from .common import aim, cli, run_flags
-from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds
+from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds, parse_space
 from .common.progress import progress
+from .common.search_plan import Plan, ranges_of
+from .common.studies import run_studies
+from .common.worker import Worker
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(aim)
@@ -60,9 +59,19 @@ _ALPHAS = flags.DEFINE_list("alphas", [f"{x:g}" for x in Settings().alphas], "Va
 _BETAS = flags.DEFINE_list("betas", [f"{x:g}" for x in Settings().betas], "Values of beta.")
 _IOTAS = flags.DEFINE_list("iotas", [f"{x:g}" for x in Settings().iotas], "Values of iota.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of each setting.")
-
-_MOST_TRIALS = 10_000
-_MOST_SETTINGS = 10_000
+_SAMPLER = flags.DEFINE_enum(
+    "sampler", "grid", ["grid", "optuna"], "Whether every setting is tried, or some are drawn by Optuna."
+)
+_TRIALS = flags.DEFINE_integer(
+    "trials", None, "How many settings are drawn, of plain BPR and with gamma each; each is trained with every seed."
+)
+_SPACE = flags.DEFINE_multi_string(
+    "space",
+    [],
+    "What numbers are drawn from, gamma among them, as name=low..high or, evenly by logarithm, name=low..high:log, "
+    "with commas between; may be repeated.",
+)
+_SAMPLER_SEED = flags.DEFINE_integer("sampler_seed", 0, "Seed of what is drawn.")
 
 # Flags of a single run, and what a search has instead.
 _REPLACED = {
@@ -82,24 +91,50 @@ def main() -> None:
     base = run_flags.config_from_flags()
     check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     grid = parse_grid("grid", _GRID.value)
-    if both := grid.keys() & parse_hparams("hparams", flags.FLAGS.hparams).keys():
-        raise ConfigError(f"--grid and --hparams both set {', '.join(sorted(both))}; name it in one")
-    gammas, settings = _gammas_and_settings()
-    seeds = parse_seeds("seeds", _SEEDS.value)
-    _refuse_too_many("trials", [*map(len, grid.values()), 1 + len(gammas), len(seeds)], _MOST_TRIALS)
-    _refuse_too_many("settings of alpha, beta and iota", list(map(len, settings)), _MOST_SETTINGS)
-    base = dataclasses.replace(base, training_strategy=bool(gammas))
-    plan = Plan(base, grid, gammas, seeds, settings, aim.aim_from_flags(), Path(_OUTPUT_DIR.value))
-    if len(plan.trials) < math.prod([*map(len, grid.values()), 1 + len(gammas), len(seeds)]):
-        raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
+    draws, space = _draws_and_space(base.backbone)
+    _refuse_twice("--grid and --space", grid, space)
+    _refuse_twice("--grid or --space, and --hparams", [*grid, *space], parse_hparams("hparams", flags.FLAGS.hparams))
+    gammas, settings = _gammas_and_settings(space.pop("gamma", None))
+    plan = Plan(
+        base=dataclasses.replace(base, training_strategy=bool(gammas)),
+        grid=grid,
+        gammas=gammas,
+        seeds=parse_seeds("seeds", _SEEDS.value),
+        settings=settings,
+        aim=aim.aim_from_flags(),
+        folder=Path(_OUTPUT_DIR.value),
+        space=space,
+        draws=draws,
+        sampler_seed=_SAMPLER_SEED.value,
+    )
+    plan.check()
     check_path(plan.folder)
-    problem = make_problem(base, load_dataset(base))
-    with locked(plan.folder):
-        run_search(plan, problem)
+    run_search(plan, make_problem(plan.base, load_dataset(plan.base)))
 
 
-def _gammas_and_settings() -> tuple[list[float], Settings]:
+def _draws_and_space(backbone: str) -> tuple[int | None, dict[str, sampler.Range]]:
+    """How many settings are drawn, and what from; None and nothing where the grid is searched whole."""
+    if _SAMPLER.value == "grid":
+        if given := [name for name in ("trials", "space", "sampler_seed") if flags.FLAGS[name].present]:
+            raise ConfigError(f"--{given[0]} is of settings that are drawn; add --sampler=optuna, or leave it out")
+        return None, {}
+    sampler.check_installed()
+    if _TRIALS.value is None or _TRIALS.value < 1:
+        raise ConfigError(f"--sampler=optuna needs --trials, how many settings to draw; got {_TRIALS.value}")
+    if not 0 <= _SAMPLER_SEED.value < 2**32:
+        raise ConfigError(f"--sampler_seed must lie in 0 .. 2**32 - 1, got {_SAMPLER_SEED.value}")
+    return _TRIALS.value, ranges_of(backbone, parse_space("space", _SPACE.value))
+
+
+def _refuse_twice(where: str, names: Sequence[str] | Mapping[str, object], others: Mapping[str, object]) -> None:
+    if both := set(names) & set(others):
+        raise ConfigError(f"{where} both set {', '.join(sorted(both))}; name it in one")
+
+
+def _gammas_and_settings(drawn: sampler.Range | None) -> tuple[Sequence[float] | sampler.Range, Settings]:
     """The gammas of the search, and the settings of alpha, beta and iota: none where it is of plain BPR alone."""
+    if drawn is not None and flags.FLAGS["gammas"].present:
+        raise ConfigError("--space and --gammas both set gamma; name it in one")
     if not _GAMMAS.value:
         if given := [name for name in ("aim", "alphas", "betas", "iotas") if flags.FLAGS[name].present]:
             raise ConfigError(
@@ -108,149 +143,71 @@ def _gammas_and_settings() -> tuple[list[float], Settings]:
         return [], search.NO_SETTINGS
     values = {"alphas": _ALPHAS.value, "betas": _BETAS.value, "iotas": _IOTAS.value}
     settings = Settings(**{name: parse_numbers(name, parts) for name, parts in values.items()})
-    return parse_numbers("gammas", _GAMMAS.value), settings
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A search, as the flags ask for it.
-
-    Attributes:
-      base: what all trials share.
-      grid, gammas, seeds, settings: what is searched; without gammas, plain BPR alone.
-      aim: what alpha, beta and iota are chosen for, one of `evaluation.AIMS`.
-      folder: where its trials and results are kept.
-    """
-
-    base: RunConfig
-    grid: dict[str, list[str]]
-    gammas: list[float]
-    seeds: list[int]
-    settings: Settings
-    aim: str
-    folder: Path
-
-    @functools.cached_property
-    def trials(self) -> dict[Path, RunConfig]:
-        """Each training's configuration by its folder."""
-        trials = search.make_trials(self.base, self.grid, self.gammas, self.seeds)
-        return {self.folder / "trials" / search.trial_name(trial, self.grid): trial for trial in trials}
+    return drawn or parse_numbers("gammas", _GAMMAS.value), settings
 
 
 def run_search(plan: Plan, problem: Problem) -> None:
-    """Runs what is missing of the trials, chooses, tests what was chosen, and writes the results."""
-    folder, trials = plan.folder, plan.trials
-    rows, trained = run_trials(list(trials.values()), list(trials), problem, plan.settings, cache_dir=folder / "cache")
-    if not rows:
-        raise RunError(f"all {len(trials)} trials failed; see failure.json in the folders of {folder / 'trials'}")
-    table = pd.concat(rows, ignore_index=True)
-    write_atomically(folder / "validation.csv", lambda draft: table.to_csv(draft, index=False))
-    write_atomically(folder / "validation.parquet", lambda draft: table.to_parquet(draft, index=False))
+    """Runs what nobody else runs of the trials, chooses, tests what was chosen, and writes the results."""
+    with progress(total=plan.total, desc="trials", unit="trial") as bar, cli.stop_requests() as stop:
+        worker = Worker(problem, plan.settings, plan.folder / "cache", bar, stop)
+        if plan.draws is None:
+            trials = plan.trials
+            worker.run(trials)
+        else:
+            trials = run_studies(plan, worker)
+    rows = [worker.rows[folder] for folder in trials]
+    table = _table(plan, rows)
+    report = _report(plan, trials, table, problem, failed=sum(found is None for found in rows))
+    text = search_markdown(report)
+    # Every worker comes here and writes the same; together, so that no two are mixed.
+    with locked(plan.folder, wait=True):
+        write_atomically(plan.folder / "validation.csv", lambda draft: table.to_csv(draft, index=False))
+        write_atomically(plan.folder / "validation.parquet", lambda draft: table.to_parquet(draft, index=False))
+        write_json(plan.folder / "report.json", report)
+        write_text(plan.folder / "report.md", text)
+    print("\n" + text)
+    print(f"Trained by this worker: {worker.trained} of {len(trials)}.")
+    print("Written: " + ", ".join(str(plan.folder / name) for name in ("report.json", "report.md", "validation.csv")))
 
-    chosen = search.choose(table, list(plan.grid), plan.aim)
-    tested = search.test_chosen(chosen, list(plan.grid), trials, problem, folder / "cache")
-    report = {
+
+def _table(plan: Plan, rows: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
+    found = [table for table in rows if table is not None]
+    if not found:
+        raise RunError(f"all {len(rows)} trials failed; see failure.json in the folders of {plan.folder / 'trials'}")
+    return pd.concat(found, ignore_index=True)
+
+
+def _report(
+    plan: Plan, trials: Mapping[Path, RunConfig], table: pd.DataFrame, problem: Problem, failed: int
+) -> dict[str, object]:
+    """What was chosen, and its test result: the same from every worker."""
+    chosen = search.choose(table, plan.searched, plan.aim)
+    report: dict[str, object] = {
         "config": plan.base.to_dict(),
         "grid": plan.grid,
-        "gammas": plan.gammas,
+        "gammas": _described(plan.gammas),
         "seeds": plan.seeds,
         "settings": plan.settings._asdict(),
         "aim": plan.aim,
+        "searched": plan.searched,
+        "space": {name: _described(values) for name, values in plan.space.items()},
+        "drawn": None if plan.draws is None else {"trials": plan.draws, "sampler_seed": plan.sampler_seed},
         "dataset": problem.dataset.counts(),
         "trainings": {
             "of the naive product": search.naive_trainings(list(trials.values()), plan.settings),
             "of this search": len(trials),
-            "run now": trained,
-            "failed": len(trials) - len(rows),
+            "failed": failed,
         },
-        "chosen": tested,
+        "chosen": search.test_chosen(chosen, plan.searched, trials, problem, plan.folder / "cache"),
         "none qualifies": search.without_setting(table, chosen),
     }
     if problem.content is not None:
         report["groups"] = consistency_groups(problem.content.consistency).summary()
-    write_json(folder / "report.json", report)
-    text = search_markdown(report)
-    write_text(folder / "report.md", text)
-    print("\n" + text)
-    print(f"Written: {folder / 'report.json'}, {folder / 'report.md'}, {folder / 'validation.csv'}")
+    return report
 
 
-def _refuse_too_many(what: str, counts: list[int], most: int) -> None:
-    if math.prod(counts) > most:
-        raise ConfigError(f"{math.prod(counts)} {what} are more than {most}; search fewer values at a time")
-
-
-def run_trials(
-    trials: list[RunConfig], folders: list[Path], problem: Problem, settings: Settings, cache_dir: Path
-) -> tuple[list[pd.DataFrame], int]:
-    """Runs what is missing of the trials; the rows of those that have any, and how many were run."""
-    rows, trained = [], 0
-    with progress(total=len(trials), desc="trials", unit="trial") as bar, cli.stop_requests() as stop:
-        for trial, folder in zip(trials, folders, strict=True):
-            found = _finished_rows(trial, folder, problem, settings)
-            if found is None and not (folder / "failure.json").exists():
-                found = _run_trial(trial, folder, problem, settings, cache_dir, bar, stop)
-                trained += 1
-            rows += [] if found is None else [found]
-            bar.update()
-    return rows, trained
-
-
-def _finished_rows(trial: RunConfig, folder: Path, problem: Problem, settings: Settings) -> pd.DataFrame | None:
-    """The rows of a finished trial; None where it has none for these settings yet."""
-    path = folder / "validation.parquet"
-    if not is_finished(folder, trial, problem.dataset) or not path.exists():
-        return None
-    try:
-        rows = pd.read_parquet(path)
-    except Exception as error:  # of many types, from pyarrow
-        raise RunError(
-            f"{path}: cannot be read ({brief(error)}); delete it, and the trial is evaluated again"
-        ) from None
-    if not set(search.INFERENCE) < set(rows.columns):
-        raise RunError(f"{path}: not the rows of a trial; delete it, and the trial is evaluated again")
-    same = all(set(rows[name].dropna()) == set(values) for name, values in zip(search.INFERENCE, settings, strict=True))
-    return rows if same else None
-
-
-def _run_trial(
-    trial: RunConfig,
-    folder: Path,
-    problem: Problem,
-    settings: Settings,
-    cache_dir: Path,
-    bar: tqdm,
-    stop: Callable[[], bool],
-) -> pd.DataFrame | None:
-    def show(state: FitState, record: EpochRecord) -> None:
-        bar.set_postfix_str(
-            f"{folder.name}: epoch {record.epoch}, R@20 {record.validation:.4f}", refresh=sys.stderr.isatty()
-        )
-
-    path = folder / "validation.parquet"
-    path.unlink(missing_ok=True)  # of other settings, or of fewer epochs
-    try:
-        report = train_run(
-            trial,
-            problem,
-            folder,
-            checkpoint_every=time_to_save(30.0),
-            cache_dir=cache_dir,
-            splits=("validation",),
-            on_epoch=show,
-            stop=stop,
-        )
-        encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
-        rows = search.trial_rows(trial, report, problem, encoded, settings)
-        write_atomically(path, lambda draft: rows.to_parquet(draft, index=False))
-        return rows
-    except (RunError, CheckpointError):
-        raise
-    except (RuntimeError, ValueError) as error:
-        # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
-        tqdm.write(f"failed: {folder.name}: {cli.one_line(error)}", file=sys.stderr)
-        write_json(folder / "failure.json", {"error": type(error).__name__, "message": str(error)})
-        return None
+def _described(values: Sequence[float] | sampler.Range) -> object:
+    return values._asdict() if isinstance(values, sampler.Range) else values
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ class RunError(RuntimeError):
     """A run folder that cannot be used as asked; the message says what to do."""
 
 
+class FolderInUse(RunError):
+    """Another command holds the folder's lock; it may be free later."""
+
+
 class CheckpointError(RuntimeError):
     """No checkpoint can be used; the message says which and what to do."""
 

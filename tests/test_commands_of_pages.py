@@ -39,6 +39,7 @@ SMALLER = {
     r"^--(users|items|interactions|batch_size)=\d{6,}$": r"--\1=200",
     r"^--random_features=.*": "--random_features=image:12,text:8",
     r"^--measure=.*": "--measure=ranking",
+    r"^--trials=.*": "--trials=2",
     r"^--grid=(reg=[^,]*),.*": r"--grid=\1",
     r"^--artefact=.*table3,.*": "--artefact=table3,fig2",
     r"^--(backbone|tuned)=mgcn\b": r"--\1=vbpr",

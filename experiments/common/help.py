@@ -20,7 +20,8 @@ TOPICS = {
         "validation", "test",
     ),
     "model": (
-        "backbone", "backbones", "hparams", "grid", "tuned", "config", "user_embeddings", "item_embeddings", "scores",
+        "backbone", "backbones", "hparams", "grid", "space", "tuned", "config", "user_embeddings", "item_embeddings",
+        "scores",
     ),
     "training": (
         "training_strategy", "vanilla", "gamma", "gammas", "fusion", "seed", "seeds", "batch_size", "max_epochs",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
+from isolator_jax.runs.sampler import Range
 
 DEFAULT_LIST_LENGTH = 20
 
@@ -103,6 +104,31 @@ def parse_grid(flag: str, parts: Sequence[str]) -> dict[str, list[str]]:
             )
         grid[name] = values
     return grid
+
+
+def parse_space(flag: str, parts: Sequence[str]) -> dict[str, Range]:
+    """`["reg=1e-4..1:log,dim=16..128"]` as `{"reg": Range(1e-4, 1, log=True), "dim": Range(16, 128)}`."""
+    space: dict[str, Range] = {}
+    for part in (part for text in parts for part in text.split(",")):
+        name, _, values = part.strip().partition("=")
+        bounds, colon, scale = values.partition(":")
+        low, _, high = bounds.partition("..")
+        try:
+            found = Range(float(low), float(high), log=bool(colon))
+        except ValueError:
+            found = Range(math.nan, math.nan)
+        if not name or name in space or scale != "log" * bool(colon) or not _is_range(found):
+            raise ConfigError(
+                f"--{flag} must be name=low..high or name=low..high:log, each name once, low below high, and above 0 "
+                f"with log; found {brief(repr(part))}"
+            )
+        space[name] = found
+    return space
+
+
+def _is_range(values: Range) -> bool:
+    finite = math.isfinite(values.low) and math.isfinite(values.high)
+    return finite and values.low < values.high and (values.low > 0 or not values.log)
 
 
 def parse_tuned(flag: str, parts: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -167,7 +167,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
     chosen, rows = [], []
     for row in report["chosen"]:
         label = strategy_label(row["strategy"])
-        searched = [f"{name} {row[f'hparams.{name}']}" for name in report["grid"]]
+        searched = [f"{name} {row[f'hparams.{name}']}" for name in report["searched"]]
         inference = [
             f"{name} {row[name]:g}" for name in ("gamma", "alpha", "beta", "iota") if not math.isnan(row[name])
         ]
@@ -188,8 +188,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"# Search for {config['backbone']} on {markdown(config['dataset'] or 'the embedded dataset')}",
             "",
             f"Trainings: {trainings['of the naive product']} if every inference setting were trained, "
-            f"{trainings['of this search']} in this search, {trainings['run now']} of them run now, "
-            f"{trainings['failed']} failed.",
+            f"{trainings['of this search']} in this search, {trainings['failed']} failed.",
             "",
             f"Chosen on validation for the best R@20{of_u}:",
             "",

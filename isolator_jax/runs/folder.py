@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from isolator_jax.data import Dataset
 from isolator_jax.data.dataset import SPLITS
-from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.errors import ConfigError, FolderInUse, RunError, brief
 from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
@@ -119,24 +119,31 @@ def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a folder's lock, which the operating system frees with the process; makes the folder.
 
-    Whoever writes in a run folder, or in one below it, holds it: one command at a time.
+    Whoever writes in a run folder, or in one below it, holds it: one command at a time. It is the
+    system's `flock`, which network file systems carry to other machines where they are set up to.
+
+    Args:
+      folder: the folder.
+      wait: whether to wait until it is free.
 
     Raises:
-      RunError: another command holds it, or the file system has no locks.
+      FolderInUse: another command holds it, and this one does not wait.
+      RunError: the file system has no locks.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
     if path.is_symlink():  # opening it would empty the file it leads to
         raise RunError(f"{path} is a link to elsewhere; remove the link, the lock is made anew")
-    lock = FileLock(path, blocking=False)
+    # No marker file in place of a lock: nothing would free it when its process dies.
+    lock = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
+        raise FolderInUse(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
@@ -165,6 +172,7 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     check_path(run_dir)
     wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
+        _refuse_streams(run_dir)
         saved = read_config(run_dir)
         different = [
             f"{name} was {saved['config'].get(name)!r}, now {value!r}"
@@ -184,6 +192,14 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     elif run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir()))):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another")
     return wanted
+
+
+def _refuse_streams(run_dir: Path) -> None:
+    """Raises where what a run writes would go to a device or a pipe, itself in the folder or at the end of a link."""
+    for name in ("metrics.jsonl", "report.json", "report.md"):
+        path = run_dir / name
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path} is no file, and leads to a device, a pipe or a folder; remove it")
 
 
 def _is_of_a_start(path: Path) -> bool:
@@ -220,8 +236,8 @@ def _epochs_allowed(run_dir: Path, config: RunConfig) -> int:
     return config.max_epochs
 
 
-def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
-    """Whether a folder holds this run, ended and reported, within the epochs that it may take.
+def finished_report(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
+    """The report of this run in a folder, ended within the epochs that it may take; None where there is none.
 
     Raises:
       RunError: the folder holds something else than a run of this configuration on this data,
@@ -229,12 +245,17 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
     """
     check_run_folder(run_dir, config, dataset)
     if not (run_dir / "report.json").is_file():
-        return False
+        return None
     # Not config.json: that is already the longer run's where it was interrupted.
     report = _read_report(run_dir)
     reported = RunConfig.from_dict(report["config"])
     same = (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
-    return same and _is_of_newest_checkpoint(run_dir, report)
+    return report if same and _is_of_newest_checkpoint(run_dir, report) else None
+
+
+def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
+    """Whether a folder holds this run, ended and reported; it raises what `finished_report` raises."""
+    return finished_report(run_dir, config, dataset) is not None
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

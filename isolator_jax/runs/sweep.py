@@ -6,7 +6,7 @@ gamma or plain BPR, seed) and yields a row for each of its inference settings.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def make_trials(
     ]
 
 
-def trial_name(trial: RunConfig, grid: Mapping[str, Sequence[str]]) -> str:
+def trial_name(trial: RunConfig, grid: Iterable[str]) -> str:
     """A trial's folder name: what it was trained with, the searched hyper-parameters, the seed."""
     trained = f"gamma={trial.gamma:g}" if trial.training_strategy else "plain"
     return ",".join([trained, *(f"{name}={trial.hparams[name]}" for name in grid), f"seed={trial.seed}"])
@@ -166,6 +166,27 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.D
             vanilla = Baseline(float(recall[place]), float(ucbias[place]))
     columns = {"recall": f"validation {CHOSEN_BY}", "ucbias": f"validation {BIAS}"}
     return complete.loc[places].rename(columns=columns).reset_index(drop=True)
+
+
+def value(rows: pd.DataFrame, grid: Sequence[str], aim: str, trials: Iterable[RunConfig]) -> float | None:
+    """What a search makes as large as it can: of plain trials, Vanilla's mean Recall@20; of others, what U's best
+    setting for the aim reaches: mean Recall@20, or the size of its mean UCBias@20 with its sign turned.
+
+    Args:
+      rows: of the trials, and of the Vanilla that they are held against.
+      grid, aim: as of `choose`.
+      trials: those of one setting, all of whose rows there are.
+
+    Returns:
+      The value; None where no setting of U qualifies.
+    """
+    strategy = "u" if next(iter(trials)).training_strategy else BASELINE
+    chosen = choose(rows, grid, aim if strategy == "u" else "recall").set_index("strategy")
+    if strategy not in chosen.index:
+        return None
+    of_bias = strategy == "u" and aim == "least_bias_no_less_recall"
+    found = chosen.loc[strategy]
+    return -abs(found[f"validation {BIAS}"]) if of_bias else float(found[f"validation {CHOSEN_BY}"])
 
 
 def without_setting(rows: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ _UNUSABLE = "*?[]\\"
 # Errors that say nothing about a file's content.
 _OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 _SIGNS_OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", *map(os.strerror, _OF_THE_SYSTEM))
+
+
+# A checkpoint's arrays may have this much more than twice the model's bytes: padding for other numbers of devices.
+_MARGIN = 1_000_000
 
 
 class Checkpoints:
@@ -106,6 +111,7 @@ class Checkpoints:
                 sound = written == found
                 if written is not None and not sound:
                     raise ValueError("its files have changed since they were written")
+                _refuse_larger_arrays(folder / "default", target)
                 return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
             except Exception as error:  # a damaged file can make any reader below orbax fail
                 if sound or _of_the_system(error):
@@ -220,6 +226,19 @@ def _files(folder: Path) -> Iterator[Path]:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise ValueError(f"{path.relative_to(folder)} is a link or no file")
         yield from (Path(parent, name) for name in names)
+
+
+def _refuse_larger_arrays(folder: Path, target: Any) -> None:
+    """Raises where a checkpoint declares pieces of arrays, each unpacked whole, far beyond what is wanted of it."""
+    declared = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+    pieces = [
+        math.prod(array.storage.chunk_shape or ()) * np.dtype(array.dtype).itemsize
+        for array in jax.tree.leaves(declared)
+        if array.storage is not None
+    ]
+    wanted = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(target))
+    if sum(pieces) > 2 * wanted + _MARGIN:
+        raise ValueError(f"it declares arrays that unpack to {sum(pieces):,} bytes, and the model has {wanted:,}")
 
 
 def _of_the_system(error: Exception) -> bool:

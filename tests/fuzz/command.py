@@ -63,7 +63,7 @@ WORK = {
     "train": ["train_and_show"],
     "evaluate": ["evaluate_problem"],
     "recommend": ["recommendations"],
-    "sweep": ["run_trials"],
+    "sweep": ["run_search"],
     "reproduce": ["load_models"],
     "benchmark": ["measure", "profile", "_page", "_scaling_study"],
     "report": ["_view"],

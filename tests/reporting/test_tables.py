@@ -116,14 +116,14 @@ def test_a_search_fits_the_width_and_lists_what_was_chosen():
         }
         for name in LABELS
     ]
-    trainings = dict.fromkeys(("of the naive product", "of this search", "run now", "failed"), 1)
+    trainings = dict.fromkeys(("of the naive product", "of this search", "failed"), 1)
     found = tables.search_markdown(
         {
             **report((0, 5)),
             "chosen": chosen,
             "trainings": trainings,
             "seeds": [0, 1],
-            "grid": ["learning_rate"],
+            "searched": ["learning_rate"],
             "gammas": [0.1],
             "aim": "recall_no_more_bias",
             "none qualifies": ["u"],

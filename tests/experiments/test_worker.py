@@ -1,0 +1,96 @@
+"""Workers that share the trials of a search."""
+
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+from experiments.common import worker as worker_module
+from experiments.common.progress import progress
+from experiments.common.worker import Worker
+from isolator_jax.errors import TrainingInterrupted
+from isolator_jax.evaluation import Settings
+from isolator_jax.runs import locked, make_problem
+from isolator_jax.runs import sweep as search
+from isolator_jax.runs.config import RunConfig
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = Settings((2.0,), (1.0,), (0.1, 1.0))
+BASE = RunConfig(backbone="mfbpr", hparams={"dim": 4}, max_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def problem(small_dataset):
+    return make_problem(BASE, small_dataset)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(worker_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(worker_module, "_LONGEST_PAUSE", 0.05)
+
+
+def trials_in(folder):
+    return {folder / search.trial_name(trial, []): trial for trial in search.make_trials(BASE, {}, [0.1], [0, 1])}
+
+
+def new_worker(problem, folder, stop=lambda: False):
+    return Worker(problem, SETTINGS, folder / "cache", progress(total=4), stop)
+
+
+def in_thread(action):
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def table(worker, trials):
+    return pd.concat([worker.rows[folder] for folder in trials], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def alone(problem, tmp_path_factory):
+    """The rows of one worker's search."""
+    folder = tmp_path_factory.mktemp("alone")
+    worker = new_worker(problem, folder)
+    worker.run(trials_in(folder))
+    assert worker.trained == 4
+    return table(worker, trials_in(folder))
+
+
+def test_two_workers_train_each_trial_once_and_end_with_the_rows_of_one(problem, alone, tmp_path):
+    workers = [new_worker(problem, tmp_path) for _ in range(2)]
+    threads = [in_thread(lambda worker=worker: worker.run(trials_in(tmp_path))) for worker in workers]
+    for thread in threads:
+        thread.join(240)
+    assert sum(worker.trained for worker in workers) == 4
+    for worker in workers:
+        pd.testing.assert_frame_equal(table(worker, trials_in(tmp_path)), alone, check_exact=True)
+
+
+def test_a_held_trial_is_waited_for_and_taken_when_its_holder_is_gone(problem, alone, tmp_path, capfd):
+    trials = trials_in(tmp_path)
+    first = next(iter(trials))
+    worker = new_worker(problem, tmp_path)
+    with locked(first):
+        thread = in_thread(lambda: worker.run(trials))
+        wait_until(lambda: worker.trained == 3)
+        wait_until(lambda: "waiting for trials that other workers hold: 1" in capfd.readouterr().err)
+        assert first not in worker.rows and thread.is_alive()
+    thread.join(240)
+    pd.testing.assert_frame_equal(table(worker, trials), alone, check_exact=True)
+
+
+def test_a_worker_that_waits_ends_when_it_is_told_to(problem, tmp_path):
+    trials = dict(list(trials_in(tmp_path).items())[:1])
+    with locked(*trials), pytest.raises(TrainingInterrupted, match="waiting for other workers"):
+        new_worker(problem, tmp_path, stop=lambda: True).run(trials)
