@@ -27,7 +27,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 # A process that gave no sign of life for so long is dead to the others, and JAX ends them.
-HEARTBEAT_SECONDS = 60
+HEARTBEAT_SECONDS = 100
 # How long processes wait for each other when they start.
 JOIN_SECONDS = 300
 
@@ -194,7 +194,7 @@ def check_shared(folder: Path) -> None:
     """
     if _is_plain():
         return
-    sign = first(lambda: draft_beside(folder / "sign"))
+    sign = folder / of_first(draft_beside(folder / "sign").name)
     first(sign.touch)
 
     def look() -> None:

@@ -65,11 +65,9 @@ class MetricsFile:
 
     def append(self, record: EpochRecord) -> None:
         self._records.append(record)
-        processes.first(lambda: self._write(record))
-
-    def _write(self, record: EpochRecord) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._line(record))
+        if processes.is_first():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._line(record))
 
     def seconds_per_epoch(self) -> dict[str, float]:
         """Median seconds of both phases; the first epoch, which compiles, only if it is the only one."""
