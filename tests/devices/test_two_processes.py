@@ -31,11 +31,11 @@ def started():
     """Starts `train` in two processes; none is left behind."""
     running = []
 
-    def train(config, run_dir, *, devices):
+    def train(config, run_dir, *, checkpoint_seconds, devices):
         arguments = [
             "--novanilla", f"--backbone={config.backbone}", f"--data_dir={config.data_dir}", "--dataset=made",
             f"--run_dir={run_dir}", f"--max_epochs={config.max_epochs}", f"--patience={config.patience}",
-            "--checkpoint_seconds=0", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2",
+            f"--checkpoint_seconds={checkpoint_seconds}", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2",
         ]  # fmt: skip
         both = [start("-m", "experiments.train", *arguments, f"--process_id={i}", devices=devices) for i in (0, 1)]
         running.extend(both)
@@ -58,9 +58,9 @@ def test_the_run_of_two_processes_goes_on_in_one_and_that_of_one_in_two(started,
         problem = make_problem(config, load_dataset(config))
         return config, train_run(config, problem, run_dir, checkpoint_every=lambda record: False)
 
-    config, expected = train_alone(tmp_path / "alone", 40)
+    config, expected = train_alone(tmp_path / "alone", 12)
     split = tmp_path / "split"
-    first, second = started(config, split, devices=1)
+    first, second = started(config, split, checkpoint_seconds=0, devices=1)
     while first.poll() is None and len(read_metrics(split)) < 2:
         time.sleep(0.02)
     second.kill()
@@ -68,14 +68,14 @@ def test_the_run_of_two_processes_goes_on_in_one_and_that_of_one_in_two(started,
     assert code == 1, output
     assert "process 0: error: another process of this run has ended" in output.splitlines()[-1]
     assert "Traceback" not in output
-    assert 2 <= len(read_metrics(split)) < 40
-    assert_same(train_alone(split, 40)[1], expected)
+    assert 2 <= len(read_metrics(split)) < 12
+    assert_same(train_alone(split, 12)[1], expected)
 
-    train_alone(tmp_path / "joined", 20)
-    outputs = [finish(process) for process in started(config, tmp_path / "joined", devices=2)]
+    train_alone(tmp_path / "joined", 6)
+    outputs = [finish(process) for process in started(config, tmp_path / "joined", checkpoint_seconds=60, devices=2)]
     assert [code for code, _ in outputs] == [0, 0], outputs
     assert "Written: " in outputs[0][1] and "Written: " not in outputs[1][1]
-    assert len(read_metrics(tmp_path / "joined")) == 40
+    assert len(read_metrics(tmp_path / "joined")) == 12
     assert_same(json.loads((tmp_path / "joined" / "report.json").read_text()), expected)
 
 
