@@ -114,7 +114,7 @@ def _told(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, TrainingDiverged):
         return _DIVERGED, f"error: {one_line(error)}"
     if isinstance(error, BrokenPipeError):
-        process.discard(sys.stdout.fileno())
+        process.discard(1)
         return _ERROR, "error: standard output was closed before all was written"
     if isinstance(error, ConfigError | DataError | RunError | CheckpointError | OSError):
         return _ERROR, f"error: {one_line(error)}"
