@@ -3,11 +3,11 @@
   isolator reproduce --artefact=table2,fig1 --data_dir=data --datasets=instruments \\
       --runs_dir=runs --output_dir=artefacts --seeds=0,1,2
 
-The runs are isolator train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (a modality alone: .../modalities-NAME/...),
-with plain BPR in `vanilla`; those that are finished are used, the others are trained or resumed, and a
-run of another configuration is refused. Backbones have their default hyper-parameters, but for what
-`--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta and iota are chosen on
-validation, by Recall@20 averaged over the seeds.
+The runs are isolator train's: RUNS_DIR/DATASET/BACKBONE/seed-SEED (of chosen modalities:
+.../modalities-NAME+NAME/...), with plain BPR in `vanilla`; those that are finished are used, the others
+are trained or resumed, and a run of another configuration is refused. Backbones have their default
+hyper-parameters, but for what `--tuned` sets, such as what isolator sweep chose. U-ISOLATOR's alpha, beta
+and iota are chosen on validation, by Recall@20 averaged over the seeds.
 
 Tables are written as Markdown, LaTeX and CSV, figures as PNG, PDF and the CSV of what they
 show. `claims` says which of the paper's claims hold on each dataset, `confounding` how much of UCBias activity
@@ -54,6 +54,7 @@ LIST_LENGTH = 20
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
 _DATASETS = flags.DEFINE_list("datasets", None, "Datasets.", required=True)
+_MODALITIES = flags.DEFINE_list("modalities", None, "Modalities to use, in this order. Default: all there are.")
 _BACKBONES = flags.DEFINE_list("backbones", list(BACKBONES), "Backbones, in the order shown.")
 _TABLE3_BACKBONE = flags.DEFINE_enum("table3_backbone", "vbpr", list(BACKBONES), "Backbone of Table 3.")
 _TUNED = flags.DEFINE_multi_string(
@@ -74,8 +75,13 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "artefacts", "Folder for the tab
 def main() -> None:
     wanted = ARTEFACTS if _ARTEFACT.value == ["all"] else _ARTEFACT.value
     unknown = [name for name in wanted if name not in ARTEFACTS]
-    for flag, names in (("artefact", wanted), ("datasets", _DATASETS.value), ("backbones", _BACKBONES.value)):
-        if not names or len(set(names)) < len(names):
+    for flag, names in [
+        ("artefact", wanted),
+        ("datasets", _DATASETS.value),
+        ("backbones", _BACKBONES.value),
+        ("modalities", _MODALITIES.value),
+    ]:
+        if names is not None and len(set(names)) < max(1, len(names)):
             raise ConfigError(f"--{flag} must have at least one name, and each once")
     if unknown:
         raise ConfigError(f"--artefact has no {brief(', '.join(unknown))}; there are {', '.join(ARTEFACTS)} and all")
@@ -90,7 +96,9 @@ def main() -> None:
     check_output("runs_dir", _RUNS_DIR.value, folder=True)
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     if "table1" in wanted:
-        statistics = [dataset_statistics(read_dataset(_DATA_DIR.value, name)) for name in _DATASETS.value]
+        statistics = [
+            dataset_statistics(read_dataset(_DATA_DIR.value, name, _MODALITIES.value)) for name in _DATASETS.value
+        ]
         write_statistics(statistics, output / "table1")
     for dataset in _DATASETS.value:
         made = load_all(wanted, configs, dataset, seeds)
@@ -102,14 +110,16 @@ def main() -> None:
 def load_all(wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str, seeds: Sequence[int]) -> Made:
     """What the wanted artefacts of a dataset need, trained where it is missing."""
     models, of_modalities, references = [], [], []
+    wanted_modalities = None if _MODALITIES.value is None else tuple(_MODALITIES.value)
     if set(wanted) - {"table1", "table3"}:
-        models = [load_models(configs[backbone], dataset, None, seeds) for backbone in _BACKBONES.value]
+        models = [load_models(configs[backbone], dataset, wanted_modalities, seeds) for backbone in _BACKBONES.value]
     if "table3" in wanted:
-        names = list(read_dataset(_DATA_DIR.value, dataset).features)
-        subsets = [*((name,) for name in names if len(names) > 1), None]
+        names = list(read_dataset(_DATA_DIR.value, dataset, wanted_modalities).features)
+        subsets = [*((name,) for name in names if len(names) > 1), wanted_modalities]
         of_modalities = [load_models(configs[_TABLE3_BACKBONE.value], dataset, subset, seeds) for subset in subsets]
     if "confounding" in wanted:
-        references = load_references(dataclasses.replace(configs[_BACKBONES.value[0]], dataset=dataset))
+        of_first = dataclasses.replace(configs[_BACKBONES.value[0]], dataset=dataset, modalities=wanted_modalities)
+        references = load_references(of_first)
     return Made(models, of_modalities, references)
 
 

@@ -7,6 +7,7 @@ A training for each combination of --grid, for plain BPR and each gamma, and for
 alpha, beta and iota cost none: all their settings are evaluated on each trained model in one
 pass. What is best on validation, averaged over the seeds, is then tested, and nothing else is.
 --aim says what U-ISOLATOR's setting is chosen for; where none qualifies, Vanilla's lists stand.
+--gammas= with nothing behind it searches plain BPR alone, by Vanilla's Recall@20.
 
 OUTPUT_DIR/trials holds a run folder for each training, `validation.csv` and
 `validation.parquet` a row for each setting, `report.json` and `report.md` what was chosen and
@@ -52,7 +53,9 @@ flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(aim)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the search's trials and results.", required=True)
 _GRID = flags.DEFINE_multi_string("grid", [], "Values of one hyper-parameter, as name=value,value; may be repeated.")
-_GAMMAS = flags.DEFINE_list("gammas", ["0.001", "0.01", "0.1", "1"], "Exponents of the training strategy.")
+_GAMMAS = flags.DEFINE_list(
+    "gammas", ["0.001", "0.01", "0.1", "1"], "Exponents of the training strategy; --gammas= for plain BPR alone."
+)
 _ALPHAS = flags.DEFINE_list("alphas", [f"{x:g}" for x in Settings().alphas], "Values of alpha.")
 _BETAS = flags.DEFINE_list("betas", [f"{x:g}" for x in Settings().betas], "Values of beta.")
 _IOTAS = flags.DEFINE_list("iotas", [f"{x:g}" for x in Settings().iotas], "Values of iota.")
@@ -81,23 +84,31 @@ def main() -> None:
     grid = parse_grid("grid", _GRID.value)
     if both := grid.keys() & parse_hparams("hparams", flags.FLAGS.hparams).keys():
         raise ConfigError(f"--grid and --hparams both set {', '.join(sorted(both))}; name it in one")
-    settings = Settings(
-        parse_numbers("alphas", _ALPHAS.value),
-        parse_numbers("betas", _BETAS.value),
-        parse_numbers("iotas", _IOTAS.value),
-    )
-    gammas, seeds = parse_numbers("gammas", _GAMMAS.value), parse_seeds("seeds", _SEEDS.value)
+    gammas, settings = _gammas_and_settings()
+    seeds = parse_seeds("seeds", _SEEDS.value)
     _refuse_too_many("trials", [*map(len, grid.values()), 1 + len(gammas), len(seeds)], _MOST_TRIALS)
     _refuse_too_many("settings of alpha, beta and iota", list(map(len, settings)), _MOST_SETTINGS)
+    base = dataclasses.replace(base, training_strategy=bool(gammas))
     plan = Plan(base, grid, gammas, seeds, settings, aim.aim_from_flags(), Path(_OUTPUT_DIR.value))
     if len(plan.trials) < math.prod([*map(len, grid.values()), 1 + len(gammas), len(seeds)]):
         raise ConfigError("two trials have equal values in six digits, and so one folder; choose values further apart")
     check_path(plan.folder)
     problem = make_problem(base, load_dataset(base))
-    if problem.content is None:
-        raise ConfigError(f"dataset {problem.dataset.name} has no features, and U-ISOLATOR's settings need them")
     with locked(plan.folder):
         run_search(plan, problem)
+
+
+def _gammas_and_settings() -> tuple[list[float], Settings]:
+    """The gammas of the search, and the settings of alpha, beta and iota: none where it is of plain BPR alone."""
+    if not _GAMMAS.value:
+        if given := [name for name in ("aim", "alphas", "betas", "iotas") if flags.FLAGS[name].present]:
+            raise ConfigError(
+                f"--{given[0]} is of U-ISOLATOR, and --gammas= searches plain BPR alone; leave one of them out"
+            )
+        return [], search.NO_SETTINGS
+    values = {"alphas": _ALPHAS.value, "betas": _BETAS.value, "iotas": _IOTAS.value}
+    settings = Settings(**{name: parse_numbers(name, parts) for name, parts in values.items()})
+    return parse_numbers("gammas", _GAMMAS.value), settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +117,7 @@ class Plan:
 
     Attributes:
       base: what all trials share.
-      grid, gammas, seeds, settings: what is searched.
+      grid, gammas, seeds, settings: what is searched; without gammas, plain BPR alone.
       aim: what alpha, beta and iota are chosen for, one of `evaluation.AIMS`.
       folder: where its trials and results are kept.
     """

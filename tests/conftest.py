@@ -60,6 +60,19 @@ def small_dataset() -> Dataset:
     return make_dataset(config)[0]
 
 
+# What looks at the programs themselves, or holds them to another implementation's numbers.
+_OPTIMIZED = {"test_learner", "test_parity", "test_placement", "test_platforms"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast(request):
+    """Programs are compiled fast rather than to run fast: most run once or twice, on few rows."""
+    fast = request.module.__name__.rpartition(".")[2] not in _OPTIMIZED
+    jax.config.update("jax_disable_most_optimizations", fast)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
     """Tests, their worker processes and the commands they run compile the same program once, not once each."""
@@ -70,4 +83,5 @@ def compiled_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the commands they run
         yield

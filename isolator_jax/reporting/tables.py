@@ -162,6 +162,8 @@ def report_markdown(report: Mapping[str, Any]) -> str:
 def search_markdown(report: Mapping[str, Any]) -> str:
     """A search's report as a page: what it cost, what was chosen on validation, and its test result."""
     config, trainings, several = report["config"], report["trainings"], len(report["seeds"]) > 1
+    metrics = [name for name in MAIN_METRICS if any(name in row["mean"] for row in report["chosen"])]
+    compared = any("p" in row for row in report["chosen"])
     chosen, rows = [], []
     for row in report["chosen"]:
         label = strategy_label(row["strategy"])
@@ -174,8 +176,13 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"- {label}: {setting}; validation R@20 {format_value(row['validation recall@20'])}, UCBias@20 "
             f"{format_value(row['validation ucbias@20'])}"
         )
-        metrics = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in MAIN_METRICS]
-        rows.append([label, *metrics, f"{row['p']:.2g}" if "p" in row else ""])
+        cells = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in metrics]
+        rows.append([label, *cells, *([f"{row['p']:.2g}" if "p" in row else ""] if compared else [])])
+    of_u = f", alpha, beta and iota for {AIMS_IN_WORDS[report['aim']]}" if report["gammas"] else ""
+    of_p = (
+        "p: paired t-test of test R@20 against Vanilla over the users, Holm-adjusted; "
+        "from 0.05 on the difference is within noise."
+    )
     return "\n".join(
         [
             f"# Search for {config['backbone']} on {markdown(config['dataset'] or 'the embedded dataset')}",
@@ -184,17 +191,16 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"{trainings['of this search']} in this search, {trainings['run now']} of them run now, "
             f"{trainings['failed']} failed.",
             "",
-            f"Chosen on validation for the best R@20, alpha, beta and iota for {AIMS_IN_WORDS[report['aim']]}:",
+            f"Chosen on validation for the best R@20{of_u}:",
             "",
             *chosen,
             *(f"- {none_qualifies(report['aim'], strategy_label(name))}" for name in report["none qualifies"]),
             "",
             f"Test metrics of seeds {', '.join(map(str, report['seeds']))}"
             f"{': mean ± standard deviation' if several else ''}.",
-            "p: paired t-test of test R@20 against Vanilla over the users, Holm-adjusted; "
-            "from 0.05 on the difference is within noise.",
+            *([of_p] if compared else []),
             "",
-            markdown_table(["", *map(metric_label, MAIN_METRICS), "p"], rows),
+            markdown_table(["", *map(metric_label, metrics), *(["p"] if compared else [])], rows),
             "",
             *([note, ""] if (note := tied_sentence(report.get("groups"))) else []),
         ]

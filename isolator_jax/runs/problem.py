@@ -97,7 +97,7 @@ def make_problem(
     if not dataset.features and config.training_strategy:
         raise DataError(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
-            "features; add them, or train plain BPR (--notraining_strategy of isolator train)"
+            "features; add them, or train plain BPR (isolator train --notraining_strategy, isolator sweep --gammas=)"
         )
     shown = _shown(config, dataset)
     train = make_train_data(dataset)

@@ -27,6 +27,9 @@ CHOSEN_BY, BIAS = "recall@20", "ucbias@20"
 TRAINING = ("training_strategy", "gamma")
 INFERENCE = STRATEGIES["u"].parameters
 
+# Of a search of plain BPR alone, which is for Vanilla.
+NO_SETTINGS = Settings((), (), ())
+
 
 def make_trials(
     base: RunConfig, grid: Mapping[str, Sequence[str]], gammas: Sequence[float], seeds: Sequence[int]
@@ -36,7 +39,7 @@ def make_trials(
     Args:
       base: what all trials share.
       grid: values to try for some of the backbone's hyper-parameters.
-      gammas: exponents of the training strategy.
+      gammas: exponents of the training strategy; none for plain BPR alone.
       seeds: of each.
 
     Raises:
@@ -78,7 +81,7 @@ def trial_rows(
       report: of `run.train_run`.
       problem: the data.
       encoded: the model's embeddings.
-      settings: U-ISOLATOR's grid.
+      settings: U-ISOLATOR's grid; `NO_SETTINGS` where U is not searched.
     """
     trained = {
         "dataset": problem.dataset.name,
@@ -96,17 +99,30 @@ def trial_rows(
         for strategy, metrics in report["validation"].items()
         if strategy != "u"
     ]
-    assert problem.content is not None, "a search needs content"
+    if settings != NO_SETTINGS:
+        rows += _rows_of_settings(trial, trained, problem, encoded, settings)
+    frame = pd.DataFrame(rows)
+    first = [*trained, "strategy", *INFERENCE]
+    return frame.reindex(columns=first + [column for column in frame if column not in first])
+
+
+def _rows_of_settings(
+    trial: RunConfig, trained: Mapping[str, Any], problem: Problem, encoded: Encoded, settings: Settings
+) -> list[dict[str, Any]]:
+    assert problem.content is not None, "a search of U's settings needs content"
     metrics = evaluate_settings(
         encoded, None, problem.train.histories, settings, problem.content, truth=problem.validation
     )
     name = name_beside_others("u", trained=trial.training_strategy)
-    for place, setting in enumerate(settings.all()):
-        values = {metric: float(grid.flat[place]) for metric, grid in metrics.items()}
-        rows.append({**trained, "strategy": name, **dict(zip(INFERENCE, setting, strict=True)), **values})
-    frame = pd.DataFrame(rows)
-    first = [*trained, "strategy", *INFERENCE]
-    return frame[first + [column for column in frame if column not in first]]
+    return [
+        {
+            **trained,
+            "strategy": name,
+            **dict(zip(INFERENCE, setting, strict=True)),
+            **{metric: float(grid.flat[place]) for metric, grid in metrics.items()},
+        }
+        for place, setting in enumerate(settings.all())
+    ]
 
 
 def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.DataFrame:
@@ -124,12 +140,14 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.D
     Returns:
       A row for each strategy that a setting qualifies for: `strategy`, the searched
       hyper-parameters, gamma, alpha, beta, iota (NaN where they play no part), `validation
-      recall@20` and `validation ucbias@20`, both means.
+      recall@20` and `validation ucbias@20`, both means, the latter NaN without content.
 
     Raises:
       RunError: the aim needs Vanilla, and no plain trial is complete.
     """
     keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
+    if BIAS not in rows:  # without content
+        rows = rows.assign(**{BIAS: np.nan})
     settings = rows.groupby(keys, dropna=False, sort=False).agg(
         seeds=("seed", "nunique"), recall=(CHOSEN_BY, "mean"), ucbias=(BIAS, "mean")
     )

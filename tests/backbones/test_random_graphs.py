@@ -1,4 +1,4 @@
-"""Backbones on random graphs against dense float64 numpy, and training under JAX's NaN checks.
+"""Backbones on random graphs against dense float64 numpy.
 
 MFBPR, LightGCN and VBPR are compared here; the other backbones have references of their own
 beside this file, whose embeddings are compared here on further random graphs.
@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lists_reference import reference_similarity
 
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch
 from isolator_jax.data import Dataset, Interactions
 from isolator_jax.neighbours import nearest_neighbours
-from isolator_jax.runs import evaluate_problem, make_learner, make_problem, strategies_of
+from isolator_jax.runs import make_problem
 from isolator_jax.runs.config import RunConfig
 
 REG, LAYERS = 0.3, 3
@@ -94,21 +95,6 @@ def reference_loss(name, dataset, params, batch, similarity, gamma):
     return np.mean(terms) + REG * sum(np.sqrt(np.sum(x**2)) for x in rows) / len(terms)
 
 
-def reference_similarity(dataset):
-    """s_ui [U, I]: the mean over modalities of the mean cosine to the training items."""
-    similarities = []
-    for feature in dataset.features.values():
-        unit = np.asarray(feature, np.float64)
-        norms = np.linalg.norm(unit, axis=1, keepdims=True)
-        unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0)
-        similarities.append(unit @ unit.T)
-    s, mean = np.mean(similarities, axis=0), np.zeros((dataset.num_users, dataset.num_items))
-    for user in range(dataset.num_users):
-        history = dataset.train.items[dataset.train.users == user]
-        mean[user] = s[history].mean(axis=0) if len(history) else 0.0
-    return s, mean
-
-
 def wide(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
@@ -152,62 +138,6 @@ def test_embeddings_loss_and_gradient_equal_the_reference(name, gamma, seed):
         ]
         difference = (values[0] - values[1]) / 2e-6
         assert abs(difference - np.sum(slope * direction)) <= 1e-3 * np.linalg.norm(slope) + 1e-7
-
-
-def reference_strategies(dataset, config, f):
-    """Every strategy's score of all pairs, in float64."""
-    s, mean = reference_similarity(dataset)
-    consistency = np.full(dataset.num_users, np.nan)
-    for user in range(dataset.num_users):
-        history = dataset.train.items[dataset.train.users == user]
-        if len(history) > 1:
-            block = s[np.ix_(history, history)]
-            consistency[user] = (block.sum() - np.trace(block)) / (len(history) * (len(history) - 1))
-    consistency = np.where(np.isnan(consistency), np.nanmean(consistency), consistency)
-    x = mean - consistency[:, None]
-    with np.errstate(over="ignore"):
-        gate = np.where(x >= 0, np.exp(-config.alpha * x), 4 / (1 + np.exp(-config.beta * x)) - 1)
-        elu = np.where(f > 0, f + 1, np.exp(f))
-    return {
-        "training_strategy": elu / (1 + np.exp(-mean)) ** config.gamma,
-        "d": elu,
-        "u": elu / (1 + np.exp(-gate)) ** config.iota,
-    }
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_a_short_training_has_no_nan_and_its_lists_and_metrics_equal_the_reference(name):
-    """`jax.debug_nans` stops at the first NaN of any compiled step; nothing is promoted silently."""
-    dataset = random_dataset(2)
-    hparams = {"dim": 4, "learning_rate": 0.05}
-    config = RunConfig(backbone=name, hparams=hparams, batch_size=8, gamma=0.4, iota=0.9, seed=2)
-    problem = make_problem(config, dataset)  # c_u of users with one item is NaN, and said to be
-    learner = make_learner(config, problem)
-    state = learner.initial_state(config.seed).train
-    with jax.debug_nans(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        for _ in range(3):
-            state, loss, finite = learner.train_epoch(state)
-            assert bool(finite)
-        encoded = learner.encode(state.params)
-    f = np.asarray(encoded.users, np.float64) @ np.asarray(encoded.items, np.float64).T
-    scores = reference_strategies(dataset, config, f)
-    results = evaluate_problem(problem, encoded, "test", strategies_of(config, True), ks=(3,))
-    trained = np.unique(dataset.train.users)
-    for strategy, result in results.items():
-        np.testing.assert_array_equal(result.users, trained)
-        recalls = []
-        for row, user in zip(result.lists, result.users, strict=True):
-            own = scores[strategy][user].copy()
-            own[dataset.train.items[dataset.train.users == user]] = -np.inf
-            listed = row[row >= 0]
-            # The reference's own order, but for what float32 cannot tell apart.
-            assert len(listed) == min(20, np.isfinite(own).sum()) and np.isfinite(own[listed]).all()
-            best = np.sort(own)[::-1][: len(listed)]
-            np.testing.assert_allclose(own[listed], best, rtol=1e-5)
-            held_out = dataset.test.items[dataset.test.users == user]
-            recalls.append(np.isin(listed[:3], held_out).sum() / len(held_out) if len(held_out) else np.nan)
-        np.testing.assert_allclose(result.per_user["recall@3"], recalls, rtol=1e-6)
-        assert result.metrics["recall@3"] == pytest.approx(np.nanmean(recalls))
 
 
 @pytest.mark.parametrize("name", ["grcn", "slmrec", "mgcn", "gume", "freedom", "smore", "lgmrec"])

@@ -65,6 +65,11 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     assert more.returncode == 0, more.stderr
     assert len((run / "vanilla" / "metrics.jsonl").read_text().splitlines()) == 3
 
+    # A modality alone is Table 3's.
+    alone = reproduce(folder, "table2", "--modalities=image")
+    assert alone.returncode == 0 and "epoch" not in alone.stderr
+    assert set(pd.read_csv(out / "table2-made.csv")["modalities"]) == {"image"}
+
     # Runs of other values are not taken for those wanted.
     (run / "config.json").write_text((run / "config.json").read_text().replace('"gamma": 1.0', '"gamma": 0.1'))
     refused = reproduce(folder, "table2", "--max_epochs=3")
@@ -76,6 +81,7 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     [
         ("table9", [], "table9"),
         ("table2", ["--backbones=vbpr,nothing"], "nothing"),
+        ("table2", ["--modalities=image,image"], "--modalities"),
         ("table2", ["--seeds="], "--seeds"),
         ("table2", ["--tuned=vbpr:gamma=1"], "vbpr:gamma=1"),
         ("table2", ["--tuned=mfbpr:reg=1"], "mfbpr"),

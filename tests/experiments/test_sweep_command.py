@@ -90,6 +90,23 @@ def test_a_search_for_an_aim_says_what_was_chosen_for_it_or_that_nothing_qualifi
             assert rows.empty
 
 
+def test_without_gammas_plain_bpr_is_searched_alone_and_needs_no_features(data, tmp_path):
+    bare = tmp_path / "data" / "made"
+    bare.mkdir(parents=True)
+    shutil.copy(data / "made" / "made.inter", bare)
+    arguments = ["--backbone=mfbpr", f"--output_dir={tmp_path / 'out'}", "--max_epochs=2", "--hparams=dim=8"]
+    arguments += [f"--data_dir={tmp_path / 'data'}", "--dataset=made", "--grid=learning_rate=0.001,0.1"]
+    refused = command("sweep", *arguments)
+    assert refused.returncode == 1 and "isolator sweep --gammas=" in refused.stderr
+    done = command("sweep", *arguments, "--gammas=")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "out" / "validation.parquet")
+    assert list(table["strategy"]) == ["vanilla"] * 2 and not table["training_strategy"].any()
+    (chosen,) = json.loads((tmp_path / "out" / "report.json").read_text())["chosen"]
+    assert chosen["hparams.learning_rate"] == table["hparams.learning_rate"][table["recall@20"].idxmax()]
+    assert "Vanilla: learning_rate 0." in done.stdout and "p:" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -99,6 +116,7 @@ def test_a_search_for_an_aim_says_what_was_chosen_for_it_or_that_nothing_qualifi
         (["--grid=reg=0.1,0.1"], "--grid must be"),
         (["--grid=nothing=1"], "no hyper-parameter nothing"),
         (["--seeds=0,x"], "--seeds must be"),
+        (["--gammas=", "--alphas=2"], "--gammas= searches plain BPR alone"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(data, tmp_path, arguments, message):

@@ -124,6 +124,7 @@ def test_a_search_fits_the_width_and_lists_what_was_chosen():
             "trainings": trainings,
             "seeds": [0, 1],
             "grid": ["learning_rate"],
+            "gammas": [0.1],
             "aim": "recall_no_more_bias",
             "none qualifies": ["u"],
         }

@@ -1,0 +1,344 @@
+"""Runs the study of docs/results/protocol.md on one dataset, and writes its results to docs/results/DATASET.
+
+  python docs/study.py --data_dir=DATA --dataset=lfm2k --modalities=text,audio --study_dir=study
+
+Every step goes on where it was interrupted. `--fixed` runs nothing: it writes docs/results/fixed_setting.csv,
+U-ISOLATOR with one setting for all backbones and datasets, from all that is in STUDY_DIR.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from isolator_jax.backbones import BACKBONES
+from isolator_jax.evaluation import Settings
+from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.runs import (
+    Problem,
+    evaluate_problem,
+    load_dataset,
+    load_model,
+    make_problem,
+    read_config,
+    read_metrics,
+)
+from isolator_jax.runs import sweep as search
+from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+GRIDS = {
+    "mfbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
+    "vbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
+    "lightgcn": ("reg", "0.01,0.001,0.0001"),
+    "grcn": ("learning_rate", "0.003,0.001,0.0003,0.0001"),
+}
+GAMMAS = "0.01,0.1,1"
+RECALL, BIAS = "recall@20", "ucbias@20"
+U, U_PLAIN = "u", "u_without_training_strategy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is studied, and where.
+
+    Attributes:
+      dataset, data_dir, modalities: the data, as the commands' flags name them.
+      study_dir: of the searches and runs of all datasets.
+      name: of this one's folders, there and in docs/results.
+    """
+
+    dataset: str
+    data_dir: str
+    modalities: str | None
+    study_dir: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.study_dir / self.name
+
+    @property
+    def results(self) -> Path:
+        return RESULTS / self.name
+
+    def flags(self, dataset: str = "dataset") -> list[str]:
+        modalities = [] if self.modalities is None else [f"--modalities={self.modalities}"]
+        return [f"--data_dir={self.data_dir}", f"--{dataset}={self.dataset}", *modalities]
+
+
+def run(*arguments: str) -> None:
+    """A command of this checkout."""
+    print("isolator", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "experiments", *arguments], cwd=ROOT, check=True)
+
+
+def choose_plain(study: Study, backbone: str) -> dict[str, str]:
+    """Step 1: the hyper-parameter with the best validation Recall@20 of plain BPR."""
+    if backbone not in GRIDS:
+        return {}
+    name, values = GRIDS[backbone]
+    folder = study.folder / "plain" / backbone
+    run(
+        "sweep",
+        f"--backbone={backbone}",
+        *study.flags(),
+        f"--grid={name}={values}",
+        "--gammas=",
+        f"--output_dir={folder}",
+    )
+    chosen = json.loads((folder / "report.json").read_text())["chosen"]
+    vanilla = next(row for row in chosen if row["strategy"] == BASELINE)
+    return {name: str(vanilla[f"hparams.{name}"])}
+
+
+def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
+    """Step 2: the gamma with the best validation Recall@20 under any strategy of the models it trained."""
+    folder = study.folder / "gamma" / backbone
+    given = ",".join(f"{name}={value}" for name, value in hparams.items())
+    run(
+        "sweep", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", f"--gammas={GAMMAS}",
+        f"--output_dir={folder}",
+    )  # fmt: skip
+    rows = pd.read_csv(folder / "validation.csv")
+    rows = rows[rows["training_strategy"]]
+    return float(rows.loc[rows[RECALL].idxmax(), "gamma"])
+
+
+def _run_folder(study: Study, backbone: str, seed: int) -> Path:
+    """Where `reproduce` keeps a run."""
+    parts = [] if study.modalities is None else [f"modalities-{study.modalities.replace(',', '+')}"]
+    return study.study_dir / "runs" / Path(study.dataset, backbone, *parts, f"seed-{seed}")
+
+
+def adopt(study: Study, backbone: str, gamma: float) -> None:
+    """Lets `reproduce` find the search's models of seed 0, which are the ones that it would train."""
+    target = _run_folder(study, backbone, 0)
+    trials = study.folder / "gamma" / backbone / "trials"
+    for trial, folder in ((f"gamma={gamma:g},seed=0", target), ("plain,seed=0", target / "vanilla")):
+        if not folder.exists():
+            shutil.copytree(trials / trial, folder)
+
+
+def test_rows(study: Study, backbone: str) -> pd.DataFrame:
+    """Test metrics of every model of step 2 under every strategy and setting, as `search.trial_rows`."""
+    path = study.folder / "test" / f"{backbone}.parquet"
+    if path.exists():
+        return pd.read_parquet(path)
+    frames = []
+    for folder in sorted((study.folder / "gamma" / backbone / "trials").iterdir()):
+        trial, problem = _trial(folder)
+        encoded, _ = load_model(folder, problem, cache_dir=folder.parent.parent / "cache")
+        made = {
+            name: entry.of({"gamma": trial.gamma})
+            for name, entry in STRATEGIES.items()
+            if entry.trained == trial.training_strategy and name not in (U, U_PLAIN)
+        }
+        results = evaluate_problem(problem, encoded, "test", made)
+        report = json.loads((folder / "report.json").read_text())
+        tested = {**report, "validation": {name: result.metrics for name, result in results.items()}}
+        as_validation = dataclasses.replace(problem, validation=problem.test)
+        frames.append(search.trial_rows(trial, tested, as_validation, encoded, Settings()))
+    rows = pd.concat(frames, ignore_index=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(path, index=False)
+    return rows
+
+
+_PROBLEMS: dict[str, Problem] = {}
+
+
+def _trial(folder: Path) -> tuple[RunConfig, Problem]:
+    config = RunConfig.from_dict(read_config(folder)["config"])
+    key = f"{config.data_dir} {config.dataset} {config.modalities}"
+    if key not in _PROBLEMS:
+        _PROBLEMS[key] = make_problem(config, load_dataset(config))
+    return config, _PROBLEMS[key]
+
+
+def choice(study: Study, backbones: list[str]) -> pd.DataFrame:
+    """What choosing on test data adds: the best setting by test beside the best by validation, seed 0."""
+    lines = []
+    for backbone in backbones:
+        validation = pd.read_csv(study.folder / "gamma" / backbone / "validation.csv")
+        tested = test_rows(study, backbone)
+        keys = ["strategy", *search.TRAINING, *search.INFERENCE]
+        by_validation = search.choose(validation, []).merge(tested[[*keys, RECALL]], on=keys)
+        by_test = search.choose(tested, [])
+        vanilla = float(by_validation.loc[by_validation["strategy"] == BASELINE, RECALL].iloc[0])
+        for row in by_validation.to_dict("records"):
+            if row["strategy"] == BASELINE:
+                continue
+            best = float(by_test.loc[by_test["strategy"] == row["strategy"], f"validation {RECALL}"].iloc[0])
+            lines.append(
+                {
+                    "backbone": BACKBONES[backbone].label,
+                    "strategy": STRATEGIES[row["strategy"]].label,
+                    "Vanilla R@20": f"{vanilla:.4f}",
+                    "R@20 by validation": f"{row[RECALL]:.4f}",
+                    "R@20 by test": f"{best:.4f}",
+                    "gain % by validation": f"{100 * (row[RECALL] / vanilla - 1):.2f}",
+                    "gain % by test": f"{100 * (best / vanilla - 1):.2f}",
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, str]]) -> pd.DataFrame:
+    """Recall@20 and UCBias@20 of plain BPR with each modality's rows shuffled among the items, seed 0."""
+    lines = []
+    for backbone in (name for name in backbones if BACKBONES[name].uses_content):
+        given = ",".join(f"{name}={value}" for name, value in chosen[backbone].items())
+        whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
+        _, problem = _trial(whole)
+        for modality in (None, *problem.dataset.features):
+            folder = whole
+            if modality is not None:
+                folder = study.folder / "knock_out" / backbone / modality
+                run(
+                    "train", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", "--notraining_strategy",
+                    f"--knock_out={modality}:shuffle", f"--run_dir={folder}",
+                )  # fmt: skip
+            if modality is None:
+                encoded, _ = load_model(folder, problem, cache_dir=folder.parent.parent / "cache")
+                metrics = evaluate_problem(problem, encoded, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[
+                    BASELINE
+                ].metrics
+            else:
+                metrics = json.loads((folder / "report.json").read_text())["test"][BASELINE]
+            lines.append(
+                {
+                    "backbone": BACKBONES[backbone].label,
+                    "shuffled": modality or "nothing",
+                    **{name: f"{metrics[name]:.4f}" for name in (RECALL, BIAS, "rho")},
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def training(study: Study, backbones: list[str]) -> pd.DataFrame:
+    """How long each model of step 3 trained, both its trainings: epochs, and seconds at the rate of the fastest one."""
+    lines = []
+    for backbone in backbones:
+        seconds, epochs, fastest = [], [], []
+        for folder in _run_folder(study, backbone, 0).parent.glob("seed-*"):
+            for run_dir in (folder, folder / "vanilla"):
+                records = read_metrics(run_dir)
+                fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
+                epochs.append(len(records))
+                seconds.append(len(records) * fastest[-1])
+        lines.append(
+            {
+                "backbone": BACKBONES[backbone].label,
+                "epochs": f"{np.mean(epochs):.0f}",
+                "epoch s": f"{min(fastest):.2f}",
+                "training s": f"{np.mean(seconds):.0f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
+    """Recall@20 (with its deviation over the seeds), UCBias@20 (with its interval) and seconds, a row a backbone."""
+    means, biases = (pd.read_csv(study.results / f"{name}.csv") for name in ("table2", "fig5"))
+    means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
+    biases = biases.set_index(["label", "strategy"])
+    lines = []
+    for label, line in of_training.set_index("backbone").iterrows():
+        of_label: dict[str, str] = {"dataset": study.name, "backbone": str(label)}
+        for strategy in MAIN:
+            name, row = STRATEGIES[strategy].label, means.loc[label, strategy]
+            of_label |= {f"R@20 {name}": f"{row['mean']:.4f}", f"R@20 {name} sd": f"{row['deviation']:.4f}"}
+        for strategy in MAIN:
+            name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
+            of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
+            of_label |= {f"{name} high": f"{row['high']:.3f}"}
+        lines.append(of_label | {"training s": line["training s"]})
+    return pd.DataFrame(lines)
+
+
+def fixed(study_dir: Path) -> pd.DataFrame:
+    """U with one setting of alpha, beta and iota for all: the best validation Recall@20 over Vanilla's, on average."""
+    gains, found = [], []
+    for folder in sorted(study_dir.glob("*/gamma/*/validation.csv")):
+        rows = pd.read_csv(folder)
+        vanilla = rows.loc[rows["strategy"] == BASELINE, RECALL].mean()
+        trained = rows[rows["training_strategy"]]
+        gamma = trained.loc[trained[RECALL].idxmax(), "gamma"]
+        of_u = trained[(trained["strategy"] == U) & (trained["gamma"] == gamma)].set_index(list(search.INFERENCE))
+        gains.append(of_u[RECALL] / vanilla)
+        found.append((folder.parent, gamma))
+    setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
+    lines, p_values = [], []
+    for folder, gamma in found:
+        trained, problem = _trial(folder / "trials" / f"gamma={gamma:g},seed=0")
+        parameters = {"gamma": gamma, **dict(zip(search.INFERENCE, setting, strict=True))}
+        cache = folder / "cache"
+        of_u, _ = load_model(folder / "trials" / f"gamma={gamma:g},seed=0", problem, cache_dir=cache)
+        plain, _ = load_model(folder / "trials" / "plain,seed=0", problem, cache_dir=cache)
+        u = evaluate_problem(problem, of_u, "test", {U: STRATEGIES[U].of(parameters)})[U]
+        vanilla = evaluate_problem(problem, plain, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[BASELINE]
+        p_values.append(paired_test(u.per_user[RECALL], vanilla.per_user[RECALL]))
+        lines.append(
+            {
+                "dataset": folder.parent.parent.name,
+                "backbone": BACKBONES[trained.backbone].label,
+                **{name: f"{value:g}" for name, value in parameters.items()},
+                "Vanilla R@20": f"{vanilla.metrics[RECALL]:.4f}",
+                "U R@20": f"{u.metrics[RECALL]:.4f}",
+                "Vanilla UCBias@20": f"{vanilla.metrics[BIAS]:.4f}",
+                "U UCBias@20": f"{u.metrics[BIAS]:.4f}",
+            }
+        )
+    return pd.DataFrame(lines).assign(p=[f"{p:.2g}" for p in holm(np.asarray(p_values))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study_dir", type=Path, required=True)
+    parser.add_argument("--data_dir")
+    parser.add_argument("--dataset")
+    parser.add_argument("--modalities")
+    parser.add_argument("--name", help="of the results' folder; default: the dataset's")
+    parser.add_argument("--backbones", default=",".join(BACKBONES))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--fixed", action="store_true")
+    given = parser.parse_args()
+    study_dir = given.study_dir.absolute()
+    if given.fixed:
+        fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
+        return
+    study = Study(given.dataset, given.data_dir, given.modalities, study_dir, given.name or given.dataset)
+    backbones = given.backbones.split(",")
+    chosen, tuned = {}, []
+    for backbone in backbones:
+        chosen[backbone] = choose_plain(study, backbone)
+        gamma = choose_gamma(study, backbone, chosen[backbone])
+        adopt(study, backbone, gamma)
+        values = {**chosen[backbone], "gamma": f"{gamma:g}"}
+        tuned.append(f"--tuned={backbone}:" + ",".join(f"{name}={value}" for name, value in values.items()))
+    study.results.mkdir(exist_ok=True)
+    choice(study, backbones).to_csv(study.results / "choice.csv", index=False)
+    run(
+        "reproduce", "--artefact=table2,fig1,fig2,fig3,fig5,fig6,claims,confounding", *study.flags("datasets"), *tuned,
+        f"--backbones={given.backbones}", f"--seeds={given.seeds}", f"--runs_dir={study_dir / 'runs'}",
+        f"--output_dir={study.folder / 'artefacts'}",
+    )  # fmt: skip
+    for table in ("table2", "fig2", "fig3", "fig5", "fig6", "claims", "confounding"):
+        shutil.copy(study.folder / "artefacts" / f"{table}-{study.dataset}.csv", study.results / f"{table}.csv")
+    of_training = training(study, backbones)
+    of_training.to_csv(study.results / "training.csv", index=False)
+    summary(study, of_training).to_csv(study.results / "summary.csv", index=False)
+    knock_out(study, backbones, chosen).to_csv(study.results / "knock_out.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
