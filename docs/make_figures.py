@@ -40,32 +40,39 @@ def start() -> Figure:
     """UCBias@20 and Recall@20 on the embedded dataset, by strategy."""
     with open(EMBEDDED, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")  # as wide as a phone shows legibly
     names = [row["strategy"] for row in rows]
-    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("UCBias@20", "R@20"), strict=True):
+    for axes, metric in zip(figure.subplots(2, 1), ("UCBias@20", "R@20"), strict=True):
         values = [float(row[metric]) for row in rows]
         bars = axes.barh(names, values, color=["0.75", "0.75", "#1b6ca8", "#d1495b"])
-        axes.bar_label(bars, [row[metric] for row in rows], padding=-36, color="black", fontsize=8)
-        axes.set(xlabel=metric, xlim=(0, 1.05 * max(values)))
+        axes.bar_label(bars, [row[metric] for row in rows], padding=3, fontsize=8)
+        axes.set(xlabel=metric, xlim=(0, 1.15 * max(values)))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].invert_yaxis()
+        axes.invert_yaxis()
     return figure
 
 
-def method() -> Figure:
-    """ELU' and U-ISOLATOR's factor under some settings."""
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def elu() -> Figure:
+    """ELU'."""
+    figure = Figure(figsize=(4, 2.8), layout="constrained")
+    axes = figure.subplots()
     x = np.linspace(-4, 3, 200, dtype=np.float32)
-    left.plot(x, elu_prime(x), color="#1b6ca8")
-    left.set(xlabel="f", ylabel="ELU'(f)", ylim=(0, None))
+    axes.plot(x, elu_prime(x), color="#1b6ca8")
+    axes.set(xlabel="f", ylabel="ELU'(f)", ylim=(0, None))
+    return figure
+
+
+def factor() -> Figure:
+    """U-ISOLATOR's factor under some settings."""
+    figure = Figure(figsize=(4, 2.8), layout="constrained")
+    axes = figure.subplots()
     x = np.linspace(-1, 1, 401, dtype=np.float32)
     for (alpha, beta, iota), style in zip(SETTINGS, ("-", "--", "-.", ":"), strict=True):
-        factor = u_score(np.zeros_like(x), x[None], np.zeros((1, 1), np.float32), alpha, beta, iota)  # ELU'(0) = 1
-        right.plot(x, factor, style, label=f"alpha {alpha}, beta {beta}, iota {iota}")
-    right.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-    right.set(xlabel="s - c", ylabel="factor")
-    right.legend(fontsize=7, frameon=False)
+        values = u_score(np.zeros_like(x), x[None], np.zeros((1, 1), np.float32), alpha, beta, iota)  # ELU'(0) = 1
+        axes.plot(x, values, style, label=f"alpha {alpha}, beta {beta}, iota {iota}")
+    axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set(xlabel="s - c", ylabel="factor", xticks=np.linspace(-1, 1, 5))
+    axes.legend(fontsize=7, frameon=False)
     return figure
 
 
@@ -73,7 +80,7 @@ def main(run_dir: str | None = None) -> None:
     if run_dir is not None:
         write_embedded(Path(run_dir))
     with matplotlib.rc_context({"svg.hashsalt": "isolator", "svg.fonttype": "path", "font.size": 9}):
-        for draw in (start, method):
+        for draw in (start, elu, factor):
             draw().savefig(DOCS / "figures" / f"{draw.__name__}.svg", metadata={"Date": None})
 
 

@@ -1,7 +1,7 @@
 """Makes a dataset folder in MMRec's format of raw interactions and item features.
 
   isolator prepare --interactions=ratings.csv.gz --output_dir=data --name=mine --min_rating=4 --k_core=5
-  isolator prepare --interactions=reviews.jsonl --output_dir=data --name=mine --split=time \\
+  isolator prepare --interactions=reviews.jsonl --output_dir=data --name=reviews --split=time \\
       --features=image=image.npy,audio=audio.parquet --feature_ids=image=image_ids.txt \\
       --text=items.csv --text_columns=title,description --missing_features=zeros
 

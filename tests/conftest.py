@@ -11,7 +11,7 @@ from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
 
 # The same examples each time, and no deadline: the first example of a test compiles.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=15)
 # New examples each time, thousands of them: pytest --hypothesis-profile=thorough tests/fuzz
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")

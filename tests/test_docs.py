@@ -3,46 +3,19 @@
 import csv
 import importlib.util
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import command
+from pages import ROOT, code_of, commands_of
 
 import isolator_jax
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.runs import make_problem, train_run
 from isolator_jax.runs.config import RunConfig
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = {
-    "BACKBONE": "vbpr", "SEED": "0", "HPARAMS": "reg=0.1", "$name": "vbpr", "$hparams": "reg=0.1", "$reg": "1",
-}  # fmt: skip
-
-
-def commands_of(path):
-    """The commands in the blocks of a page, `[name, arguments]` each."""
-    blocks = re.findall(r"```(?:sh|text)\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    for line in lines:
-        line = re.split(r"\s#|; done", line)[0]
-        match = re.search(r"(?:bin/|^|\s)isolator (\w+)(.*)", line)
-        if match and match[1] != "COMMAND":
-            for name, value in PLACEHOLDERS.items():
-                line = line.replace(name, value)
-            yield [match[1], shlex.split(re.search(rf"isolator {match[1]}(.*)", line)[1])]
-
-
-def code_of(path):
-    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL))
 
 
 @pytest.mark.slow
@@ -131,33 +104,3 @@ def test_a_table_says_that_its_ucbias_is_of_the_earlier_grouping():
         measured = any("ucbias" in value.lower() for row in rows for value in (*row, *row.values()) if value)
         assert not measured or all(row["groups"] in ("earlier", "shared", "") for row in rows)
         assert ("earlier grouping" in table[1]) == any(row.get("groups") == "earlier" for row in rows)
-
-
-# Parses each command's flags as the command does, and begins nothing.
-PARSE = """
-import importlib, json, os, sys
-from absl import flags
-import isolator_jax.reporting, isolator_jax.runs
-for name, arguments in json.loads(sys.argv[1]):
-    child = os.fork()
-    if child == 0:
-        importlib.import_module(f"experiments.{name}")
-        flags.FLAGS([name, *arguments])
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        sys.exit(f"{name} {' '.join(arguments)}")
-"""
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_pages_have_the_flags_they_are_given():
-    found = [line for page in sorted(PAGES) for line in commands_of(page)]
-    assert len(found) > 30
-    done = subprocess.run(
-        [sys.executable, "-c", PARSE, json.dumps(found)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr

@@ -102,9 +102,9 @@ def estimate_table(estimated: dict[str, Any]) -> str:
         ("an epoch with validation", f"{estimated['epoch_seconds']:.3g} s"),
         (
             "the whole run, at most",
-            f"{estimated['most_seconds'] / 3600:.3g} h: {estimated['trainings']} x {estimated['max_epochs']} epochs; "
-            f"a training ends {estimated['patience']} epochs after its best one",
+            f"{estimated['most_seconds'] / 3600:.3g} h: {estimated['trainings']} x {estimated['max_epochs']} epochs",
         ),
+        ("a training ends", f"{estimated['patience']} epochs after its best one"),
     ]
     return tabulate(rows, tablefmt="github", headers=("dry run, nothing written", ""))
 

@@ -119,3 +119,21 @@ def test_evaluation_has_every_metric_that_is_asked_for_and_by_default_the_usual_
     assert usual.per_user["recall@2"].dtype == np.float64
     with pytest.raises(ValueError, match="num_items"):
         evaluate_lists({"f": result.lists}, result.users, histories, truth, ks=(2,), metrics=["coverage"])
+
+
+@pytest.mark.slow
+def test_metrics_of_hits_equal_those_of_ranx():
+    """Of users who have held-out items and full lists. ranx compiles for half a minute: it is no part of an extra."""
+    ranx = pytest.importorskip("ranx", reason="needs pip install ranx")
+    rng = np.random.default_rng(0)
+    lists = np.stack([rng.permutation(40)[:10] for _ in range(60)])
+    held_out = [rng.permutation(40)[: rng.integers(1, 16)] for _ in lists]
+    hits = np.array([np.isin(row, own) for row, own in zip(lists, held_out, strict=True)])
+    relevant = np.array([own.size for own in held_out])
+    qrels = ranx.Qrels({f"{u:02d}": {str(i): 1 for i in own} for u, own in enumerate(held_out)})
+    run = ranx.Run({f"{u:02d}": {str(i): -p / 10 for p, i in enumerate(row)} for u, row in enumerate(lists)})
+    for k, (name, function) in itertools.product((1, 5, 10), HIT_METRICS.items()):
+        theirs = np.asarray(ranx.evaluate(qrels, run, f"{name}@{k}", return_mean=False))
+        if name == "map":  # ranx divides by all held-out items, also by those that a list of k has no place for
+            theirs = theirs * relevant / np.minimum(relevant, k)
+        np.testing.assert_allclose(function(hits, relevant, k), theirs, rtol=1e-9, err_msg=f"{name}@{k}")

@@ -43,6 +43,23 @@ def raw(tmp_path_factory):
     return folder
 
 
+def write_popularity_lists(folder):
+    """A baseline as anyone would make it of the prepared folder: the most popular items, in original ids."""
+    table = pd.read_csv(folder / "mine" / "mine.inter", sep="\t").query("x_label == 0")
+    users, items = (
+        pd.read_csv(folder / "mine" / f"{side[0]}_id_mapping.csv", sep="\t", index_col=f"{side}ID")[f"{side}_id"]
+        for side in ("user", "item")
+    )
+    popularity = table["itemID"].value_counts().reindex(items.index, fill_value=0)
+    order = popularity.sort_values(ascending=False, kind="stable").index
+    rows = [
+        (users[user], items[item], rank)
+        for user, own in table.groupby("userID")["itemID"]
+        for rank, item in enumerate(order[~order.isin(own)][:20], 1)
+    ]
+    pd.DataFrame(rows, columns=["user", "item", "rank"]).to_csv(folder / "popular.csv", index=False)
+
+
 @pytest.mark.slow
 def test_raw_data_is_prepared_trained_on_and_its_lists_audited(raw):
     files = [f"--interactions={raw / 'reviews.csv.gz'}", f"--features=image={raw / 'image.npy'}"]
@@ -56,15 +73,18 @@ def test_raw_data_is_prepared_trained_on_and_its_lists_audited(raw):
     run("evaluate", f"--run_dir={raw / 'run'}", f"--json={raw / 'evaluated.json'}")
     for strategy in ("d", "u"):
         run("recommend", f"--run_dir={raw / 'run'}", f"--strategy={strategy}", f"--output={raw / strategy}.csv")
+    write_popularity_lists(raw)
     where = [f"--data_dir={raw}", "--dataset=mine", f"--output_dir={raw / 'audit'}"]
-    page = run("audit", f"--lists=d={raw / 'd.csv'},u={raw / 'u.csv'}", *where, "--trec_runs")
+    files = ",".join(f"{name}={raw / name}.csv" for name in ("d", "u", "popular"))
+    page = run("audit", f"--lists={files}", *where, "--trec_runs")
     audited = json.loads((raw / "audit" / "audit.json").read_text())
     evaluated = json.loads((raw / "evaluated.json").read_text())["metrics"]
     for strategy in ("d", "u"):
         for metric, value in evaluated[strategy].items():
             assert audited["systems"][strategy][metric] == pytest.approx(value, abs=1e-9, nan_ok=True), metric
     assert set(audited["references"]) == {"popularity", "content"}
-    assert page.count("original ids") >= 2 and (raw / "audit" / "audit.md").read_text() in page
+    assert audited["systems"]["popular"]["recall@20"] == audited["references"]["popularity"]["recall@20"]
+    assert page.count("original ids") >= 3 and (raw / "audit" / "audit.md").read_text() in page
 
     per_user = pd.read_parquet(raw / "audit" / "per_user.parquet")
     assert per_user["user"].str.startswith("user-").all()

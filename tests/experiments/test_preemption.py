@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.
-EPOCHS = 15 * KILLS
+EPOCHS = 10 * KILLS
 
 
 def start(folder, run_dir, *prefix):

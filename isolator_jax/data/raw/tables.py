@@ -6,7 +6,7 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,10 @@ class RawTable:
         return f"{self.path}, line {next(itertools.islice(numbers, row, None))}"
 
     def _text_chunks(self, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+        rows = 0
         try:
             with pa.input_stream(self.path, compression="gzip" if self.path.suffix == ".gz" else None) as stream:
-                yield from pyarrow.csv.open_csv(
+                batches = pyarrow.csv.open_csv(
                     stream,
                     read_options=pyarrow.csv.ReadOptions(
                         block_size=_BLOCK_BYTES,
@@ -90,17 +91,41 @@ class RawTable:
                         column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted
                     ),
                 )
+                for batch in batches:
+                    rows += batch.num_rows
+                    yield batch
         except (pa.ArrowInvalid, OSError) as error:
             self._name_bad_line()
             raise DataError(f"{self.path}: cannot be read ({brief(error)})") from None
-        if self.quoted and self._quotes_are_odd():
-            for _ in self._records(strict=True):
-                pass
+        if self.quoted:
+            self._refuse_open_quotes(rows)
 
-    def _quotes_are_odd(self) -> bool:
-        """Whether a quote may be left open, and the lines after it be taken for text."""
+    def _refuse_open_quotes(self, rows: int) -> None:
+        """Raises at a quote that is left open: the lines after it would be text of its field, up to the next quote.
+
+        A field may well have several lines. A stray quote shows in what follows the next one, which
+        is no end of a field, or in that there is none; those records alone are looked at.
+        """
+        quotes, ends = self._count(b'"', b"\n")
+        if quotes % 2 == 0 and (not quotes or ends <= rows + self.headed + self.blank):
+            return
+        for number, _, lines in self._raw_records():
+            try:
+                if len(lines) > 1 or quotes % 2:
+                    list(csv.reader(lines, delimiter=self.delimiter, strict=True))
+            except csv.Error as error:
+                raise DataError(
+                    f"{self.path}, line {number}: a quote is opened and not closed ({brief(error)}), and would take "
+                    "the next lines for text; close it, or double every quote that is part of a text"
+                ) from None
+
+    def _count(self, *what: bytes) -> list[int]:
+        """How often the file has each of these characters."""
+        counts = [0] * len(what)
         with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
-            return sum(block.count(b'"') for block in iter(lambda: file.read(_BLOCK_BYTES), b"")) % 2 == 1
+            while block := file.read(_BLOCK_BYTES):
+                counts = [count + block.count(one) for count, one in zip(counts, what, strict=True)]
+        return counts
 
     def _name_bad_line(self) -> None:
         """Raises at the first line that is not UTF-8 or has not the header's number of fields."""
@@ -113,22 +138,28 @@ class RawTable:
             if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
                 raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
 
-    def _records(self, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """Fields of each row of text after the header, and the line it starts on: slow, for messages.
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Fields of each row of text after the header, and the line it starts on: slow, for messages."""
+        return ((number, fields) for number, fields, _ in self._raw_records())
+
+    def _raw_records(self) -> Iterator[tuple[int, list[str], list[str]]]:
+        """The same, and the row's lines as they are.
 
         Raises:
-          DataError: text cannot be parsed; where strict, also at a quote that is left open.
+          DataError: text cannot be parsed.
         """
-        layout: dict[str, Any] = {"strict": strict} if self.quoted else {"quoting": csv.QUOTE_NONE}
+        layout: dict[str, Any] = {} if self.quoted else {"quoting": csv.QUOTE_NONE}
         number, header = 1, self.headed
+        lines: list[str] = []
         try:
             with _open_text(self.path) as file:
-                reader = csv.reader(file, delimiter=self.delimiter, **layout)
+                reader = csv.reader(_kept(file, lines), delimiter=self.delimiter, **layout)
                 for fields in reader:
                     if fields and not header:
-                        yield number, fields
+                        yield number, fields, lines
                     header = header and not "".join(fields).strip()
                     number = reader.line_num + 1
+                    lines.clear()
         except (csv.Error, EOFError, OSError) as error:
             raise DataError(f"{self.path}, line {number}: cannot be read ({brief(error)})") from None
 
@@ -169,6 +200,13 @@ class RawTable:
                 yield from file.iter_batches(batch_size=_CHUNK_ROWS, columns=wanted)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.path}: cannot be read ({brief(error)})") from None
+
+
+def _kept(file: Iterable[str], lines: list[str]) -> Iterator[str]:
+    """The file's lines, each added to a list as it is taken."""
+    for line in file:
+        lines.append(line)
+        yield line
 
 
 def open_table(path: Path, names: Sequence[str] | None = None) -> RawTable:
