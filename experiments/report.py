@@ -99,15 +99,18 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _view(folder: Path, name: str, user: str | None) -> RunView:
     """Reads a run back and evaluates what its report does not hold."""
-    config, problem, encoded, _ = load_run(folder)
+    reports = [read_report(folder)]
+    config, problem, encoded, _ = load_run(folder, checkpoint=reports[0]["checkpoint"])
     content = problem.content
-    reports, curves, results = [read_report(folder)], [_curve(folder, config)], _evaluate(problem, config, encoded)
+    curves, results = [_curve(folder, config)], _evaluate(problem, config, encoded)
     plain_folder = folder / "vanilla"
     if plain_folder.is_dir():
         reports.append(read_report(plain_folder))
         plain = RunConfig.from_dict(reports[1]["config"])
         curves.append(_curve(plain_folder, plain))
-        encoded_of_plain, _ = load_model(plain_folder, problem, cache_dir=folder / "cache")
+        encoded_of_plain, _ = load_model(
+            plain_folder, problem, cache_dir=folder / "cache", checkpoint=reports[1]["checkpoint"]
+        )
         results |= _evaluate(problem, plain, encoded_of_plain)
     if content is not None and np.isnan(content.consistency).all():
         content = None  # nobody has groups

@@ -25,7 +25,7 @@ from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import Content
 from isolator_jax.data import read_dataset
 from isolator_jax.data.statistics import dataset_statistics
-from isolator_jax.errors import ConfigError, brief
+from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import (
     Evaluation,
     Settings,
@@ -39,7 +39,15 @@ from isolator_jax.evaluation import (
     ucbias_at_equal_popularity,
 )
 from isolator_jax.reporting.model import RECALL, Model
-from isolator_jax.runs import Problem, evaluate_problem, is_finished, load_dataset, load_model, make_problem
+from isolator_jax.runs import (
+    Problem,
+    evaluate_problem,
+    finished_report,
+    is_finished,
+    load_dataset,
+    load_model,
+    make_problem,
+)
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import BASELINE, STRATEGIES, Strategy
 
@@ -163,14 +171,16 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     problem = make_problem(base, load_dataset(base))
     content = _content(problem)
     parts = [dataset, backbone] + ([] if modalities is None else [f"modalities-{'+'.join(modalities)}"])
-    folders = [Path(_RUNS_DIR.value, *parts, f"seed-{seed}") for seed in seeds]
-    for seed, folder in zip(seeds, folders, strict=True):
+    encoded: list[Encoded] = []
+    plain: list[Encoded] = []
+    for seed in seeds:
+        folder = Path(_RUNS_DIR.value, *parts, f"seed-{seed}")
         of_seed = dataclasses.replace(base, seed=seed)
         both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
-        if not all(is_finished(run_dir, config, problem.dataset) for run_dir, config in both.items()):
+        if not all(is_finished(run_dir, of_run, problem.dataset) for run_dir, of_run in both.items()):
             train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
-    encoded = [load_model(folder, problem)[0] for folder in folders]
-    plain = [load_model(folder / "vanilla", problem, cache_dir=folder / "cache")[0] for folder in folders]
+        for models, (run_dir, of_run) in zip((encoded, plain), both.items(), strict=True):
+            models.append(_load_finished(run_dir, of_run, problem, cache_dir=folder / "cache"))
     setting, setting_of_plain = tuned_setting(problem, encoded), tuned_setting(problem, plain)
     ts = _variants(True, (base.gamma, *setting))
     without = _variants(False, (base.gamma, *setting_of_plain))
@@ -203,6 +213,21 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
             for name, of_seeds in evaluations.items()
         },
     )
+
+
+def _load_finished(run_dir: Path, config: RunConfig, problem: Problem, cache_dir: Path) -> Encoded:
+    """The model that a run's report is of.
+
+    No lock is held, so that finished runs can be read where nothing may be written: the report's
+    checkpoint, and no other, is this run's, whoever goes on in the folder.
+
+    Raises:
+      RunError: another command has gone on with the run since it was finished.
+    """
+    report = finished_report(run_dir, config, problem.dataset)
+    if report is None:
+        raise RunError(f"{run_dir}: another command has gone on with this run; wait for it, or choose other --runs_dir")
+    return load_model(run_dir, problem, cache_dir=cache_dir, checkpoint=report["checkpoint"])[0]
 
 
 def load_references(config: RunConfig) -> list[Model]:

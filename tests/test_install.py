@@ -95,6 +95,25 @@ def test_the_first_command_runs_from_a_wheel_outside_the_checkout(scripts, tmp_p
     assert set(report["test"]) == {"vanilla", "training_strategy", "d", "u"}
 
 
+# Before the script's first line Python runs this; the signal comes where the first heavy import is looked for.
+SITE = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name in ("absl", "jax", "numpy", "pandas"):
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_installed_command_starts_is_one_line(scripts, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    done = run(scripts / "isolator", "statistics", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "interrupted by SIGINT\n")
+    assert "isolator COMMAND" in run(scripts / "isolator", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stdout
+
+
 # Imports what commands share, forks for each command, and hides the packages that are optional.
 HELP = """
 import os, runpy, sys

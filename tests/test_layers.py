@@ -22,7 +22,7 @@ LAYERS = (
     ("devices",),
     ("reporting",),
     ("runs",),
-    (FACE, "recommender"),
+    (FACE, "_public", "recommender"),
     ("experiments",),
 )
 HEIGHT = {unit: height for height, layer in enumerate(LAYERS) for unit in layer}

@@ -6,7 +6,10 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
+from jax.typing import ArrayLike
 
+from isolator_jax import checks
+from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories
 
 SPLITS = ("train", "validation", "test")
@@ -24,9 +27,20 @@ class Interactions:
     items: np.ndarray
 
     @classmethod
-    def from_pairs(cls, users: np.ndarray, items: np.ndarray) -> "Interactions":
+    def from_pairs(cls, users: ArrayLike, items: ArrayLike) -> "Interactions":
+        """The pairs in order.
+
+        Args:
+          users, items: `[E]` ids.
+
+        Raises:
+          TypeError, ValueError: other shapes, or no ids.
+        """
+        users = checks.host_array("users", users, shape=("E",), dtype="int")
+        items = checks.host_array("items", items, shape=("E",), dtype="int")
+        checks.equal_shapes(users=users, items=items)
         order = np.lexsort((items, users))
-        return cls(np.asarray(users, np.int32)[order], np.asarray(items, np.int32)[order])
+        return cls(users[order], items[order])
 
     def __len__(self) -> int:
         return self.users.size
@@ -39,6 +53,9 @@ class Interactions:
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """One dataset.
+
+    Raises:
+      DataError: ids beyond the users or items, or features that are no matrix of a row an item.
 
     Attributes:
       name: for reports.
@@ -56,6 +73,20 @@ class Dataset:
     validation: Interactions
     test: Interactions
     features: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            pairs = self.split(split)
+            for kind, ids, count in (("users", pairs.users, self.num_users), ("items", pairs.items, self.num_items)):
+                if ids.size and not 0 <= ids.min() <= ids.max() < count:
+                    wrong = ids.min() if ids.min() < 0 else ids.max()
+                    raise DataError(f"{split}.{kind} must be at least 0 and below {count}, got {wrong}")
+        for name, feature in self.features.items():
+            if np.ndim(feature) != 2 or len(feature) != self.num_items:
+                found = list(np.shape(feature))
+                raise DataError(
+                    f"features[{name!r}] must have a row for each of the {self.num_items} items, got shape {found}"
+                )
 
     def split(self, name: str) -> Interactions:
         """The split called `train`, `validation` or `test`."""

@@ -29,7 +29,7 @@ def per_user_table(
       `weight_diverse`; then `METRIC/STRATEGY` for each metric and strategy, NaN where undefined.
 
     Raises:
-      ValueError: evaluations of different users.
+      ValueError: evaluations of different users, or of users without an original id.
 
     Examples:
       >>> from isolator_jax import evaluate, vanilla
@@ -49,7 +49,10 @@ def per_user_table(
         if not np.array_equal(evaluation.users, first.users):
             raise ValueError(f"evaluations[{name!r}] is of other users than {next(iter(evaluations))!r}")
     users = first.users
-    columns: dict[str, np.ndarray] = {"user": users if user_ids is None else np.asarray(user_ids)[users]}
+    ids = np.arange(1 + users.max(initial=-1)) if user_ids is None else np.asarray(user_ids)
+    if ids.ndim != 1 or users.max(initial=-1) >= ids.size:
+        raise ValueError(f"user_ids must have an id for each user up to {users.max()}, got shape {list(ids.shape)}")
+    columns: dict[str, np.ndarray] = {"user": ids[users]}
     if content is not None and first.groups is not None:
         consistent, diverse = (weights[users] for weights in first.groups[:2])
         names = np.array(["", "consistent", "diverse", "both"])

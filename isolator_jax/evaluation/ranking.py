@@ -236,8 +236,20 @@ def seen_items(histories: Histories, users: Array, start: Array, width: int) -> 
     return fold_histories(histories, users, jnp.zeros((users.size, width), bool), mark)
 
 
+def list_hits(lists: ArrayLike, truth: Histories, users: ArrayLike) -> Array:
+    """Which list items are relevant: `[N, K] int32, [N] int32 -> [N, K] bool`.
+
+    Raises:
+      TypeError, ValueError: no lists, users that `truth` does not have, or more or fewer than the lists.
+    """
+    checks.instance("truth", truth, Histories)
+    lists = checks.array("lists", lists, shape=("N", "K"), dtype="int", least=NO_ITEM)
+    sizes = {"N": lists.shape[0]}
+    users = checks.array("users", users, shape=("N",), sizes=sizes, dtype="int", below=truth.num_users)
+    return _list_hits(lists, truth, users)
+
+
 @jax.jit
-def list_hits(lists: Array, truth: Histories, users: Array) -> Array:
-    """Which list items are relevant: `[N, K] int32, [N] int32 -> [N, K] bool`."""
+def _list_hits(lists: Array, truth: Histories, users: Array) -> Array:
     found = jax.vmap(jax.vmap(contains, (None, None, 0)), (None, 0, 0))(truth, users, lists)
     return found & (lists != NO_ITEM)

@@ -155,6 +155,7 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
       >>> summary.changed, round(summary.span, 4)
       (1.0, 1.3863)
     """
+    checks.instance("rescored", rescored, Rescored)
     filled = rescored.lists["vanilla"] != NO_ITEM
     f = rescored.scores["vanilla"]
     values = f[filled]

@@ -112,8 +112,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     most 1. NaN stays NaN and does not count towards m. `[m] -> [m] float64`.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Raises:
+      TypeError, ValueError: no numbers, or some outside of 0 .. 1.
     """
-    p = np.asarray(p_values, np.float64)
+    p = checks.host_numbers("p_values", p_values, shape=("m",)).astype(np.float64)
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(f"p_values must be at least 0 and at most 1, got {p[(p < 0) | (p > 1)][0]:g}")
     adjusted = np.full(p.shape, np.nan)
     defined = np.flatnonzero(~np.isnan(p))
     ascending = defined[np.argsort(p[defined], kind="stable")]

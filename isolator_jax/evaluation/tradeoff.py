@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from isolator_jax import checks
+
 
 def pareto_front(gain: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """The points that no other beats: none has a higher gain at no higher cost, or a lower cost at no lower gain.
@@ -13,8 +15,12 @@ def pareto_front(gain: np.ndarray, cost: np.ndarray) -> np.ndarray:
     Returns:
       Their places `[P] int`, by ascending gain (and so by ascending cost). Of equal points the
       first is kept.
+
+    Raises:
+      TypeError, ValueError: no numbers, or points of one coordinate.
     """
-    gain, cost = np.asarray(gain), np.asarray(cost)
+    gain, cost = (checks.host_numbers(name, x, shape=("N",)) for name, x in (("gain", gain), ("cost", cost)))
+    checks.equal_shapes(gain=gain, cost=cost)
     defined = np.flatnonzero(~np.isnan(gain) & ~np.isnan(cost))
     # From the highest gain down, equal gains by the lower cost: a point is on the front where
     # its cost is below that of all points before it.

@@ -3,6 +3,7 @@
 from isolator_jax.runs.folder import (
     check_run_folder,
     data_folder,
+    finished_report,
     is_finished,
     locked,
     read_config,
@@ -29,6 +30,7 @@ __all__ = [
     "check_run_folder",
     "data_folder",
     "evaluate_problem",
+    "finished_report",
     "id_mappings",
     "is_finished",
     "load_dataset",

@@ -175,6 +175,7 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     check_path(run_dir)
     wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
     if (run_dir / "config.json").is_file():
+        _refuse_streams(run_dir)
         saved = read_config(run_dir)
         different = [
             f"{name} was {saved['config'].get(name)!r}, now {value!r}"
@@ -194,6 +195,14 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     elif run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir()))):
         raise RunError(f"{run_dir} exists and is not a run folder; choose another")
     return wanted
+
+
+def _refuse_streams(run_dir: Path) -> None:
+    """Raises where what a run writes would go to a device or a pipe, itself in the folder or at the end of a link."""
+    for name in ("metrics.jsonl", "report.json", "report.md"):
+        path = run_dir / name
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path} is no file, and leads to a device, a pipe or a folder; remove it")
 
 
 def _is_of_a_start(path: Path) -> bool:
@@ -230,8 +239,8 @@ def _epochs_allowed(run_dir: Path, config: RunConfig) -> int:
     return config.max_epochs
 
 
-def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
-    """Whether a folder holds this run, ended and reported, within the epochs that it may take.
+def finished_report(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
+    """The report of this run in a folder, ended within the epochs that it may take; None where there is none.
 
     Raises:
       RunError: the folder holds something else than a run of this configuration on this data,
@@ -239,12 +248,17 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
     """
     check_run_folder(run_dir, config, dataset)
     if not (run_dir / "report.json").is_file():
-        return False
+        return None
     # Not config.json: that is already the longer run's where it was interrupted.
     report = _read_report(run_dir)
     reported = RunConfig.from_dict(report["config"])
     same = (reported.max_epochs, reported.patience) == (config.max_epochs, config.patience)
-    return same and _is_of_newest_checkpoint(run_dir, report)
+    return report if same and _is_of_newest_checkpoint(run_dir, report) else None
+
+
+def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
+    """Whether a folder holds this run, ended and reported; it raises what `finished_report` raises."""
+    return finished_report(run_dir, config, dataset) is not None
 
 
 @processes.by_first

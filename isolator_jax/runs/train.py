@@ -225,7 +225,11 @@ def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -
 
 
 def load_run(
-    run_dir: str | Path, placement: Placement = ONE_DEVICE, *, knock_out: Mapping[str, str] | None = None
+    run_dir: str | Path,
+    placement: Placement = ONE_DEVICE,
+    *,
+    knock_out: Mapping[str, str] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> tuple[RunConfig, Problem, Encoded, int]:
     """Reads a run back: its configuration, data, embeddings of its best epoch, and that epoch.
 
@@ -236,10 +240,11 @@ def load_run(
       placement: the devices.
       knock_out: modalities that are knocked out now, beside those that the run was trained without; they
         join the configuration.
+      checkpoint: as for `load_model`.
 
     Raises:
       ConfigError: a modality of `knock_out` was knocked out in training already.
-      RunError: not a run folder, no checkpoint in it, or the data has changed since.
+      RunError: not a run folder, no checkpoint in it, another than `checkpoint`, or the data has changed since.
       CheckpointError: none of its checkpoints is usable.
       DataError: the data is no longer readable.
     """
@@ -249,7 +254,7 @@ def load_run(
         raise ConfigError(f"{run_dir}: trained with {', '.join(sorted(twice))} knocked out; leave it out of knock_out")
     config = dataclasses.replace(config, knock_out={**config.knock_out, **now})
     problem = make_problem(config, _dataset_of_run(run_dir, config), placement)
-    return config, problem, *load_model(run_dir, problem, knock_out=now)
+    return config, problem, *load_model(run_dir, problem, knock_out=now, checkpoint=checkpoint)
 
 
 def _dataset_of_run(run_dir: str | Path, config: RunConfig) -> Dataset:
@@ -267,6 +272,7 @@ def load_model(
     *,
     cache_dir: str | Path | None = None,
     knock_out: Mapping[str, str] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> tuple[Encoded, int]:
     """Reads a run's model back on a problem that is already made: embeddings of its best epoch, and that epoch.
 
@@ -274,9 +280,10 @@ def load_model(
       cache_dir: where nearest-neighbour lists are kept; None for `run_dir/cache`.
       knock_out: what of the problem's is not of the run, and so is done to the feature tables that the model
         has trained as well.
+      checkpoint: the one it must be, as a report names it; None: the newest that is usable.
 
     Raises:
-      RunError: not a run folder, no checkpoint in it, or the run was trained on other data.
+      RunError: not a run folder, no checkpoint in it, another than `checkpoint`, or the run was trained on other data.
       CheckpointError: none of its checkpoints is usable.
     """
     run_dir = Path(run_dir)
@@ -287,8 +294,15 @@ def load_model(
     learner = make_learner(config, problem, cache_dir or run_dir / "cache")
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
         state = checkpoints.restore_latest(learner.initial_state(config.seed))
-    if state is None:
-        raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
+        if state is None:
+            raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
+        epoch = int(state.train.epoch)
+        if checkpoint is not None and checkpoint != {"epoch": epoch, "sha256": checkpoints.digest(epoch)}:
+            raise RunError(
+                f"{run_dir}: its report is of the checkpoint of epoch {checkpoint['epoch']}, and what can be loaded is "
+                f"another, of epoch {epoch}: another command went on with the run, or the checkpoint is damaged; "
+                "give the command again, or the run's isolator train command"
+            )
     params = _without(state.best_params, knock_out or {}, config.seed, problem.dataset.num_items)
     return learner.encode(params), int(state.best_epoch)
 

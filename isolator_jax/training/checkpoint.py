@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ _UNUSABLE = "*?[]\\"
 # Errors that say nothing about a file's content.
 _OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 _SIGNS_OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", *map(os.strerror, _OF_THE_SYSTEM))
+
+
+# A checkpoint's arrays may have this much more than twice the model's bytes: padding for other numbers of devices.
+_MARGIN = 1_000_000
 
 
 class Checkpoints:
@@ -103,7 +108,7 @@ class Checkpoints:
             sound = False
             try:
                 sound = self._is_as_written(epoch)
-                return self._restore(epoch, ocp.args.StandardRestore(target, strict=False))
+                return self._restore(epoch, target)
             except Exception as error:  # a damaged file can make any reader below orbax fail
                 if sound or _of_the_system(error):
                     raise CheckpointError(
@@ -150,8 +155,12 @@ class Checkpoints:
             raise ValueError("its files have changed since they were written")
         return written == found
 
-    def _restore(self, epoch: int, arguments: Any) -> Any:
-        return processes.each(lambda: self._manager.restore(epoch, args=arguments))
+    def _restore(self, epoch: int, target: Any) -> Any:
+        def restore() -> Any:
+            _refuse_larger_arrays(self._folder / str(epoch) / "default", target)
+            return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
+
+        return processes.each(restore)
 
     @processes.by_first
     def digest(self, epoch: int) -> str:
@@ -244,6 +253,19 @@ def _files(folder: Path) -> Iterator[Path]:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise ValueError(f"{path.relative_to(folder)} is a link or no file")
         yield from (Path(parent, name) for name in names)
+
+
+def _refuse_larger_arrays(folder: Path, target: Any) -> None:
+    """Raises where a checkpoint declares pieces of arrays, each unpacked whole, far beyond what is wanted of it."""
+    declared = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+    pieces = [
+        math.prod(array.storage.chunk_shape or ()) * np.dtype(array.dtype).itemsize
+        for array in jax.tree.leaves(declared)
+        if array.storage is not None
+    ]
+    wanted = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(target))
+    if sum(pieces) > 2 * wanted + _MARGIN:
+        raise ValueError(f"it declares arrays that unpack to {sum(pieces):,} bytes, and the model has {wanted:,}")
 
 
 def _of_the_system(error: Exception) -> bool:

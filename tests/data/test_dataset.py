@@ -43,19 +43,22 @@ def test_the_fingerprint_is_of_the_content_and_not_of_its_storage():
     "change",
     [
         {"num_users": 4},
-        {"num_items": 5},
         {"train": split((0, 0), (0, 1), (1, 1))},
         {"validation": BASE.test, "test": BASE.validation},
         {"features": {"image": BASE.features["image"]}},
         {"features": dict(reversed(BASE.features.items()))},
         {"features": {"photo": BASE.features["image"], "text": BASE.features["text"]}},
         {"features": BASE.features | {"image": BASE.features["image"].astype(np.float64)}},
-        {"features": BASE.features | {"image": BASE.features["image"].reshape(3, 4)}},
         {"features": BASE.features | {"text": np.full((4, 2), 1.001, np.float16)}},
     ],
 )
 def test_the_fingerprint_sees_every_change(change):
     assert dataclasses.replace(BASE, **change).fingerprint() != BASE.fingerprint()
+
+
+def test_the_fingerprint_sees_items_that_have_no_features():
+    bare = dataclasses.replace(BASE, features={})
+    assert dataclasses.replace(bare, num_items=5).fingerprint() != bare.fingerprint()
 
 
 def test_the_fingerprint_sees_where_one_split_ends_and_the_next_begins():

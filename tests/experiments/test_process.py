@@ -163,27 +163,49 @@ def test_training_notes_every_signal_and_gives_the_handlers_back():
         signal.signal(signal.SIGHUP, previous)
 
 
-# Stops itself with a signal at the line that a command's module begins with: before its heavy imports.
-AT_THE_START = """
+# Stops itself with a signal where a module is imported for the first time.
+AT_AN_IMPORT = """
 import os, signal, sys
-signal.signal({number}, signal.SIG_DFL)
+signal.signal({number}, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, *_):
-        if name in ("jax", "numpy"):
+        if name == "{module}":
             os.kill(os.getpid(), {number})
 sys.meta_path.insert(0, Finder())
+"""
+BY_MODULE = (
+    AT_AN_IMPORT
+    + """
 sys.argv = ["-m"]
-import experiments
+import experiments, runpy
 sys.argv = ["statistics"]
-import runpy
 runpy.run_module("experiments.statistics", run_name="__main__", alter_sys=True)
 """
+)
+BY_THE_COMMAND = (
+    AT_AN_IMPORT
+    + """
+sys.argv = ["/usr/bin/isolator", "statistics"]
+from experiments.__main__ import main
+main()
+"""
+)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_in_one_line_from_its_first_line_on(number):
+@pytest.mark.parametrize(
+    ("start", "number", "module"),
+    [
+        (BY_MODULE, signal.SIGINT, "absl"),
+        (BY_MODULE, signal.SIGTERM, "jax"),
+        (BY_MODULE, signal.SIGHUP, "numpy"),
+        (BY_THE_COMMAND, signal.SIGINT, "experiments.__main__"),
+        (BY_THE_COMMAND, signal.SIGINT, "experiments.common.cli"),
+        (BY_THE_COMMAND, signal.SIGTERM, "jax"),
+    ],
+)
+def test_a_signal_ends_a_command_in_one_line_from_its_first_line_on(start, number, module):
     done = subprocess.run(
-        [sys.executable, "-c", AT_THE_START.format(number=int(number))],
+        [sys.executable, "-c", start.format(number=int(number), module=module)],
         cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,

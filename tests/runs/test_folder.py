@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -16,7 +17,9 @@ from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import draft_beside
 from isolator_jax.runs import (
     check_run_folder,
+    finished_report,
     is_finished,
+    load_model,
     locked,
     make_problem,
     read_metrics,
@@ -80,7 +83,8 @@ def test_fewer_epochs_than_trained_are_refused_and_nothing_is_changed(problem, r
 
 def test_a_report_is_read_with_the_checkpoint_it_is_of_and_no_other(problem, run):
     named = read_report(run)["checkpoint"]
-    assert named["epoch"] == 3 and is_finished(run, CONFIG, problem.dataset)
+    assert named["epoch"] == 3 and finished_report(run, CONFIG, problem.dataset)["checkpoint"] == named
+    load_model(run, problem, checkpoint=named)
     with pytest.raises(TrainingInterrupted):  # an extension, begun and stopped
         epochs = []
         train(
@@ -92,8 +96,20 @@ def test_a_report_is_read_with_the_checkpoint_it_is_of_and_no_other(problem, run
         )
     with pytest.raises(RunError, match="report.json tells of epoch 3, and the newest checkpoint is another"):
         read_report(run)
+    with pytest.raises(RunError, match="of epoch 3, and what can be loaded is another, of epoch 5"):
+        load_model(run, problem, checkpoint=named)
     assert not is_finished(run, config(max_epochs=9), problem.dataset)
     assert train(problem, run, config(max_epochs=5))["checkpoint"]["epoch"] == read_report(run)["epochs"] == 5
+
+
+def test_no_earlier_model_takes_the_place_of_the_reported_one(problem, run):
+    named = read_report(run)["checkpoint"]
+    for path in (run / "checkpoints" / "3").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    for checkpoint, outcome in ((None, nullcontext()), (named, pytest.raises(RunError, match="another, of epoch 2"))):
+        with pytest.warns(UserWarning, match="checkpoints/3: damaged checkpoint"), outcome:
+            load_model(run, problem, checkpoint=checkpoint)
 
 
 def test_another_model_under_the_same_number_is_noticed(problem, run):
@@ -188,6 +204,15 @@ def test_links_of_a_strangers_folder_lead_no_write_out_of_it(problem, run, tmp_p
     with pytest.raises(RunError, match="is a link to elsewhere"):
         train(problem, run, config(max_epochs=5))
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("lead_out", [lambda path: path.symlink_to("/dev/null"), os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["report.json", "report.md", "metrics.jsonl"])
+def test_what_is_no_file_in_a_strangers_folder_is_not_written_to(problem, run, name, lead_out):
+    (run / name).unlink()
+    lead_out(run / name)
+    with pytest.raises(RunError, match=f"{name} is no file, and leads to a device, a pipe or a folder"):
+        train(problem, run, config(max_epochs=4))
 
 
 @pytest.mark.parametrize("name", ["exp[1]", "a\\b"])

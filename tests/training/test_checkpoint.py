@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from isolator_jax.errors import CheckpointError, RunError
@@ -115,6 +116,20 @@ def test_a_checkpoint_of_larger_arrays_is_read_only_as_far_as_they_are_wanted(tm
         checkpoints.save(1, {**STATE, "table": jnp.ones((5000, 2))})
         found = checkpoints.restore_latest(STATE)
     assert found["table"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["table", "more"])
+def test_a_checkpoint_that_would_unpack_to_far_more_than_the_model_is_not_read(tmp_path, name):
+    message = "it declares arrays that unpack to 3,200,0.. bytes, and the model has 28"
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, STATE)
+        checkpoints.save(2, {**STATE, name: np.zeros((200_000, 4), np.float32)})
+        assert sum(path.stat().st_size for path in (tmp_path / "2").rglob("*") if path.is_file()) < 20_000
+        with pytest.raises(CheckpointError, match=f"{message}.*left as it is"):
+            checkpoints.restore_latest(STATE)
+        (tmp_path / "digests.json").unlink()
+        with pytest.warns(UserWarning, match=f"2: damaged checkpoint, not used .*{message}"):
+            assert checkpoints.restore_latest(STATE)["epoch"] == 1
 
 
 @pytest.mark.parametrize("digests", [True, False])
