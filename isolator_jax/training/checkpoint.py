@@ -110,7 +110,7 @@ class Checkpoints:
                 sound = self._is_as_written(epoch)
                 return self._restore(epoch, target)
             except Exception as error:  # a damaged file can make any reader below orbax fail
-                if sound or _of_the_system(error):
+                if sound or _of_the_system(error) or processes.tells_of_loss(error):
                     raise CheckpointError(
                         f"{folder}: cannot be read ({_first_line(error)}); the checkpoint was left as it is: mend the "
                         "cause (rights, memory, open files, the disk), and the same command goes on"
