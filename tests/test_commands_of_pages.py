@@ -19,6 +19,8 @@ SKIPPED = {
     "tutorial/": "tests/test_docs.py runs it, after the tutorial's Python",
     "--scaling": "measures in a dozen processes; tests/experiments/test_benchmark.py has the study",
     "--devices=4": "tests/devices/test_placement.py trains on four",
+    "--coordinator": "waits for others; tests/devices/test_two_processes.py starts two",
+    "/shared/": "for a cluster, whose hosts share the folder",
     "gpu-": "for a GPU; here the one before it",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
