@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import flags
 
+from isolator_jax import processes
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation
 from isolator_jax.files import write_json
@@ -46,12 +47,8 @@ _TREC_RUNS = flags.DEFINE_bool(
 
 
 def main() -> None:
-    ks = parse_list_lengths("k", _K.value)
-    if _JSON.value is not None:
-        check_output("json", _JSON.value)
-    output = None if _OUTPUT_DIR.value is None else check_output("output_dir", _OUTPUT_DIR.value, folder=True)
-    if _TREC_RUNS.value and output is None:
-        raise ConfigError("--trec_runs needs --output_dir, the folder to write the runs to")
+    devices.join_processes()
+    ks, output = processes.each(_checked_flags)
     config, problem, encoded, epoch = load_run(
         _RUN_DIR.value, devices.placement_from_flags(), knock_out=knock_out.knock_out_from_flags()
     )
@@ -68,6 +65,24 @@ def main() -> None:
         user_chunk=_USER_CHUNK.value,
         item_chunk=_ITEM_CHUNK.value,
     )
+    processes.first(lambda: _report(config, problem, results, epoch, output))
+
+
+def _checked_flags() -> tuple[list[int], Path | None]:
+    """The list lengths, and the folder of the users' values."""
+    ks = parse_list_lengths("k", _K.value)
+    if _JSON.value is not None:
+        check_output("json", _JSON.value)
+    output = None if _OUTPUT_DIR.value is None else check_output("output_dir", _OUTPUT_DIR.value, folder=True)
+    if _TREC_RUNS.value and output is None:
+        raise ConfigError("--trec_runs needs --output_dir, the folder to write the runs to")
+    return ks, output
+
+
+def _report(
+    config: RunConfig, problem: Problem, results: Mapping[str, Evaluation], epoch: int, output: Path | None
+) -> None:
+    """Prints the metrics, and writes what was asked for."""
     _show(config, problem, results, epoch)
     if _JSON.value is not None:
         write_json(

@@ -11,12 +11,15 @@ that are thrown away, and tells the memory and time that the run would take.
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
+from isolator_jax import processes
 from isolator_jax.errors import ConfigError
 from isolator_jax.reporting import metrics_table, tied_sentence
 from isolator_jax.runs import check_run_folder, load_dataset, make_problem
+from isolator_jax.runs.config import RunConfig
 
 from .common import cli, devices, events, run_flags
 from .common.estimate import estimate, estimate_table
@@ -39,12 +42,8 @@ _DRY_RUN = flags.DEFINE_bool(
 
 
 def main() -> None:
-    config = run_flags.config_from_flags()
-    if not config.training_strategy and flags.FLAGS["vanilla"].present:
-        raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
-    run_dir = check_output("run_dir", _RUN_DIR.value, folder=True)
-    if _TENSORBOARD.value:
-        events.check_installed()
+    devices.join_processes()
+    config, run_dir = processes.each(_checked_flags)
     dataset = load_dataset(config)
     check_run_folder(run_dir, config, dataset)
     placement = devices.placement_from_flags()
@@ -71,6 +70,19 @@ def main() -> None:
     if note := tied_sentence(report.get("groups")):
         print(f"\n{note}")
     print(f"\nWritten: {run_dir / 'report.json'}, {run_dir / 'report.md'}")
+
+
+def _checked_flags() -> tuple[RunConfig, Path]:
+    """The run's configuration and folder."""
+    config = run_flags.config_from_flags()
+    if not config.training_strategy and flags.FLAGS["vanilla"].present:
+        raise ConfigError("--vanilla adds plain BPR to a run with the training strategy; this one is plain BPR already")
+    run_dir = check_output("run_dir", _RUN_DIR.value, folder=True)
+    if _TENSORBOARD.value:
+        events.check_installed()
+    if _DRY_RUN.value and processes.count() > 1:
+        raise ConfigError("--dry_run estimates what one process takes; give it to one, with --num_processes=1")
+    return config, run_dir
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ SKIPPED = {
     "--devices=4": "tests/devices/test_placement.py trains on four",
     "--page=": "all backbones; tests/experiments/test_commands.py writes one of a single backbone",
     "--profile": "takes no --measure; tests/experiments/test_profile.py profiles a step",
+    "--coordinator": "waits for others; tests/devices/test_two_processes.py starts two",
+    "/shared/": "for a cluster, whose hosts share the folder",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
 # What is no command of this project, or needs another library.

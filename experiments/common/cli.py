@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import TracebackType
 import jax
 from absl import app, flags, logging
 
+from isolator_jax import processes
 from isolator_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -36,6 +38,8 @@ from .process import stop_requests
 __all__ = ["one_line", "run", "stop_requests"]
 
 _ERROR, _DIVERGED, _SAVED = 1, 3, 75
+# Raised by all processes of a command where by one.
+_OF_ALL = (ConfigError, DataError, RunError, CheckpointError, TrainingDiverged, TrainingInterrupted)
 
 
 def run(main: Callable[..., None], operands: str | None = None) -> None:
@@ -56,10 +60,12 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         _silence_saving_threads()
         warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
-        with process.shown_streams():
-            code, message = _outcome(main, given)
-            if message:
-                print(message, file=sys.stderr)
+        with process.shown_streams() as stderr:
+            code, message, alone = _outcome(main, given)
+            if message and (alone or processes.is_first()):
+                print(message, file=stderr)
+        if alone:
+            process.leave(code, after_seconds=1.0 if processes.is_first() else 0.0)
         sys.exit(code)
 
     process.begin()
@@ -67,8 +73,8 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
     app.run(start)
 
 
-def _outcome(main: Callable[..., None], given: list[str]) -> tuple[int, str]:
-    """Runs a command; its exit code, and what there is to say.
+def _outcome(main: Callable[..., None], given: list[str]) -> tuple[int, str, bool]:
+    """Runs a command; its exit code, what there is to say, and whether this process ends otherwise than others of it.
 
     Errors that are not of the user, the data or the machine are raised: they are faults of the program.
     """
@@ -76,20 +82,44 @@ def _outcome(main: Callable[..., None], given: list[str]) -> tuple[int, str]:
         _refuse_numbers_that_are_none()
         main(*given)
         sys.stdout.flush()
-    except TrainingInterrupted as error:
+    except Exception as error:
+        alone = _befell_this_process_alone(error)
+        told = _told(error)
+        if told is None and not alone:
+            raise
+        if told is None:
+            traceback.print_exc(file=sys.__stderr__)
+            told = _ERROR, "error: a fault of the program"
+        code, message = told
+        return code, f"process {processes.index()}: {message}" if alone else message, alone
+    return 0, "", False
+
+
+def _befell_this_process_alone(error: Exception) -> bool:
+    """Whether an error is not one that all processes raise alike, as they do those of flags, data and folders."""
+    if processes.count() == 1:
+        return False
+    return processes.tells_of_loss(error) or not (isinstance(error, _OF_ALL) or processes.is_of_all(error))
+
+
+def _told(error: Exception) -> tuple[int, str] | None:
+    """The exit code of an error and what to say of it; None of a fault of the program."""
+    if processes.tells_of_loss(error):
+        return _ERROR, (
+            f"error: another process of this run has ended or cannot be reached ({brief(error)}); start all again, or "
+            "another number of them: the run goes on from its last checkpoint"
+        )
+    if isinstance(error, TrainingInterrupted):
         return _SAVED, f"interrupted: {one_line(error)}; the same command goes on from there"
-    except TrainingDiverged as error:
+    if isinstance(error, TrainingDiverged):
         return _DIVERGED, f"error: {one_line(error)}"
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         process.discard(1)
         return _ERROR, "error: standard output was closed before all was written"
-    except (ConfigError, DataError, RunError, CheckpointError, OSError) as error:
+    if isinstance(error, ConfigError | DataError | RunError | CheckpointError | OSError):
         return _ERROR, f"error: {one_line(error)}"
-    except Exception as error:
-        if (message := _of_the_machine(error)) is None:
-            raise
-        return _ERROR, f"error: {message}"
-    return 0, ""
+    message = _of_the_machine(error)
+    return None if message is None else (_ERROR, f"error: {message}")
 
 
 def _of_the_machine(error: Exception) -> str | None:

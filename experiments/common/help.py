@@ -28,7 +28,10 @@ TOPICS = {
         "patience", "checkpoint_seconds",
     ),
     "inference": ("strategy", "k", "aim", "alpha", "alphas", "beta", "betas", "iota", "iotas"),
-    "machine": ("devices", "similarity_budget_mb", "similarity_dtype", "user_chunk", "item_chunk"),
+    "machine": (
+        "devices", "coordinator", "num_processes", "process_id", "similarity_budget_mb", "similarity_dtype",
+        "user_chunk", "item_chunk",
+    ),
 }  # fmt: skip
 
 _VALUES = {"int": "N", "float": "X", "comma separated list of strings": "A,B"}

@@ -6,6 +6,7 @@ It imports nothing beyond the standard library.
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -103,25 +104,57 @@ class Shown:
 
 
 @contextmanager
-def shown_streams() -> Iterator[None]:
+def shown_streams() -> Iterator[Shown]:
     """Shows what is printed as `Shown` does; what is said on standard error never ends a command.
 
-    A letter that the terminal's encoding lacks appears as its escape.
+    A letter that the terminal's encoding lacks appears as its escape. Gives standard error, also
+    for one that has fallen silent since.
     """
     previous = sys.stdout, sys.stderr
     for stream in previous:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.stdout = Shown(sys.stdout, "\n\t", forgiving=False)
-    sys.stderr = Shown(sys.stderr, "\n\t\r", forgiving=True)
+    sys.stderr = errors = Shown(sys.stderr, "\n\t\r", forgiving=True)
     try:
-        yield
+        yield errors
     finally:
         sys.stdout, sys.stderr = previous
         try:
             sys.stderr.flush()
         except (OSError, ValueError):
             discard(2)
+
+
+def keep_stdout_for_python() -> None:
+    """Sends to standard error what C++ libraries print, as gloo does about its connections."""
+    sys.stdout.flush()
+    stream = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
+    os.dup2(2, 1)
+    sys.stdout = Shown(stream, "\n\t", forgiving=False)
+
+
+def fall_silent() -> None:
+    """Prints nothing from here on: another process of this command does. Tracebacks still come."""
+    sys.stdout.flush()
+    discard(1)
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+
+
+def leave(code: int, *, after_seconds: float) -> NoReturn:
+    """Ends the process without waiting for the others of its command, which then end too.
+
+    Args:
+      code: exit code.
+      after_seconds: the first process, whose end is the others' at once, leaves them time for what they have to say.
+    """
+    time.sleep(after_seconds)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)
 
 
 def discard(descriptor: int) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from isolator_jax import processes
+
 _LOG_SECONDS = 30.0
 _LOG_LINE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
@@ -24,8 +26,10 @@ class _Log:
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
     """A tqdm bar; where standard error is no terminal, its state as a line at most every half minute, and at the end.
 
-    Options are tqdm's.
+    Of several processes the first shows it. Options are tqdm's.
     """
+    if not processes.is_first():
+        return tqdm(iterable, disable=True, **options)
     if sys.stderr.isatty():
         return tqdm(iterable, mininterval=0.2, **options)
     return tqdm(

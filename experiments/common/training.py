@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from isolator_jax import processes
 from isolator_jax.runs import Problem, time_to_save, train_run, train_with_vanilla
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
@@ -69,7 +70,7 @@ def _train(
             best = f"{float(state.best_value):.4f} at {int(state.best_epoch)}"
             bar.set_postfix({"loss": f"{record.loss:.4f}", "R@20": f"{record.validation:.4f}", "best": best}, False)
             bar.update(record.epoch - bar.n)
-            if tensorboard:
+            if tensorboard and processes.is_first():
                 events.write(record)
 
         save = time_to_save(checkpoint_seconds)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from isolator_jax._sparse import block_product, dots_of_edges
-from isolator_jax.devices.mesh import pad_rows
+from isolator_jax.devices.mesh import pad_rows, put
 from isolator_jax.graph import Graph
 
 
@@ -147,7 +147,7 @@ def partition(graph: Graph, mesh: Mesh, exchange: str = "float32") -> Partitione
     place[forward.places[used]] = np.flatnonzero(used)
     backward = backward._replace(places=_take(place, backward.places))
     rows = NamedSharding(mesh, P(mesh.axis_names))
-    forward, backward, senders, receivers, weights, used, places = jax.device_put(
+    forward, backward, senders, receivers, weights, used, places = put(
         (
             forward._replace(places=np.arange(used.size, dtype=np.int32)),
             backward,

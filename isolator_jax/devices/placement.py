@@ -29,7 +29,7 @@ from isolator_jax.backbones.base import Backbone, Batch, Encoded, Inputs, Params
 from isolator_jax.content import Content
 from isolator_jax.data import Dataset
 from isolator_jax.devices.graph import PartitionedGraph, partition
-from isolator_jax.devices.mesh import BY_ROW, EVERYWHERE, make_mesh, pad_rows, replicate
+from isolator_jax.devices.mesh import BY_ROW, EVERYWHERE, make_mesh, pad_rows, put, replicate
 from isolator_jax.devices.ranking import build_table_on, place_similarity, top_k_lists_on
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.graph import Graph
@@ -147,7 +147,7 @@ class OnMesh(Placement):
         return _on_mesh(backbone, self.mesh, self.exchange)
 
     def state(self, state: Any, backbone: Backbone) -> Any:
-        return jax.device_put(state, _state_shardings(state, backbone, self.mesh))
+        return put(state, _state_shardings(state, backbone, self.mesh))
 
     def constrain(self, state: Any, backbone: Backbone) -> Any:
         return lax.with_sharding_constraint(state, _state_shardings(state, backbone, self.mesh))
@@ -206,7 +206,7 @@ def _on_mesh(backbone: Backbone, mesh: Mesh, exchange: str) -> Backbone:
         if isinstance(x, Graph):
             return partition(x, mesh, exchange)
         if _is_table(path, backbone):
-            return jax.device_put(pad_rows(x, mesh), NamedSharding(mesh, BY_ROW))
+            return put(pad_rows(x, mesh), NamedSharding(mesh, BY_ROW))
         return replicate(x, mesh)
 
     def table_rows(tree: Any) -> tuple[int | None, ...]:

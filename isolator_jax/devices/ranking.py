@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from isolator_jax import checks
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
-from isolator_jax.devices.mesh import AXIS, BY_ROW, EVERYWHERE, pad_rows, padded
+from isolator_jax.devices.mesh import AXIS, BY_ROW, EVERYWHERE, pad_rows, padded, put
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.ranking import Lists, check_ranking, checked_lists, rank, similarities
 from isolator_jax.evaluation.scores import InnerProducts
@@ -213,7 +213,7 @@ def place_similarity(similarity: Similarity, mesh: Mesh) -> Similarity:
     if isinstance(similarity, SimilarityTable):
         return similarity
     shardings = jax.tree.map(lambda x: NamedSharding(mesh, _by_item(x)), similarity)
-    return jax.device_put(_pad_items(similarity, mesh), shardings)
+    return put(_pad_items(similarity, mesh), shardings)
 
 
 def _by_item(x: Array) -> P:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isolator_jax import processes
 from isolator_jax.files import write_atomically
 from isolator_jax.neighbours import Neighbours, NeighbourSearch, nearest_neighbours
 
@@ -16,10 +17,12 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
     """`neighbours.nearest_neighbours` that looks into a folder first, and writes what it had to compute.
 
     A file is named by the hash of the features' shape, type and values, so that changed
-    features never meet old lists. A file that cannot be read is made again.
+    features never meet old lists. A file that cannot be read is made again. Of several processes
+    the first looks, computes and writes, and gives the others the lists.
     """
     folder = Path(folder)
 
+    @processes.by_first
     def find(features: np.ndarray, k: int) -> Neighbours:
         digest = hashlib.blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(features).data)

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from isolator_jax import processes
 from isolator_jax.data import Dataset
 from isolator_jax.data.dataset import SPLITS
 from isolator_jax.errors import ConfigError, FolderInUse, RunError, brief
@@ -40,6 +41,7 @@ def data_folder(run_dir: str | Path) -> Path:
     return Path(run_dir) / "data"
 
 
+@processes.by_first
 def write_report(run_dir: str | Path, report: dict[str, Any]) -> None:
     """Writes `report.json` and `report.md`."""
     write_json(Path(run_dir) / "report.json", report)
@@ -124,6 +126,7 @@ def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
 
     Whoever writes in a run folder, or in one below it, holds it: one command at a time. It is the
     system's `flock`, which network file systems carry to other machines where they are set up to.
+    Of several processes the first holds it for all.
 
     Args:
       folder: the folder.
@@ -131,15 +134,24 @@ def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
       FolderInUse: another command holds it, and this one does not wait.
-      RunError: the file system has no locks.
+      RunError: the file system has no locks, or another process of this command does not see the folder.
     """
     folder = Path(folder)
+    # No marker file in place of a lock: nothing would free it when its process dies.
+    lock = FileLock(folder / _LOCK, blocking=wait, fallback_to_soft=False)
+    processes.first(lambda: _acquire(lock, folder))
+    try:
+        processes.check_shared(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
     if path.is_symlink():  # opening it would empty the file it leads to
         raise RunError(f"{path} is a link to elsewhere; remove the link, the lock is made anew")
-    # No marker file in place of a lock: nothing would free it when its process dies.
-    lock = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -151,13 +163,10 @@ def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
             f"{folder}: its file system has no file locks ({brief(error)}), which keep two commands apart; "
             "choose a folder on a local disk, results can be copied afterwards"
         ) from None
-    try:
-        remove_drafts(folder)
-        yield
-    finally:
-        lock.release()
+    remove_drafts(folder)
 
 
+@processes.by_first
 def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """What `config.json` of a run says, for a folder that is free or holds that run.
 
@@ -258,6 +267,7 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
     return finished_report(run_dir, config, dataset) is not None
 
 
+@processes.by_first
 def read_config(run_dir: Path) -> dict[str, Any]:
     """A run folder's `config.json`: `config` and `data_fingerprint`; `data_dir` is the folder's own data if it has any.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isolator_jax import processes
 from isolator_jax.errors import RunError
 from isolator_jax.files import write_text
 from isolator_jax.training import EpochRecord
@@ -46,23 +47,27 @@ def _epoch_record(line: bytes) -> EpochRecord | None:
 
 
 class MetricsFile:
-    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from, with a warning."""
+    """`metrics.jsonl`: a line for each epoch, cut back to the checkpoint a run resumes from, with a warning.
+
+    Of several processes all know the records, and the first writes them.
+    """
 
     def __init__(self, run_dir: Path, last_epoch: int):
         self._path = run_dir / "metrics.jsonl"
-        found = read_metrics(run_dir)
+        found = processes.first(lambda: read_metrics(run_dir))
         self._records = [record for record in found if record.epoch <= last_epoch]
         if lost := found[len(self._records) :]:
             warnings.warn(
                 f"{run_dir}: epochs {lost[0].epoch} to {lost[-1].epoch} have no checkpoint and are trained again",
                 stacklevel=2,
             )
-        write_text(self._path, "".join(self._line(record) for record in self._records))
+        processes.first(lambda: write_text(self._path, "".join(self._line(record) for record in self._records)))
 
     def append(self, record: EpochRecord) -> None:
         self._records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._line(record))
+        if processes.is_first():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._line(record))
 
     def seconds_per_epoch(self) -> dict[str, float]:
         """Median seconds of both phases; the first epoch, which compiles, only if it is the only one."""

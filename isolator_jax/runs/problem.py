@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from isolator_jax import processes
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset, make_dataset, read_dataset
@@ -52,9 +53,18 @@ class Problem:
 def load_dataset(config: RunConfig) -> Dataset:
     """Reads and checks the dataset of a run; the embedded one where none is named.
 
+    Every process reads it.
+
     Raises:
       DataError: missing or malformed data.
+      ConfigError: processes read different data.
     """
+    dataset = processes.each(lambda: _read(config))
+    processes.same("data", dataset.fingerprint)
+    return dataset
+
+
+def _read(config: RunConfig) -> Dataset:
     if config.data_dir is not None and config.dataset is not None:
         return read_dataset(config.data_dir, config.dataset, config.modalities)
     dataset, _ = make_dataset()

@@ -7,13 +7,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from isolator_jax import processes
 from isolator_jax.backbones import Encoded
 from isolator_jax.backbones.base import Params
 from isolator_jax.data import Dataset
 from isolator_jax.data.knock_out import knock_out as knock_out_features
+from isolator_jax.devices.mesh import on_host, put
 from isolator_jax.devices.placement import ONE_DEVICE, Placement
 from isolator_jax.errors import ConfigError, DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import consistency_groups
@@ -84,6 +85,9 @@ def train_run(
     Returns:
       The report, as in `report.json`.
 
+    Several processes (`processes.join`) call it alike: the first writes, and where a `stop` of
+    one of them says so all save and end.
+
     Raises:
       RunError: the folder holds another run or something else, or another process is using it.
       CheckpointError: the run has checkpoints, and none is usable.
@@ -94,7 +98,8 @@ def train_run(
     check_run_folder(run_dir, config, problem.dataset)
     with locked(run_dir) if lock else nullcontext():
         # Again: another process may have begun a run since.
-        write_json(run_dir / "config.json", check_run_folder(run_dir, config, problem.dataset))
+        described = check_run_folder(run_dir, config, problem.dataset)
+        processes.first(lambda: write_json(run_dir / "config.json", described))
         return _train_run(
             config,
             problem,
@@ -157,7 +162,7 @@ def _train_run(
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
             metrics.append(record)
-            if checkpoint_every(record):
+            if processes.first(lambda: checkpoint_every(record)):
                 checkpoints.save(record.epoch, state)
             on_epoch(state, record)
 
@@ -169,7 +174,7 @@ def _train_run(
                 max_epochs=config.max_epochs,
                 patience=config.patience,
                 on_epoch=after_epoch,
-                stop=stop,
+                stop=lambda: processes.anywhere(stop()),
             )
         except TrainingDiverged as error:
             raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
@@ -306,9 +311,9 @@ def _without(params: Params, how: Mapping[str, str], seed: int, num_items: int) 
     """Parameters whose feature tables, where the model trains its own, are knocked out as the raw features are."""
     tables = params.get("features", {})
     known = {name: way for name, way in how.items() if name in tables}
-    rows = {name: np.asarray(tables[name])[:num_items] for name in known}
+    rows = {name: on_host(tables[name])[:num_items] for name in known}
     knocked = {
-        name: jax.device_put(np.pad(x, [(0, tables[name].shape[0] - num_items), (0, 0)]), tables[name].sharding)
+        name: put(np.pad(x, [(0, tables[name].shape[0] - num_items), (0, 0)]), tables[name].sharding)
         for name, x in knock_out_features(rows, known, seed).items()
     }
     return {**params, "features": {**tables, **knocked}} if knocked else params

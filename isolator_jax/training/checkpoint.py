@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from isolator_jax import processes
 from isolator_jax.errors import CheckpointError, RunError, brief
 from isolator_jax.files import write_json
 
@@ -37,7 +38,8 @@ class Checkpoints:
     Each is written under a temporary name and renamed when complete, so an interrupted
     save leaves the earlier ones as they were; a folder's first is read back once.
     `digests.json` beside them holds the SHA-256 of their files: what a disk has changed since
-    is not used. Use as a context manager.
+    is not used. Of several processes each writes and reads its own part of the arrays, in one
+    folder that all of them see, and all call each method. Use as a context manager.
 
     Args:
       folder: where they are.
@@ -65,7 +67,7 @@ class Checkpoints:
 
     def latest_epoch(self) -> int | None:
         """Epoch of the newest complete checkpoint, None where there is none."""
-        return self._manager.latest_step()
+        return processes.first(self._manager.latest_step)
 
     def save(self, epoch: int, state: Any) -> None:
         """Saves `state` as the checkpoint of `epoch`.
@@ -76,9 +78,7 @@ class Checkpoints:
         first = self.latest_epoch() is None
         try:
             self._manager.save(epoch, args=ocp.args.StandardSave(state))
-            kept = {str(step) for step in self._manager.all_steps()}
-            digests = {step: digest for step, digest in _read_digests(self._folder).items() if step in kept}
-            write_json(self._folder / _DIGESTS, {**digests, str(epoch): _digest(self._folder / str(epoch))})
+            self._write_digests(epoch)
             if first:
                 self._read_back(epoch, state)
         except Exception as error:  # the writers below orbax have errors of their own
@@ -101,20 +101,16 @@ class Checkpoints:
           CheckpointError: there are checkpoints, and all are damaged; or the system does not let
             one be read, which says nothing about it.
         """
-        epochs = sorted(self._manager.all_steps(), reverse=True)
+        epochs = processes.first(lambda: sorted(self._manager.all_steps(), reverse=True))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         for epoch in epochs:
             folder = self._folder / str(epoch)
             sound = False
             try:
-                written, found = _read_digests(self._folder).get(str(epoch)), _digest(folder)
-                sound = written == found
-                if written is not None and not sound:
-                    raise ValueError("its files have changed since they were written")
-                _refuse_larger_arrays(folder / "default", target)
-                return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
+                sound = self._is_as_written(epoch)
+                return self._restore(epoch, target)
             except Exception as error:  # a damaged file can make any reader below orbax fail
-                if sound or _of_the_system(error):
+                if sound or _of_the_system(error) or processes.tells_of_loss(error):
                     raise CheckpointError(
                         f"{folder}: cannot be read ({_first_line(error)}); the checkpoint was left as it is: mend the "
                         "cause (rights, memory, open files, the disk), and the same command goes on"
@@ -129,13 +125,44 @@ class Checkpoints:
 
     def set_aside_after(self, epoch: int) -> None:
         """Renames the checkpoints after `epoch`, which a resumed run found damaged, to `NUMBER.damaged`."""
+        self._rename_after(epoch)
+        self._manager.reload()
+
+    @processes.by_first
+    def _rename_after(self, epoch: int) -> None:
         for step in saved_epochs(self._folder):
             if step > epoch:
                 damaged = self._folder / str(step)
                 names = (damaged.with_name(f"{step}.damaged{end}") for end in ("", *(f"-{n}" for n in range(2, 1000))))
                 damaged.rename(next(name for name in names if not name.exists()))
-        self._manager.reload()
 
+    @processes.by_first
+    def _write_digests(self, epoch: int) -> None:
+        """Notes the digest of a new checkpoint, and forgets those of checkpoints that are gone."""
+        kept = {str(step) for step in self._manager.all_steps()}
+        digests = {step: digest for step, digest in _read_digests(self._folder).items() if step in kept}
+        write_json(self._folder / _DIGESTS, {**digests, str(epoch): _digest(self._folder / str(epoch))})
+
+    @processes.by_first
+    def _is_as_written(self, epoch: int) -> bool:
+        """Whether a checkpoint's files are those that were written; False where no digest tells.
+
+        Raises:
+          ValueError: they have changed.
+        """
+        written, found = _read_digests(self._folder).get(str(epoch)), _digest(self._folder / str(epoch))
+        if written is not None and written != found:
+            raise ValueError("its files have changed since they were written")
+        return written == found
+
+    def _restore(self, epoch: int, target: Any) -> Any:
+        def restore() -> Any:
+            _refuse_larger_arrays(self._folder / str(epoch) / "default", target)
+            return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
+
+        return processes.each(restore)
+
+    @processes.by_first
     def digest(self, epoch: int) -> str:
         """SHA-256 of a checkpoint's files, as `digests.json` holds it or should."""
         return _read_digests(self._folder).get(str(epoch)) or _digest(self._folder / str(epoch))

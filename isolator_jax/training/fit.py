@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from isolator_jax import processes
 from isolator_jax.errors import TrainingDiverged
 from isolator_jax.training.epoch import TrainState
 
@@ -84,12 +85,14 @@ def fit(
                 f"{float(loss):g}); lower the learning rate or check the hyper-parameters"
             )
         trained = time.perf_counter()
-        value = float(validate(train.params))
-        validated = time.perf_counter()
+        value = validate(train.params)
+        record = EpochRecord(epoch, float(loss), float(value), trained - started, time.perf_counter() - trained)
         state = dataclasses.replace(state, train=train)
-        if value > float(state.best_value) or math.isinf(float(state.best_value)):
-            state = FitState(train, _copy(train.params), jnp.int32(epoch), jnp.float32(value))
-        record = EpochRecord(epoch, float(loss), value, trained - started, validated - trained)
+        best = float(state.best_value)
+        # Hosts that round differently must not differ in what they do.
+        if processes.of_first(record.validation > best or math.isinf(best)):
+            # Copies, which stay where the originals are.
+            state = FitState(train, _copy(train.params), _copy(train.epoch), jnp.asarray(value, jnp.float32))
         on_epoch(state, record)
     return state
 

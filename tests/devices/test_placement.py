@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from processes import finish, start
+from started import finish, start
 
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 

@@ -38,7 +38,7 @@ def outcome(main, capsys, code=0):
 
     def checked():
         with process.shown_streams():
-            found, message = cli._outcome(main, [])
+            found, message, _ = cli._outcome(main, [])
             if message:
                 print(message, file=sys.stderr)
         assert found == code

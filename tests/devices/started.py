@@ -1,6 +1,7 @@
 """Processes with a number of devices of their own: it is fixed when JAX starts."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,10 @@ def finish(process):
     finally:
         process.kill()
     return process.returncode, output
+
+
+def free_port():
+    """A port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
