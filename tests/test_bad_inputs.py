@@ -106,7 +106,8 @@ ELSEWHERE = {
         ".similarity.build_table", ".similarity.similarity_on_the_fly",
         ".graph.interaction_ids", ".graph.inverse_sqrt",
         ".devices.ranking.build_table_on", ".devices.ranking.place_similarity",
-        ".devices.mesh.pad_rows", ".devices.mesh.padded", ".devices.mesh.replicate",
+        ".devices.mesh.pad_rows", ".devices.mesh.padded", ".devices.mesh.replicate", ".devices.mesh.put",
+        ".devices.mesh.on_host",
     ),
 }  # fmt: skip
 # Their right calls are compiled; what ranks is run in tests/evaluation and tests/devices.

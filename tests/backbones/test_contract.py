@@ -116,7 +116,10 @@ def train(config, problem, seed, epochs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(name, dataset):
-    hparams = {"dim": 16, "learning_rate": 0.01}
+    # One of each loop's rounds compiles in half the time; the defaults are those of the tests above.
+    fields = get_backbone(name).hyperparameters.__dataclass_fields__
+    once = dict.fromkeys({"layers", "item_layers", "content_layers", "rounds"} & fields.keys(), 1)
+    hparams = {"dim": 16, "learning_rate": 0.01, **once}
     config = RunConfig(backbone=name, batch_size=256, gamma=0.4, iota=0.9, hparams=hparams)
     problem = make_problem(config, dataset)
     first, losses, encoded = train(config, problem, seed=0, epochs=6)
@@ -127,7 +130,7 @@ def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(nam
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(first.params, other.params)
     assert_lists_equal_the_reference(config, problem, encoded)
-    for case in ("identical items", "all zero"):
+    for case in ("identical items", "all zero") if name in ("vbpr", "gume") else ("identical items",):
         problem = make_problem(config, with_features(dataset, case))
         assert_lists_equal_the_reference(config, problem, train(config, problem, seed=0, epochs=2)[2])
 

@@ -38,12 +38,16 @@ DATASET, TRUTH = make_dataset(CONFIG)
 
 
 def problem_on(devices, name, **options):
-    config = RunConfig(backbone=name, batch_size=65, hparams={"dim": 8, "learning_rate": 0.01}, **options)
+    # One of each loop's rounds is as good as three, and compiles in half the time.
+    fields = BACKBONES[name].hyperparameters.__dataclass_fields__
+    once = dict.fromkeys({"layers", "item_layers", "content_layers", "rounds"} & fields.keys(), 1)
+    hparams = {"dim": 8, "learning_rate": 0.01, **once}
+    config = RunConfig(backbone=name, batch_size=65, hparams=hparams, **options)
     return config, make_problem(config, DATASET, make_placement(devices))
 
 
-def learn(devices, name, epochs=3, **options):
-    """Losses, validation and embeddings of a few epochs."""
+def learn(devices, name, epochs=2, **options):
+    """Losses and embeddings of a few epochs."""
     config, problem = problem_on(devices, name, **options)
     learner = make_learner(config, problem)
     state, losses = learner.initial_state(0).train, []
@@ -225,7 +229,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
 # Edges, senders, receivers: isolated nodes, more devices than receivers or senders, none at all.
 @pytest.mark.parametrize(
     ("devices", "shape"),
-    [(2, (30, 9, 9)), (8, (60, 20, 17)), (4, (12, 3, 40)), (8, (12, 40, 3)), (8, (1, 1, 1)), (8, (0, 5, 6))],
+    [(8, (60, 20, 17)), (4, (12, 3, 40)), (8, (12, 40, 3)), (8, (0, 5, 6))],
 )
 def test_operations_on_a_partitioned_graph_and_their_derivatives_equal_those_on_the_whole(devices, shape):
     edges, senders, receivers = shape
