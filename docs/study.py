@@ -120,12 +120,10 @@ def _run_folder(study: Study, backbone: str, seed: int) -> Path:
 
 
 def adopt(study: Study, backbone: str, gamma: float) -> None:
-    """Lets `reproduce` find the search's models of seed 0, which are the ones that it would train."""
+    """Lets `reproduce` find the search's model of seed 0, which is the one that it would train."""
     target = _run_folder(study, backbone, 0)
-    trials = study.folder / "gamma" / backbone / "trials"
-    for trial, folder in ((f"gamma={gamma:g},seed=0", target), ("plain,seed=0", target / "vanilla")):
-        if not folder.exists():
-            shutil.copytree(trials / trial, folder)
+    if not target.exists():
+        shutil.copytree(study.folder / "gamma" / backbone / "trials" / f"gamma={gamma:g},seed=0", target)
 
 
 def test_rows(study: Study, backbone: str) -> pd.DataFrame:

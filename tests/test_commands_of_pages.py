@@ -23,6 +23,7 @@ SKIPPED = {
     "--profile": "takes no --measure; tests/experiments/test_profile.py profiles a step",
     "--coordinator": "waits for others; tests/devices/test_two_processes.py starts two",
     "/shared/": "for a cluster, whose hosts share the folder",
+    "output_dir=study/": "searches like those before them, on data of other modalities",
     "output_dir=FOLDER": "twelve trainings on the embedded dataset; the searches before it are of the same kind",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
