@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.evaluation import Settings
+from isolator_jax.evaluation import Evaluation, Settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import (
     Problem,
@@ -162,6 +162,12 @@ def _trial(folder: Path) -> tuple[RunConfig, Problem]:
     return config, _PROBLEMS[key]
 
 
+def _vanilla(trial: Path, problem: Problem) -> Evaluation:
+    """A plain model of a search on the test split."""
+    encoded, _ = load_model(trial, problem, cache_dir=trial.parent.parent / "cache")
+    return evaluate_problem(problem, encoded, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[BASELINE]
+
+
 def choice(study: Study, backbones: list[str]) -> pd.DataFrame:
     """What choosing on test data adds: the best setting by test beside the best by validation, seed 0."""
     lines = []
@@ -198,19 +204,14 @@ def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, st
         whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
         _, problem = _trial(whole)
         for modality in (None, *problem.dataset.features):
-            folder = whole
-            if modality is not None:
+            if modality is None:
+                metrics = _vanilla(whole, problem).metrics
+            else:
                 folder = study.folder / "knock_out" / backbone / modality
                 run(
                     "train", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", "--notraining_strategy",
                     f"--knock_out={modality}:shuffle", f"--run_dir={folder}",
                 )  # fmt: skip
-            if modality is None:
-                encoded, _ = load_model(folder, problem, cache_dir=folder.parent.parent / "cache")
-                metrics = evaluate_problem(problem, encoded, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[
-                    BASELINE
-                ].metrics
-            else:
                 metrics = json.loads((folder / "report.json").read_text())["test"][BASELINE]
             lines.append(
                 {
@@ -279,11 +280,9 @@ def fixed(study_dir: Path) -> pd.DataFrame:
     for folder, gamma in found:
         trained, problem = _trial(folder / "trials" / f"gamma={gamma:g},seed=0")
         parameters = {"gamma": gamma, **dict(zip(search.INFERENCE, setting, strict=True))}
-        cache = folder / "cache"
-        of_u, _ = load_model(folder / "trials" / f"gamma={gamma:g},seed=0", problem, cache_dir=cache)
-        plain, _ = load_model(folder / "trials" / "plain,seed=0", problem, cache_dir=cache)
+        of_u, _ = load_model(folder / "trials" / f"gamma={gamma:g},seed=0", problem, cache_dir=folder / "cache")
         u = evaluate_problem(problem, of_u, "test", {U: STRATEGIES[U].of(parameters)})[U]
-        vanilla = evaluate_problem(problem, plain, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[BASELINE]
+        vanilla = _vanilla(folder / "trials" / "plain,seed=0", problem)
         p_values.append(paired_test(u.per_user[RECALL], vanilla.per_user[RECALL]))
         lines.append(
             {

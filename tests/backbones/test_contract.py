@@ -15,6 +15,7 @@ from isolator_jax.neighbours import nearest_neighbours
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import Checkpoints, make_score
+from tests.hyperparameters import every_loop_once
 
 NAMES = sorted(BACKBONES)
 
@@ -116,10 +117,8 @@ def train(config, problem, seed, epochs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(name, dataset):
-    # One of each loop's rounds compiles in half the time; the defaults are those of the tests above.
-    fields = get_backbone(name).hyperparameters.__dataclass_fields__
-    once = dict.fromkeys({"layers", "item_layers", "content_layers", "rounds"} & fields.keys(), 1)
-    hparams = {"dim": 16, "learning_rate": 0.01, **once}
+    # The defaults are those of the tests above.
+    hparams = {"dim": 16, "learning_rate": 0.01, **every_loop_once(name)}
     config = RunConfig(backbone=name, batch_size=256, gamma=0.4, iota=0.9, hparams=hparams)
     problem = make_problem(config, dataset)
     first, losses, encoded = train(config, problem, seed=0, epochs=6)

@@ -31,6 +31,7 @@ from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_pro
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import similarity_on_the_fly
 from isolator_jax.strategies import d_isolator, u_isolator
+from tests.hyperparameters import every_loop_once
 
 # 31 users and 22 items: no table divides evenly by 4 or 8, nor does a batch.
 CONFIG = SyntheticConfig(users=31, items=22, clusters=3, styles=3, modalities={"image": 5, "text": 4}, seed=3)
@@ -38,10 +39,7 @@ DATASET, TRUTH = make_dataset(CONFIG)
 
 
 def problem_on(devices, name, **options):
-    # One of each loop's rounds is as good as three, and compiles in half the time.
-    fields = BACKBONES[name].hyperparameters.__dataclass_fields__
-    once = dict.fromkeys({"layers", "item_layers", "content_layers", "rounds"} & fields.keys(), 1)
-    hparams = {"dim": 8, "learning_rate": 0.01, **once}
+    hparams = {"dim": 8, "learning_rate": 0.01, **every_loop_once(name)}
     config = RunConfig(backbone=name, batch_size=65, hparams=hparams, **options)
     return config, make_problem(config, DATASET, make_placement(devices))
 
