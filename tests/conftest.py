@@ -10,6 +10,12 @@ from hypothesis import settings
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.data import Dataset, SyntheticConfig, make_dataset
 
+# Half of the tests' time was XLA's newer code generator. It is read when JAX first compiles, here and in what tests
+# start; other versions of JAX may not know the flags, and would end.
+if jax.__version_info__[:2] == (0, 10):
+    _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+
 # The same examples each time, and no deadline: the first example of a test compiles.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=15)
 # New examples each time, thousands of them: pytest --hypothesis-profile=thorough tests/fuzz

@@ -49,12 +49,11 @@ SMALLER = {
     r"^--(backbone|tuned)=mgcn\b": r"--\1=vbpr",
     r"^--(backbone|tuned)=gume\b": r"--\1=mfbpr",
 }
-# Compiled fast, and cached for no other test.
+# Cached for no other test.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": "",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 }
 
 

@@ -94,11 +94,11 @@ def test_any_number_of_modalities_trains(name, modalities, dataset):
 
 
 def with_features(dataset, case):
-    """The dataset with features at the edge of what has a meaning; the shapes stay, and so do most programs."""
+    """The dataset with features at the edge of what has a meaning."""
     features = {name: feature.copy() for name, feature in dataset.features.items()}
     if case == "identical items":
         features["image"][2], features["text"][:] = features["image"][1], 1.0
-    elif case == "all zero":
+    else:
         features = {name: np.zeros_like(feature) for name, feature in features.items()}
     return dataclasses.replace(dataset, features=features)
 
@@ -115,12 +115,14 @@ def train(config, problem, seed, epochs):
         return state, losses, learner.encode(state.params)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(name, dataset):
+@pytest.mark.parametrize(
+    ("name", "case"), [*((name, "identical items") for name in NAMES), ("vbpr", "all zero"), ("gume", "all zero")]
+)
+def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(name, case, dataset):
     # The defaults are those of the tests above.
     hparams = {"dim": 16, "learning_rate": 0.01, **every_loop_once(name)}
     config = RunConfig(backbone=name, batch_size=256, gamma=0.4, iota=0.9, hparams=hparams)
-    problem = make_problem(config, dataset)
+    problem = make_problem(config, with_features(dataset, case))
     first, losses, encoded = train(config, problem, seed=0, epochs=6)
     again, *_ = train(config, problem, seed=0, epochs=6)
     other, *_ = train(config, problem, seed=1, epochs=6)
@@ -129,9 +131,6 @@ def test_training_lowers_the_loss_repeats_by_seed_and_ranks_as_the_reference(nam
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(first.params, other.params)
     assert_lists_equal_the_reference(config, problem, encoded)
-    for case in ("identical items", "all zero") if name in ("vbpr", "gume") else ("identical items",):
-        problem = make_problem(config, with_features(dataset, case))
-        assert_lists_equal_the_reference(config, problem, train(config, problem, seed=0, epochs=2)[2])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,11 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-# Compiling fast matters more here than running fast.
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+from commands import ROOT, split_into
 
 
 def start(*arguments, devices=8):
@@ -20,7 +17,7 @@ def start(*arguments, devices=8):
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST}",
+            "XLA_FLAGS": split_into(devices),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

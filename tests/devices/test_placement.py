@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from commands import start_command
 from started import finish, start
 
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
@@ -34,10 +35,12 @@ def test_the_commands_take_a_number_of_devices(tmp_path):
     write_dataset(tmp_path, "made", *make_dataset(config), config)
     run, out = tmp_path / "run", tmp_path / "metrics.json"
     data = [f"--data_dir={tmp_path}", "--dataset=made", f"--run_dir={run}"]
-    code, output = finish(start("-m", "experiments.train", *data, "--novanilla", "--max_epochs=2", "--devices=4"))
-    assert code == 0, output
-    code, output = finish(start("-m", "experiments.evaluate", f"--run_dir={run}", "--devices=2", f"--json={out}"))
-    assert code == 0, output
+    for name, *arguments in (
+        ("train", *data, "--novanilla", "--max_epochs=2", "--devices=4"),
+        ("evaluate", f"--run_dir={run}", "--devices=2", f"--json={out}"),
+    ):
+        ended = start_command(name, *arguments, devices=8).finish()
+        assert ended.returncode == 0, ended.stderr
     report = json.loads((run / "report.json").read_text())
     for strategy, metrics in json.loads(out.read_text())["metrics"].items():
         assert metrics == pytest.approx(report["test"][strategy], abs=1e-6)

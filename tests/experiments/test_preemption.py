@@ -1,49 +1,35 @@
-"""Training that is stopped, killed or out of room, in subprocesses: nothing is lost, and nothing changes."""
+"""Training that is stopped, killed or out of room, in processes of its own: nothing is lost, and nothing changes."""
 
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command, start_command
 
 from isolator_jax.runs import load_run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.
 EPOCHS = 10 * KILLS
 
 
-def start(folder, run_dir, *prefix):
-    arguments = [
-        "--backbone=mfbpr", f"--data_dir={folder}", "--dataset=made", f"--run_dir={run_dir}", "--checkpoint_seconds=0",
-        f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}",
-    ]  # fmt: skip
-    return subprocess.Popen(
-        [*prefix, sys.executable, "-m", "experiments.train", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(folder, run_dir, **limits):
+    return start_command(
+        "train", "--backbone=mfbpr", f"--data_dir={folder}", "--dataset=made", f"--run_dir={run_dir}",
+        "--checkpoint_seconds=0", f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}", **limits,
+    )  # fmt: skip
 
 
 def finish(process):
     """Waits for a process; its exit code and what it said on stderr."""
-    try:
-        _, stderr = process.communicate(timeout=240)
-    finally:
-        process.kill()
-    return process.returncode, stderr
+    ended = process.finish()
+    return ended.returncode, ended.stderr
 
 
 def lines(run_dir):
@@ -85,15 +71,11 @@ def assert_equal(found, expected):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("preemption")
-    subprocess.run(
-        [
-            sys.executable, "-m", "experiments.make_dataset", f"--output_dir={folder}", "--name=made", "--users=60",
-            "--items=40", "--clusters=4", "--styles=4", "--modalities=image:4",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
+    made = command(
+        "make_dataset", f"--output_dir={folder}", "--name=made", "--users=60", "--items=40", "--clusters=4",
+        "--styles=4", "--modalities=image:4",
     )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     return folder
 
 
@@ -111,7 +93,7 @@ def test_killed_at_any_moment_a_run_resumes_and_ends_as_if_never_killed(folder, 
         process = start(folder, run_dir)
         wait_for(process, moments.randrange(1, 2 * EPOCHS // KILLS), run_dir, run_dir / "vanilla")
         time.sleep(moments.random() * 0.05)
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         assert finish(process)[0] in (-signal.SIGKILL, 0)
     code, stderr = finish(start(folder, run_dir))
     assert code == 0, stderr
@@ -139,11 +121,10 @@ def test_a_full_disk_is_one_clear_error_and_what_was_saved_stays(folder, uninter
     run_dir = tmp_path / "run"
     process = start(folder, run_dir)
     wait_for(process, 8, run_dir)
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     finish(process)
-    # In KiB. Files of checkpoints are larger than this, all others smaller.
-    limit = ("bash", "-c", 'ulimit -f 16; exec "$@"', "limited")
-    code, stderr = finish(start(folder, run_dir, *limit))
+    # Files of checkpoints are larger than this, all others smaller.
+    code, stderr = finish(start(folder, run_dir, file_bytes=16 * 1024))
     assert code == 1
     assert "Traceback" not in stderr
     assert "could not be written" in stderr.splitlines()[-1] and str(run_dir) in stderr.splitlines()[-1]
