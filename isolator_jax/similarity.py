@@ -104,7 +104,17 @@ class SimilarityTable:
     def pairs(self, users: ArrayLike, items: ArrayLike) -> Array:
         """s_ui of users `[...]` and items `[...]` (broadcast): `[T, ...] float32`."""
         users, items = _pair_ids(users, items, *self.table.shape[1:])
+        if users.ndim == items.ndim == 2 and users.shape[1] == items.shape[0] == 1:
+            return self._block(users[:, 0], items)
         return self.table[:, users, items].astype(jnp.float32)
+
+    def _block(self, users: Array, items: Array) -> Array:
+        """Of users `[B]` with each of items `[1, K]`. Some users at a time: else the CPU reads anew at each use."""
+
+        def of_chunk(chunk: Array) -> Array:
+            return jnp.swapaxes(self.table[:, chunk[:, None], items], 0, 1)
+
+        return jnp.swapaxes(_map_users(of_chunk, users, 256), 0, 1).astype(jnp.float32)
 
     def lists(self, users: ArrayLike, items: ArrayLike) -> Array:
         """s_ui of a few items of each user, `[B]` and `[B, K]`: `[T, B, K] float32`."""
@@ -237,7 +247,7 @@ def build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_ch
     def of_chunk(users: Array) -> Array:
         return history_similarity(item_sim, histories, users).astype(dtype)
 
-    return _map_users(of_chunk, histories.num_users, user_chunk)
+    return _map_users(of_chunk, jnp.arange(histories.num_users, dtype=jnp.int32), user_chunk)
 
 
 def build_similarity(
@@ -296,15 +306,16 @@ def similarity_on_the_fly(
     return SimilarityOnTheFly(jnp.stack([gram(x) for x in channels]), histories)
 
 
-def _map_users(function: Callable[[Array], Array], num_users: int, user_chunk: int) -> Array:
-    """Applies `function([chunk] users) -> [chunk, ...]` to all users, chunk by chunk."""
-    if not num_users:
-        return function(jnp.zeros(0, jnp.int32))
-    chunk = min(user_chunk, num_users)
-    chunks = -(-num_users // chunk)
-    users = jnp.minimum(jnp.arange(chunks * chunk, dtype=jnp.int32), num_users - 1)
-    result = lax.map(function, users.reshape(chunks, chunk))
-    return result.reshape(-1, *result.shape[2:])[:num_users]
+def _map_users(function: Callable[[Array], Array], users: Array, user_chunk: int) -> Array:
+    """Applies `function([chunk] users) -> [chunk, ...]` to users `[B]`, chunk by chunk. `[B, ...]`."""
+    count = users.shape[0]
+    if not count:
+        return function(users)
+    chunk = min(user_chunk, count)
+    chunks = -(-count // chunk)
+    padded = jnp.pad(users, (0, chunks * chunk - count), mode="edge")
+    result = lax.map(function, padded.reshape(chunks, chunk))
+    return result.reshape(-1, *result.shape[2:])[:count]
 
 
 def _mean(sums: Array, histories: Histories, users: Array) -> Array:

@@ -162,12 +162,12 @@ def loss(
 ) -> Array:
     """BPR + reg * the sum over modalities of the plain BPR of (output of u, W x_i + b)."""
     users = encoded.users[batch.users]
+    items = jnp.concatenate([batch.positives, batch.negatives])
 
     def plain_bpr(name: str) -> Array:
-        layer, features = params["projection"][name], params["features"][name]
-        positives, negatives = (
-            jnp.sum(users * dense(layer, features[items]), axis=1) for items in (batch.positives, batch.negatives)
-        )
+        # Both together: one product, and one addition to the rows of the table's gradient.
+        rows = dense(params["projection"][name], params["features"][name][items])
+        positives, negatives = jnp.sum(users[None] * rows.reshape(2, *users.shape), axis=-1)
         return losses.bpr(positives, negatives)
 
     content = sum((plain_bpr(name) for name in params["projection"]), jnp.float32(0))
