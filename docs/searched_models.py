@@ -1,0 +1,74 @@
+"""Every model of some searches on the test split, as a CSV file: U with the setting that validation chose for it.
+
+  python docs/searched_models.py study/*/gamma/freedom study/*/plain/freedom > docs/results/new_backbones.csv
+
+Each folder is the output of `isolator sweep`; trials that are not finished are left out. Vanilla models that are in
+several searches appear once.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from isolator_jax.backbones import BACKBONES
+from isolator_jax.runs import Problem, evaluate_problem, load_dataset, load_model, make_problem, read_config
+from isolator_jax.runs.config import RunConfig
+from isolator_jax.strategies import STRATEGIES
+
+RECALL = "recall@20"
+SHOWN = {RECALL: "R@20", "ndcg@20": "N@20", "ucbias@20": "UCBias@20", "rho": "rho"}
+
+_problems: dict[tuple[object, ...], Problem] = {}
+
+
+def problem_of(config: RunConfig) -> Problem:
+    key = config.data_dir, config.dataset, config.modalities
+    if key not in _problems:
+        _problems[key] = make_problem(config, load_dataset(config))
+    return _problems[key]
+
+
+def lines_of(trial: Path) -> Iterator[dict[str, str]]:
+    """A line for each strategy of a trained model."""
+    config = RunConfig.from_dict(read_config(trial)["config"])
+    problem = problem_of(config)
+    rows = pd.read_parquet(trial / "validation.parquet")
+    rows = rows.loc[rows.groupby("strategy", sort=False)[RECALL].idxmax()].set_index("strategy")
+    made = {name: STRATEGIES[name].of({"gamma": config.gamma} | dict(row)) for name, row in rows.iterrows()}
+    checkpoint = json.loads((trial / "report.json").read_text())["checkpoint"]
+    encoded, epoch = load_model(trial, problem, cache_dir=trial.parent.parent / "cache", checkpoint=checkpoint)
+    tested = evaluate_problem(problem, encoded, "test", made)
+    defaults = RunConfig(backbone=config.backbone).hparams
+    changed = ", ".join(f"{name} {value:g}" for name, value in config.hparams.items() if value != defaults[name])
+    for name, row in rows.iterrows():
+        parameters = {"gamma": config.gamma} if config.training_strategy else {}
+        parameters |= {name: row[name] for name in ("alpha", "beta", "iota") if not pd.isna(row[name])}
+        yield {
+            "dataset": str(config.dataset),
+            "backbone": BACKBONES[config.backbone].label,
+            "hyper-parameters": changed or "defaults",
+            "strategy": STRATEGIES[name].label,
+            "chosen": ", ".join(f"{name} {value:g}" for name, value in parameters.items()),
+            "epoch": str(epoch),
+            "validation R@20": f"{row[RECALL]:.4f}",
+            **{label: f"{tested[name].metrics[metric]:.4f}" for metric, label in SHOWN.items()},
+            "groups": "shared",
+        }
+
+
+def main(folders: list[str]) -> None:
+    trials = [trial for folder in folders for trial in sorted(Path(folder, "trials").iterdir())]
+    finished = [trial for trial in trials if (trial / "validation.parquet").exists()]
+    plain_first = sorted(finished, key=lambda trial: not trial.name.startswith("plain"))
+    table = pd.DataFrame([line for trial in plain_first for line in lines_of(trial)])
+    table = table.drop_duplicates(["dataset", "backbone", "hyper-parameters", "strategy", "chosen"])
+    table["changed"] = table["hyper-parameters"] != "defaults"
+    table = table.sort_values(["dataset", "backbone", "changed", "hyper-parameters"], kind="stable")
+    table.drop(columns="changed").to_csv(sys.stdout, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
