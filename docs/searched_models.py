@@ -12,29 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from study import RECALL, trial_of
 
 from isolator_jax.backbones import BACKBONES
-from isolator_jax.runs import Problem, evaluate_problem, load_dataset, load_model, make_problem, read_config
+from isolator_jax.runs import evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import STRATEGIES
 
-RECALL = "recall@20"
 SHOWN = {RECALL: "R@20", "ndcg@20": "N@20", "ucbias@20": "UCBias@20", "rho": "rho"}
-
-_problems: dict[tuple[object, ...], Problem] = {}
-
-
-def problem_of(config: RunConfig) -> Problem:
-    key = config.data_dir, config.dataset, config.modalities
-    if key not in _problems:
-        _problems[key] = make_problem(config, load_dataset(config))
-    return _problems[key]
 
 
 def lines_of(trial: Path) -> Iterator[dict[str, str]]:
     """A line for each strategy of a trained model."""
-    config = RunConfig.from_dict(read_config(trial)["config"])
-    problem = problem_of(config)
+    config, problem = trial_of(trial)
     rows = pd.read_parquet(trial / "validation.parquet")
     rows = rows.loc[rows.groupby("strategy", sort=False)[RECALL].idxmax()].set_index("strategy")
     made = {name: STRATEGIES[name].of({"gamma": config.gamma} | dict(row)) for name, row in rows.iterrows()}

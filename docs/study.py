@@ -133,7 +133,7 @@ def test_rows(study: Study, backbone: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     frames = []
     for folder in sorted((study.folder / "gamma" / backbone / "trials").iterdir()):
-        trial, problem = _trial(folder)
+        trial, problem = trial_of(folder)
         encoded, _ = load_model(folder, problem, cache_dir=folder.parent.parent / "cache")
         made = {
             name: entry.of({"gamma": trial.gamma})
@@ -154,7 +154,8 @@ def test_rows(study: Study, backbone: str) -> pd.DataFrame:
 _PROBLEMS: dict[str, Problem] = {}
 
 
-def _trial(folder: Path) -> tuple[RunConfig, Problem]:
+def trial_of(folder: Path) -> tuple[RunConfig, Problem]:
+    """What a trial of a search was trained with, and its problem, made once for each dataset."""
     config = RunConfig.from_dict(read_config(folder)["config"])
     key = f"{config.data_dir} {config.dataset} {config.modalities}"
     if key not in _PROBLEMS:
@@ -202,7 +203,7 @@ def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, st
     for backbone in (name for name in backbones if BACKBONES[name].uses_content):
         given = ",".join(f"{name}={value}" for name, value in chosen[backbone].items())
         whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
-        _, problem = _trial(whole)
+        _, problem = trial_of(whole)
         for modality in (None, *problem.dataset.features):
             if modality is None:
                 metrics = _vanilla(whole, problem).metrics
@@ -278,7 +279,7 @@ def fixed(study_dir: Path) -> pd.DataFrame:
     setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
     lines, p_values = [], []
     for folder, gamma in found:
-        trained, problem = _trial(folder / "trials" / f"gamma={gamma:g},seed=0")
+        trained, problem = trial_of(folder / "trials" / f"gamma={gamma:g},seed=0")
         parameters = {"gamma": gamma, **dict(zip(search.INFERENCE, setting, strict=True))}
         of_u, _ = load_model(folder / "trials" / f"gamma={gamma:g},seed=0", problem, cache_dir=folder / "cache")
         u = evaluate_problem(problem, of_u, "test", {U: STRATEGIES[U].of(parameters)})[U]
