@@ -26,6 +26,7 @@ from isolator_jax.content import Content, make_content
 from isolator_jax.data import read_dataset
 from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.precision import in_float32
 
 from .common import cli
 from .golden import LAYOUTS, GoldenLayout
@@ -75,9 +76,9 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         score = layout.score(content, settings["gamma"], batch)
         return backbone.loss(params, encoded, batch, score, hyperparameters, jax.random.key(0))
 
-    loss, gradients = jax.jit(jax.value_and_grad(loss_function))(params)
-    encoded = jax.jit(lambda params: backbone.encode(params, inputs, hyperparameters))(params)
-    scores = layout.u_scores(_u_scores(encoded, content, settings))
+    loss, gradients = jax.jit(in_float32(jax.value_and_grad(loss_function)))(params)
+    encoded = jax.jit(in_float32(lambda params: backbone.encode(params, inputs, hyperparameters)))(params)
+    scores = layout.u_scores(in_float32(_u_scores)(encoded, content, settings))
     return {
         "loss": error(loss, golden["loss"]),
         "user_emb": error(encoded.users, golden["user_emb"]),

@@ -15,15 +15,13 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
+from isolator_jax.precision import EXACT
 
 FUSIONS = ("mean", "per_modality")
-
-# Accelerators would otherwise round the factors of a matrix product.
-EXACT = lax.Precision.HIGHEST
 
 
 def normalize_features(features: ArrayLike, name: str = "features") -> Array:

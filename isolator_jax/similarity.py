@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from isolator_jax import checks
-from isolator_jax.features import EXACT, check_channel, check_rows, gram
+from isolator_jax.features import check_channel, check_rows, gram
 from isolator_jax.histories import Histories, check_histories, check_users, fold_histories
+from isolator_jax.precision import EXACT
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
 

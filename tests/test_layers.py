@@ -14,7 +14,7 @@ PRIMITIVES = (
 FACE = "isolator_jax"  # the public names of its __init__.py; it may import all
 # From the ground up: a unit imports from its own layer and those before it.
 LAYERS = (
-    ("errors", "files", "memory", "processes"),
+    ("errors", "files", "memory", "precision", "processes"),
     ("checks",),
     (*PRIMITIVES, "strategies"),
     ("data", "backbones"),

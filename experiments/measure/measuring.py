@@ -14,6 +14,7 @@ from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k
 from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
+from isolator_jax.precision import in_float32
 from isolator_jax.runs import Learner, Problem, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.similarity import build_similarity
@@ -151,6 +152,7 @@ def measure_ranking(
         return top_k_lists(encoded, *arguments, k=20)
 
     @jax.jit
+    @in_float32
     def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 

@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isolator_jax.precision import in_float32
+
 # Far more than any cache holds, and a matrix that keeps all cores of the device busy.
-_COPIED_BYTES = 256 << 20
+_COPIED_BYTES = {"cpu": 256 << 20}
+_COPIED_BYTES_ACCELERATOR = 4 << 30
 _MATMUL_SIZE = {"cpu": 1024}
 _MATMUL_SIZE_ACCELERATOR = 8192
 
@@ -52,8 +55,10 @@ def timed(function: Callable[[], object], repeats: int) -> Timing:
 
 def measure_ceilings(repeats: int) -> Ceilings:
     """Measures both ceilings on the default device, from the fastest of the repeats."""
+    backend = jax.default_backend()
+    copied = _COPIED_BYTES.get(backend, _COPIED_BYTES_ACCELERATOR)
     update = jax.jit(lambda x: x + 1.0, donate_argnums=0)
-    x = jnp.zeros(_COPIED_BYTES // 4)
+    x = jnp.zeros(copied // 4)
 
     def copy() -> None:
         nonlocal x
@@ -61,11 +66,11 @@ def measure_ceilings(repeats: int) -> Ceilings:
         x = jax.block_until_ready(update(x))
 
     copying = timed(copy, repeats)
-    size = _MATMUL_SIZE.get(jax.default_backend(), _MATMUL_SIZE_ACCELERATOR)
+    size = _MATMUL_SIZE.get(backend, _MATMUL_SIZE_ACCELERATOR)
     matrix = jnp.ones((size, size))
-    product = jax.jit(jnp.matmul)
+    product = jax.jit(in_float32(jnp.matmul))
     multiplying = timed(lambda: jax.block_until_ready(product(matrix, matrix)), repeats)
-    return Ceilings(2 * _COPIED_BYTES / copying.fastest, 2 * size**3 / multiplying.fastest)
+    return Ceilings(2 * copied / copying.fastest, 2 * size**3 / multiplying.fastest)
 
 
 def compiled_work(compiled: Any) -> Work | None:

@@ -12,6 +12,7 @@ from flax import struct
 from jax import Array, lax
 
 from isolator_jax.backbones import Encoded
+from isolator_jax.precision import EXACT
 
 # A model to rank with: its embeddings, or its scores `[U, I]`: on the host, memory-mapped or not,
 # or on the device.
@@ -48,7 +49,7 @@ class InnerProducts:
     def block(self, rows: Array, start: Array, width: int) -> Array:
         items = lax.dynamic_slice_in_dim(self.items, start, width)
         # In full precision: GPUs and TPUs would otherwise round the factors and make ties.
-        return jnp.matmul(self.users[rows], items.T, precision=lax.Precision.HIGHEST)
+        return jnp.matmul(self.users[rows], items.T, precision=EXACT)
 
 
 @struct.dataclass

@@ -3,6 +3,8 @@
 Functions are compiled once for each backbone, batch size and placement, and again only for
 other shapes: everything that is a number is an argument. A second learner of the same shapes
 in one process compiles nothing.
+
+Their matrix products are in float32 on every device, unless JAX is set to another precision.
 """
 
 import dataclasses
@@ -20,6 +22,7 @@ from isolator_jax.devices.placement import Placement
 from isolator_jax.evaluation import mean_recall, users_to_validate
 from isolator_jax.histories import Histories
 from isolator_jax.neighbours import NeighbourSearch, nearest_neighbours
+from isolator_jax.precision import in_float32
 from isolator_jax.runs.cache import cached_nearest_neighbours
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.problem import Problem
@@ -119,6 +122,7 @@ def make_learner(config: RunConfig, problem: Problem, cache_dir: str | Path | No
 
 @functools.cache
 def _epoch_program(backbone: Backbone, batch_size: int, placement: Placement) -> Callable[..., Any]:
+    @in_float32
     def epoch(state: TrainState, *arguments: Any) -> tuple[TrainState, Array, Array]:
         state, loss, finite = run_epoch(state, *arguments, backbone=backbone, batch_size=batch_size)
         return placement.constrain(state, backbone), loss, finite
@@ -129,6 +133,7 @@ def _epoch_program(backbone: Backbone, batch_size: int, placement: Placement) ->
 @functools.cache
 def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..., Array]:
     @jax.jit
+    @in_float32
     def validate(
         params: Any, inputs: Any, hyperparameters: Any, users: Array, histories: Histories, truth: Histories
     ) -> Array:
@@ -141,6 +146,7 @@ def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..
 @functools.cache
 def _encoder(backbone: Backbone) -> Callable[..., Encoded]:
     @jax.jit
+    @in_float32
     def encode(params: Any, inputs: Any, hyperparameters: Any) -> Encoded:
         return backbone.encode(params, inputs, hyperparameters)._replace(extras=None)
 

@@ -67,6 +67,18 @@ def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_a
     assert cpu_kernels(learner.epoch_program, arguments, platforms) == expected
 
 
+@pytest.mark.parametrize("setting, found", [(None, "HIGHEST"), ("tensorfloat32", "HIGH")])
+def test_products_of_an_epoch_are_in_float32_unless_jax_is_set_otherwise(setting, found, dataset):
+    config = RunConfig(backbone="vbpr", batch_size=16)
+    learner = make_learner(config, make_problem(config, dataset))
+    with jax.default_matmul_precision(setting):
+        lowered = export.export(learner.epoch_program, platforms=["cuda"])(
+            learner.initial_state(0).train, *learner.epoch_arguments()
+        )
+    precisions = re.findall(r"dot_general.*precision = \[(\w+), (\w+)\]", lowered.mlir_module())
+    assert precisions and set(precisions) == {(found, found)}
+
+
 @each_platform
 @each_store
 @pytest.mark.parametrize("fusion", ["mean", "per_modality"])

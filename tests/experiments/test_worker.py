@@ -1,5 +1,7 @@
 """Workers that share the trials of a search."""
 
+import io
+import sys
 import threading
 import time
 
@@ -77,14 +79,16 @@ def test_two_workers_train_each_trial_once_and_end_with_the_rows_of_one(problem,
         pd.testing.assert_frame_equal(table(worker, trials_in(tmp_path)), alone, check_exact=True)
 
 
-def test_a_held_trial_is_waited_for_and_taken_when_its_holder_is_gone(problem, alone, tmp_path, capfd):
+def test_a_held_trial_is_waited_for_and_taken_when_its_holder_is_gone(problem, alone, tmp_path, monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
     trials = trials_in(tmp_path)
     first = next(iter(trials))
     worker = new_worker(problem, tmp_path)
     with locked(first):
         thread = in_thread(lambda: worker.run(trials))
         wait_until(lambda: worker.trained == 3)
-        wait_until(lambda: "waiting for trials that other workers hold: 1" in capfd.readouterr().err)
+        wait_until(lambda: "waiting for trials that other workers hold: 1" in said.getvalue())
         assert first not in worker.rows and thread.is_alive()
     thread.join(240)
     pd.testing.assert_frame_equal(table(worker, trials), alone, check_exact=True)
