@@ -1,8 +1,9 @@
 """Sparse products and edge values: lowerings for each platform, and derivative rules.
 
-Each operation has two lowerings, chosen by the platform the program is compiled for: on
-the CPU a CSR kernel (ten times faster there) and dot products in blocks, elsewhere jraph's
-segment sum and one gather. The rules hold for whatever graph offers the products.
+Each operation has lowerings chosen by the platform the program is compiled for: on the CPU
+a CSR kernel (ten times faster there) and dot products in blocks, on a TPU jraph's segment sum
+and one gather, on a GPU the same gather, and sums in a fixed order in place of a scatter's.
+The rules hold for whatever graph offers the products.
 """
 
 import functools
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import jraph
 from jax import Array, lax
 from jax.experimental import sparse
+
+from isolator_jax._ordered import reduce_runs
 
 # Edges per block of `edge_dots` on the CPU: both gathered blocks stay in a core's cache.
 _DOT_BLOCK = 2048
@@ -83,12 +86,81 @@ def block_product(senders: Array, receivers: Array, offsets: Array, weights: Arr
     """
     if senders.shape[0] == 0:
         return jnp.zeros((offsets.shape[0] - 1, x.shape[1]), weights.dtype)
-    return lax.platform_dependent(senders, receivers, offsets, weights, x, cpu=_csr_product, default=_segment_product)
+    arguments = senders, receivers, offsets, weights, x
+    return lax.platform_dependent(
+        *arguments, cpu=_csr_product, cuda=_run_product, rocm=_run_product, default=_segment_product
+    )
 
 
 def dots_of_edges(receivers: Array, senders: Array, a: Array, b: Array) -> Array:
     """<a[receiver], b[sender]> of each edge, lowered for the platform at hand."""
     return lax.platform_dependent(receivers, senders, a, b, cpu=_dots_in_blocks, default=_dots_at_once)
+
+
+def reduce_edges(
+    reduce: Callable[..., Array], values: Array, nodes: Array, offsets: Array, order: Array | None, longest: int
+) -> Array:
+    """`[E]` values reduced over the edges of each node, lowered for the platform at hand. `[N]`.
+
+    Args:
+      reduce: `jax.ops.segment_sum` or `jax.ops.segment_max`.
+      values, nodes: of each edge.
+      offsets: `[N + 1]` of the edges sorted by node.
+      order: that sorts them; None where they are.
+      longest: how many edges a node has at most.
+    """
+    if values.size == 0:
+        return reduce(values, nodes, offsets.shape[0] - 1)
+
+    def by_segment(values: Array, nodes: Array, offsets: Array) -> Array:
+        return reduce(values, nodes, offsets.shape[0] - 1, indices_are_sorted=order is None)
+
+    def by_run(values: Array, nodes: Array, offsets: Array) -> Array:
+        del nodes
+        rows = (values if order is None else values[order])[:, None]
+        dense: Callable[..., Array] = jnp.max if reduce is jax.ops.segment_max else jnp.sum
+        return reduce_runs(lambda at: rows[at], offsets[:-1], offsets[1:], rows.shape[0], longest, dense)[:, 0]
+
+    return lax.platform_dependent(values, nodes, offsets, cuda=by_run, rocm=by_run, default=by_segment)
+
+
+def add_rows(table: Array, ids: Array, rows: Array) -> Array:
+    """The table `[N, ...]` with rows `[B, ...]` added at ids `[B]`, lowered for the platform at hand.
+
+    Ids out of range are left out.
+    """
+
+    def by_scatter(table: Array, ids: Array, rows: Array) -> Array:
+        return table.at[ids].add(rows, mode="drop")
+
+    return lax.platform_dependent(table, ids, rows, cuda=_add_in_order, rocm=_add_in_order, default=by_scatter)
+
+
+@jax.custom_vjp
+def take_rows(table: Array, ids: Array) -> Array:
+    """`table[ids]`, whose derivative is by `add_rows`. `[N, D], [...] -> [..., D]`."""
+    return table[ids]
+
+
+def _take_rows_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array, None]:
+    zeros, ids = saved
+    return add_rows(zeros, ids.reshape(-1), out.reshape(-1, out.shape[-1])), None
+
+
+take_rows.defvjp(lambda table, ids: (table[ids], (jnp.zeros_like(table), ids)), _take_rows_backward)
+
+
+def _add_in_order(table: Array, ids: Array, rows: Array) -> Array:
+    # The rows of an id become one, in the place of the first: ids are then added to once at most.
+    count = ids.shape[0]
+    order = jnp.argsort(ids, stable=True)
+    ids = ids[order]
+    places = jnp.arange(count, dtype=jnp.int32)
+    first = jnp.append(True, ids[1:] != ids[:-1])
+    ends = jnp.searchsorted(ids, ids, side="right", method="scan_unrolled").astype(jnp.int32)
+    sums = reduce_runs(lambda at: rows[order[at]], jnp.where(first, places, ends), ends, count, count)
+    once = jnp.where(first & (ids < table.shape[0]), ids, table.shape[0] + places)
+    return table.at[once].add(sums, mode="drop", unique_indices=True)
 
 
 def choose(
@@ -114,6 +186,16 @@ def _segment_product(senders, receivers, offsets, weights, x):
         num_segments=offsets.shape[0] - 1,
         indices_are_sorted=True,
     )
+
+
+def _run_product(senders, receivers, offsets, weights, x):
+    del receivers
+
+    def rows(at: Array) -> Array:
+        return x[senders[at]].astype(weights.dtype) * weights[at][..., None]
+
+    edges = senders.shape[0]
+    return reduce_runs(rows, offsets[:-1], offsets[1:], edges, min(edges, x.shape[0]))
 
 
 def _dots_at_once(receivers, senders, a, b):

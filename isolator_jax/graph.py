@@ -135,11 +135,11 @@ class Graph:
 
     def over_edges(self, reduce: Callable[..., Array], over: str, values: Array) -> Array:
         """Reduces `[E]` values over each receiver or sender, and gives each edge its node's result."""
-        nodes, count, ordered = {
-            "receivers": (self.receivers, self.num_receivers, True),
-            "senders": (self.senders, self.num_senders, False),
-        }[over]
-        return reduce(values, nodes, count, indices_are_sorted=ordered)[nodes]
+        if over == "receivers":
+            of_nodes = _sparse.reduce_edges(reduce, values, self.receivers, self.offsets, None, self.num_senders)
+            return of_nodes[self.receivers]
+        index = self.transpose_offsets, self.transpose_order
+        return _sparse.reduce_edges(reduce, values, self.senders, *index, self.num_receivers)[self.senders]
 
     def masked(self, values: Array) -> Array:
         """`[E]` edge values; a graph on several devices has places without an edge to mask."""

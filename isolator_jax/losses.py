@@ -8,6 +8,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
+from isolator_jax._sparse import add_rows
 
 
 def bpr(positive: ArrayLike, negative: ArrayLike) -> Array:
@@ -216,7 +217,7 @@ def _table_nce_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, A
     (total, of_table), of_anchors = lax.scan(block, start, _in_blocks(anchors, table.shape[0]))
     matches = table[positives]
     of_anchors = of_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]] - matches
-    of_table = of_table.at[positives].add(-anchors)
+    of_table = add_rows(of_table, positives, -anchors)
     loss = total - jnp.sum(anchors * matches)
     return loss, jnp.sum(of_anchors * tangents[0]) + jnp.sum(of_table * tangents[1])
 

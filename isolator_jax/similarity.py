@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from isolator_jax import checks
+from isolator_jax._sparse import add_rows
 from isolator_jax.features import check_channel, check_rows, gram
 from isolator_jax.histories import Histories, check_histories, check_users, fold_histories
 from isolator_jax.precision import EXACT
@@ -46,7 +47,7 @@ def history_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLi
     users = check_users(histories, users)
 
     def add(sums, rows, items):
-        return sums.at[rows].add(item_sim[items], mode="drop")
+        return add_rows(sums, rows, item_sim[items])
 
     init = jnp.zeros((users.size, item_sim.shape[1]), jnp.float32)
     return _mean(fold_histories(histories, users, init, add, block=256), histories, users)
@@ -86,7 +87,7 @@ def list_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLike,
 def _listed(item_sim: Array, histories: Histories, users: Array, lists: Array) -> Array:
     def add(sums, rows, items):
         listed = lists.at[rows].get(mode="clip")
-        return sums.at[rows].add(item_sim[items[:, None], listed], mode="drop")
+        return add_rows(sums, rows, item_sim[items[:, None], listed])
 
     init = jnp.zeros(lists.shape, jnp.float32)
     return _mean(fold_histories(histories, users, init, add), histories, users)

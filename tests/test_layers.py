@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIMITIVES = (
-    "scoring", "_fast", "_sparse", "features", "consistency", "similarity", "histories", "losses", "graph",
+    "scoring", "_fast", "_ordered", "_sparse", "features", "consistency", "similarity", "histories", "losses", "graph",
     "neighbours", "content",
 )  # fmt: skip
 FACE = "isolator_jax"  # the public names of its __init__.py; it may import all

@@ -48,10 +48,11 @@ def _products_of(equation: core.JaxprEqn) -> Products:
         left = operands[0].shape
         return Products(dense_flops=2.0 * math.prod(out.shape) * math.prod(left[axis] for axis in contracted))
     if name == "cond":
-        first = operands[1]
-        if params.get("branches_platforms") and first.ndim == 1 and jnp.issubdtype(first.dtype, jnp.integer):
+        first, last = operands[1], operands[-1]
+        of_edges = first.ndim == 1 and jnp.issubdtype(first.dtype, jnp.integer) and last.ndim == 2
+        if params.get("branches_platforms") and of_edges:
             # An operation of `graph`, of edges and node values: a product has rows, dots have one number an edge.
-            terms = float(first.shape[0] * operands[-1].shape[1])
+            terms = float(first.shape[0] * last.shape[1])
             return Products(sparse_terms=terms) if out.ndim == 2 else Products(dot_terms=terms)
         return Products(*map(max, zip(*(count_products(branch.jaxpr) for branch in params["branches"]), strict=True)))
     times = params["length"] if name == "scan" else 1

@@ -15,6 +15,7 @@ import optax
 from jax import Array
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.data import Dataset
 from isolator_jax.neighbours import NeighbourSearch
 
@@ -100,10 +101,10 @@ class Hyperparameters:
 
 def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
     """BPR on the scores of the batch's positives and negatives (Eq. 5)."""
-    users = encoded.users[batch.users]
+    users = take_rows(encoded.users, batch.users)
 
     def of_items(items: Array) -> Array:
-        return score(jnp.sum(users * encoded.items[items], axis=1), batch.users, items)
+        return score(jnp.sum(users * take_rows(encoded.items, items), axis=1), batch.users, items)
 
     return losses.bpr(of_items(batch.positives), of_items(batch.negatives))
 

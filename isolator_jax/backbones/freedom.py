@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones import base
 from isolator_jax.backbones.base import (
     Backbone,
@@ -108,7 +109,7 @@ def draw(key: Array, log_chances: Array, count: int) -> Array:
     The largest of log chance + Gumbel noise are this draw (Yellott, 1977). `[E] -> [E] bool`.
     """
     noisy = log_chances + jax.random.gumbel(key, log_chances.shape)
-    return jnp.zeros(noisy.shape, bool).at[lax.top_k(noisy, count)[1]].set(True)
+    return jnp.zeros(noisy.shape, bool).at[lax.top_k(noisy, count)[1]].set(True, unique_indices=True)
 
 
 def prune(inputs: Inputs, kept: Array, count: int) -> Inputs:
@@ -161,12 +162,12 @@ def loss(
     key: Array | None,
 ) -> Array:
     """BPR + reg * the sum over modalities of the plain BPR of (output of u, W x_i + b)."""
-    users = encoded.users[batch.users]
+    users = take_rows(encoded.users, batch.users)
     items = jnp.concatenate([batch.positives, batch.negatives])
 
     def plain_bpr(name: str) -> Array:
         # Both together: one product, and one addition to the rows of the table's gradient.
-        rows = dense(params["projection"][name], params["features"][name][items])
+        rows = dense(params["projection"][name], take_rows(params["features"][name], items))
         positives, negatives = jnp.sum(users[None] * rows.reshape(2, *users.shape), axis=-1)
         return losses.bpr(positives, negatives)
 

@@ -15,6 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones.base import (
     Batch,
     Encoded,
@@ -65,7 +66,7 @@ class Views(NamedTuple):
 
     def rows(self, nodes: Array) -> "Views":
         """The views of `nodes`, `[R] int32`."""
-        return jax.tree.map(lambda view: view[nodes], self)
+        return jax.tree.map(lambda view: take_rows(view, nodes), self)
 
 
 class Fused(NamedTuple):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones.base import (
     Backbone,
     Batch,
@@ -120,7 +121,8 @@ def edge_weights(alphas: Sequence[Array], confidence: Array, sources: Array) -> 
     Returns:
       `[E]`.
     """
-    scores = (alpha * confidence[sources, m] for m, alpha in enumerate(alphas))
+    rows = take_rows(confidence, sources)
+    scores = (alpha * rows[:, m] for m, alpha in enumerate(alphas))
     return jax.nn.relu(functools.reduce(jnp.maximum, scores))
 
 
@@ -185,8 +187,8 @@ def loss(
     num_users = encoded.users.shape[0]
     table, preferences = params["id"], params["preference"]
     items = jnp.concatenate([batch.positives, batch.negatives])
-    ids = _mean_square(table[batch.users]) + _mean_square(table[num_users + items])
-    rows = sum(_mean_square(preference[batch.users]) for preference in preferences.values())
+    ids = _mean_square(take_rows(table, batch.users)) + _mean_square(take_rows(table, num_users + items))
+    rows = sum(_mean_square(take_rows(preference, batch.users)) for preference in preferences.values())
     penalty = ids + _mean_square(preferences["0"]) + rows
     return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones import fusion
 from isolator_jax.backbones.base import (
     Backbone,
@@ -132,8 +133,8 @@ def loss(
     """
     num_users, (views, extended) = encoded.users.shape[0], encoded.extras
     fused = fusion.fuse_batch(params, views, num_users, batch)
-    extended_users = extended[batch.users]
-    extended_positives = extended[num_users + batch.positives]
+    extended_users = take_rows(extended, batch.users)
+    extended_positives = take_rows(extended, num_users + batch.positives)
     behaviour = sum(
         fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.bm_temperature)
         for part in (0, 1)

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones.base import (
     Backbone,
     Batch,
@@ -70,8 +71,12 @@ class Hypergraph(NamedTuple):
     members: Array
     centres: Array
 
-    def rows(self, nodes: Array | slice) -> "Hypergraph":
-        """The same hyper-edges over `nodes`."""
+    def rows(self, nodes: Array) -> "Hypergraph":
+        """The same hyper-edges over `nodes`, `[...] int32`."""
+        return self._replace(members=take_rows(self.members, nodes))
+
+    def part(self, nodes: slice) -> "Hypergraph":
+        """The same hyper-edges over nodes that follow one another."""
         return self._replace(members=self.members[nodes])
 
 
@@ -91,8 +96,8 @@ class Views(NamedTuple):
     def rows(self, nodes: Array) -> "Views":
         """The views of `nodes`."""
         return Views(
-            self.collaborative[nodes],
-            tuple(view[nodes] for view in self.content),
+            take_rows(self.collaborative, nodes),
+            tuple(take_rows(view, nodes) for view in self.content),
             tuple(graph.rows(nodes) for graph in self.hypergraphs),
         )
 
@@ -198,7 +203,7 @@ def contrast(first: Hypergraph, second: Hypergraph, rows: Array, temperature: Ar
       rows: `[B] int32`, the anchors, and their positives.
       temperature: `[]`.
     """
-    anchors = losses.l2_normalize(first.members[rows] @ first.centres) @ second.centres.T
+    anchors = losses.l2_normalize(take_rows(first.members, rows) @ first.centres) @ second.centres.T
     norms = optax.safe_norm(second.members @ second.centres, 0.0, axis=-1, keepdims=True)
     table = second.members / jnp.maximum(norms, 1e-12)
     return losses.table_nce(anchors / temperature, table, rows)
@@ -227,7 +232,7 @@ def loss(
     kinds = (slice(None, users), batch.users), (slice(users, None), batch.positives)
     pairs = list(itertools.combinations(encoded.extras.hypergraphs, 2))
     contrasts = [
-        contrast(first.rows(kind), second.rows(kind), rows, hyperparameters.temperature)
+        contrast(first.part(kind), second.part(kind), rows, hyperparameters.temperature)
         for first, second in pairs
         for kind, rows in kinds
     ]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones import mfbpr
 from isolator_jax.backbones.base import (
     Backbone,
@@ -56,7 +57,9 @@ def loss(
 ) -> Array:
     """BPR + reg * (|U_b| + |P_b| + |N_b|) / B over the batch's rows of layer 0."""
     penalty = losses.frobenius_penalty(
-        params["user"][batch.users], params["item"][batch.positives], params["item"][batch.negatives]
+        take_rows(params["user"], batch.users),
+        take_rows(params["item"], batch.positives),
+        take_rows(params["item"], batch.negatives),
     )
     return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
 

@@ -4,6 +4,7 @@ import jax
 from jax import Array
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones.base import (
     Backbone,
     Batch,
@@ -51,7 +52,9 @@ def loss(
 ) -> Array:
     """BPR + reg * (|U_b| + |P_b| + |N_b|) / B over the batch's output rows."""
     penalty = losses.frobenius_penalty(
-        encoded.users[batch.users], encoded.items[batch.positives], encoded.items[batch.negatives]
+        take_rows(encoded.users, batch.users),
+        take_rows(encoded.items, batch.positives),
+        take_rows(encoded.items, batch.negatives),
     )
     return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
 

@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import losses
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones.base import (
     Backbone,
     Batch,
@@ -61,9 +62,13 @@ class Propagated(NamedTuple):
     shared: Array
     own: Array
 
-    def views(self, nodes: Array | slice = slice(None)) -> Array:
-        """The views of some nodes side by side, `[R, V D]`."""
-        shared, own = self.shared[nodes], self.own[nodes]
+    def rows(self, nodes: Array) -> "Propagated":
+        """Of some nodes, `[R] int32`."""
+        return Propagated(take_rows(self.shared, nodes), take_rows(self.own, nodes))
+
+    def views(self) -> Array:
+        """The views side by side, `[R, V D]`."""
+        shared, own = self
         return jnp.tile(shared, own.shape[1] // shared.shape[1]) + own
 
 
@@ -196,7 +201,7 @@ def loss(
 ) -> Array:
     """The in-batch softmax + contrast * the contrasts."""
     sides: Sides = encoded.extras
-    users, positives = sides.users.views(batch.users), sides.items.views(batch.positives)
+    users, positives = sides.users.rows(batch.users).views(), sides.items.rows(batch.positives).views()
     auxiliary = contrasts(
         params,
         jnp.split(positives, positives.shape[1] // hyperparameters.dim, axis=1),

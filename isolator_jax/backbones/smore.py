@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from isolator_jax._sparse import take_rows
 from isolator_jax.backbones import fusion
 from isolator_jax.backbones.base import (
     Backbone,
@@ -193,12 +194,12 @@ def fuse(params: Params, views: Views, nodes: Array, dropout: ArrayLike) -> Fuse
     Returns:
       `[..., D]` each.
     """
-    identity, fused = views.identity[nodes], views.fusion[nodes]
+    identity, fused = take_rows(views.identity, nodes), take_rows(views.fusion, nodes)
     branches = [(params["fusion"], fused)]
     for name, view in sorted(views.content.items()):  # their dropout must not depend on a dict's order
         layers = params["content"][name]
         attention = jax.nn.softmax(dense(layers["score"], jnp.tanh(dense(layers["query"], fused))))
-        branches.append((layers, attention * view[nodes]))
+        branches.append((layers, attention * take_rows(view, nodes)))
     gates = jnp.stack([jax.nn.sigmoid(dense(layers["gate"], identity)) for layers, _ in branches])
     if views.key is not None:
         gates = drop(views.key, gates, nodes, dropout)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from isolator_jax._ordered import compiler_options
 from isolator_jax.backbones import Backbone, Encoded, Hyperparameters, get_backbone
 from isolator_jax.devices.placement import Placement
 from isolator_jax.evaluation import mean_recall, users_to_validate
@@ -127,12 +128,12 @@ def _epoch_program(backbone: Backbone, batch_size: int, placement: Placement) ->
         state, loss, finite = run_epoch(state, *arguments, backbone=backbone, batch_size=batch_size)
         return placement.constrain(state, backbone), loss, finite
 
-    return jax.jit(epoch, donate_argnums=0)
+    return jax.jit(epoch, donate_argnums=0, compiler_options=compiler_options())
 
 
 @functools.cache
 def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..., Array]:
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     @in_float32
     def validate(
         params: Any, inputs: Any, hyperparameters: Any, users: Array, histories: Histories, truth: Histories
@@ -145,7 +146,7 @@ def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..
 
 @functools.cache
 def _encoder(backbone: Backbone) -> Callable[..., Encoded]:
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     @in_float32
     def encode(params: Any, inputs: Any, hyperparameters: Any) -> Encoded:
         return backbone.encode(params, inputs, hyperparameters)._replace(extras=None)

@@ -114,7 +114,7 @@ def test_embeddings_and_losses_equal_the_reference(modalities, fusion, gamma, se
     np.testing.assert_allclose(encoded.items, items, atol=1e-5)
 
     positives = np.asarray(batch.positives)
-    views = jnp.split(encoded.extras.items.views(batch.positives), modalities + 1, axis=1)
+    views = jnp.split(encoded.extras.items.rows(batch.positives).views(), modalities + 1, axis=1)
     contrasts = slmrec.contrasts(params, views, HYPERPARAMETERS.contrast_temperature)
     np.testing.assert_allclose(contrasts, reference_contrasts(params, expected_views, positives), rtol=1e-5)
 
