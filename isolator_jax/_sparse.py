@@ -136,18 +136,23 @@ def add_rows(table: Array, ids: Array, rows: Array) -> Array:
     return lax.platform_dependent(table, ids, rows, cuda=_add_in_order, rocm=_add_in_order, default=by_scatter)
 
 
-@jax.custom_vjp
 def take_rows(table: Array, ids: Array) -> Array:
     """`table[ids]`, whose derivative is by `add_rows`. `[N, D], [...] -> [..., D]`."""
+    return _take_rows(table.shape[0], table, ids)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _take_rows(count: int, table: Array, ids: Array) -> Array:
+    del count
     return table[ids]
 
 
-def _take_rows_backward(saved: tuple[Array, Array], out: Array) -> tuple[Array, None]:
-    zeros, ids = saved
-    return add_rows(zeros, ids.reshape(-1), out.reshape(-1, out.shape[-1])), None
+def _take_rows_backward(count: int, ids: Array, out: Array) -> tuple[Array, None]:
+    width = out.shape[-1]
+    return add_rows(jnp.zeros((count, width), out.dtype), ids.reshape(-1), out.reshape(-1, width)), None
 
 
-take_rows.defvjp(lambda table, ids: (table[ids], (jnp.zeros_like(table), ids)), _take_rows_backward)
+_take_rows.defvjp(lambda count, table, ids: (table[ids], ids), _take_rows_backward)
 
 
 def _add_in_order(table: Array, ids: Array, rows: Array) -> Array:

@@ -281,13 +281,13 @@ def gradient_and_arguments():
     return jax.jit(jax.grad(loss, argnums=(0, 2))), (values(0, 9), graph, graph.weights)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_platforms_get_no_cpu_kernel(platform):
+@pytest.mark.parametrize("platform, scatters", [("cuda", False), ("tpu", True)])
+def test_other_platforms_get_no_cpu_kernel_and_a_gpu_no_scatter(platform, scatters):
     gradient, arguments = gradient_and_arguments()
     # Refuses custom calls that are not known to be stable, as the CPU kernel's is not.
     module = export.export(gradient, platforms=(platform,))(*arguments).mlir_module()
     assert "stablehlo.custom_call" not in module
-    assert "scatter" in module
+    assert ("stablehlo.scatter" in module) == scatters
 
 
 def test_one_export_serves_cpu_cuda_and_tpu():

@@ -67,6 +67,18 @@ def test_an_epoch_of_every_backbone_is_lowered_with_the_cpu_kernel_for_the_cpu_a
     assert cpu_kernels(learner.epoch_program, arguments, platforms) == expected
 
 
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_an_epoch_on_a_gpu_adds_numbers_in_a_fixed_order(name, dataset):
+    config = RunConfig(backbone=name, batch_size=16)
+    learner = make_learner(config, make_problem(config, dataset))
+    arguments = (learner.initial_state(0).train, *learner.epoch_arguments())
+    module = export.export(learner.epoch_program, platforms=["cuda"])(*arguments).mlir_module()
+    scatters = re.findall(r'"stablehlo.scatter"\([^\n]*\n[^\n]*\n[^\n]*', module)
+    assert len(scatters) == module.count('"stablehlo.scatter"') > 0
+    # Integers add up to the same in any order; places that are given once are added to once.
+    assert not [scatter for scatter in scatters if "unique_indices = true" not in scatter and "i32" not in scatter]
+
+
 @pytest.mark.parametrize("setting, found", [(None, "HIGHEST"), ("tensorfloat32", "HIGH")])
 def test_products_of_an_epoch_are_in_float32_unless_jax_is_set_otherwise(setting, found, dataset):
     config = RunConfig(backbone="vbpr", batch_size=16)
