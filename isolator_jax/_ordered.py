@@ -63,7 +63,7 @@ def _shortened(rows, starts, base, lengths, total, width, reduce):
 
 def _reduced(rows, base, lengths, reduce):
     """The `lengths` rows from `base` on, `_WIDTH` of them at most, reduced."""
-    within = jnp.arange(_WIDTH, dtype=jnp.int32)
+    within = jnp.arange(_WIDTH, dtype=jnp.int32)[None]
     inside = within < lengths[:, None]
     values = rows(jnp.where(inside, base[:, None] + within, 0))
     nothing = {jnp.sum: 0, jnp.max: -jnp.inf}[reduce]

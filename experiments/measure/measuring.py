@@ -108,8 +108,7 @@ def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Wo
     one_batch = dataclasses.replace(train_data, users=train_data.users[:rows], items=train_data.items[:rows])
     one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
     work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
-    # With plain segment sums, which read each row once: those of a GPU mask what they read besides.
-    traffic = step_traffic(one_step.jaxpr.jaxpr, "tpu")
+    traffic = step_traffic(one_step.jaxpr.jaxpr)
 
     loss: Any = jnp.float32(jnp.nan)
 

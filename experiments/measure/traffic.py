@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+# Whose sums are counted: plain segment sums, which read each row once. Those of a GPU mask what they read besides.
+_PLATFORM = "tpu"
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint"}
 _KERNELS = {"dot_general": "products", "sort": "others", "fft": "others", "top_k": "others", "while": "others"}
 _KERNELS |= {name: "others" for name in ("cumsum", "cumprod", "cummax", "conv_general_dilated", "scan", "cond")}
@@ -60,25 +62,24 @@ class _Operation(NamedTuple):
         return not (self.name in _KERNELS or self.name == "gather" or self.name.startswith("scatter"))
 
 
-def step_traffic(jaxpr: core.Jaxpr, platform: str) -> Traffic:
+def step_traffic(jaxpr: core.Jaxpr) -> Traffic:
     """Counts a step of an epoch: the body of that of its outermost scans which moves most.
 
     Args:
       jaxpr: of the epoch, as `jax.make_jaxpr` gives it.
-      platform: `cuda`, `tpu` or `cpu`, for which the program's choices by platform are made.
     """
-    operations, _ = _inlined(jaxpr, platform)
+    operations, _ = _inlined(jaxpr)
     bodies = [operation.params["jaxpr"].jaxpr for operation in operations if operation.name == "scan"]
-    return max((count_traffic(body, platform) for body in bodies), key=lambda traffic: traffic.bytes)
+    return max((count_traffic(body) for body in bodies), key=lambda traffic: traffic.bytes)
 
 
-def count_traffic(jaxpr: core.Jaxpr, platform: str) -> Traffic:
+def count_traffic(jaxpr: core.Jaxpr) -> Traffic:
     """Counts one call of a program whose arguments and results lie in memory. A while loop runs once."""
-    operations, results = _inlined(jaxpr, platform)
+    operations, results = _inlined(jaxpr)
     made = {value for operation in operations for value in operation.results}
     kernels = {value for operation in operations if not operation.is_fused for value in operation.results}
     reduced = {value for operation in operations if operation.is_reduction for value in operation.results}
-    costs = [_cost(operation, platform) for operation in operations]
+    costs = [_cost(operation) for operation in operations]
     whole = {value for _, needed in costs for value in needed} | set(results)
     written = (whole & made) - kernels - reduced
     stored = kernels | reduced
@@ -94,7 +95,7 @@ def count_traffic(jaxpr: core.Jaxpr, platform: str) -> Traffic:
     return Traffic(*map(sum, zip(own, *(cost for cost, _ in costs), strict=True)))
 
 
-def _cost(operation: _Operation, platform: str) -> tuple[Traffic, list[Any]]:
+def _cost(operation: _Operation) -> tuple[Traffic, list[Any]]:
     """What an operation moves and launches by itself, and the operands that must lie in memory for it."""
     name, params, operands = operation.name, operation.params, operation.operands
     size = lambda value: 0 if value is None else value.bytes
@@ -105,12 +106,12 @@ def _cost(operation: _Operation, platform: str) -> tuple[Traffic, list[Any]]:
         start, indices, updates = operands[:3]
         return Traffic(scatters=size(start) + size(indices) + 3 * size(updates), kernels=1), []
     if name == "scan":
-        body = count_traffic(params["jaxpr"].jaxpr, platform)
+        body = count_traffic(params["jaxpr"].jaxpr)
         return Traffic(*(params["length"] * part for part in body)), operands
     if name == "while":
-        return count_traffic(params["body_jaxpr"].jaxpr, platform), operands
+        return count_traffic(params["body_jaxpr"].jaxpr), operands
     if name == "cond":
-        branches = [count_traffic(branch.jaxpr, platform) for branch in params["branches"]]
+        branches = [count_traffic(branch.jaxpr) for branch in params["branches"]]
         return max(branches, key=lambda traffic: traffic.bytes), operands
     if operation.is_reduction:
         return Traffic(elementwise=out, kernels=1), []
@@ -119,7 +120,7 @@ def _cost(operation: _Operation, platform: str) -> tuple[Traffic, list[Any]]:
     return Traffic(), []
 
 
-def _inlined(jaxpr: core.Jaxpr, platform: str) -> tuple[list[_Operation], list[Any]]:
+def _inlined(jaxpr: core.Jaxpr) -> tuple[list[_Operation], list[Any]]:
     """The operations that a program's results need, in order, without the calls around them, and the results."""
     operations: list[_Operation] = []
 
@@ -129,7 +130,7 @@ def _inlined(jaxpr: core.Jaxpr, platform: str) -> tuple[list[_Operation], list[A
         values |= zip(jaxpr.invars, (value for value, kept in zip(arguments, used, strict=True) if kept), strict=True)
         of = lambda variable: None if isinstance(variable, core.Literal) else values[variable]
         for equation in jaxpr.eqns:
-            operands, inner = [of(variable) for variable in equation.invars], _inner(equation, platform)
+            operands, inner = [of(variable) for variable in equation.invars], _inner(equation)
             if inner is None:
                 results = [_Value(variable.aval) for variable in equation.outvars]
                 operations.append(_Operation(equation.primitive.name, equation.params, operands, results))
@@ -142,13 +143,13 @@ def _inlined(jaxpr: core.Jaxpr, platform: str) -> tuple[list[_Operation], list[A
     return operations, results
 
 
-def _inner(equation: core.JaxprEqn, platform: str) -> core.Jaxpr | None:
+def _inner(equation: core.JaxprEqn) -> core.Jaxpr | None:
     """The program that an equation stands for: of a call, or of a choice by platform; None for others."""
     params = equation.params
     if equation.primitive.name in _CALLS:
         return next(iter(core.jaxprs_in_params(params)))
     if equation.primitive.name == "cond" and params.get("branches_platforms"):
         for branch, platforms in zip(params["branches"], params["branches_platforms"], strict=True):
-            if platforms is None or platform in platforms:
+            if platforms is None or _PLATFORM in platforms:
                 return branch.jaxpr
     return None
