@@ -120,10 +120,16 @@ def _run_folder(study: Study, backbone: str, seed: int) -> Path:
 
 
 def adopt(study: Study, backbone: str, gamma: float) -> None:
-    """Lets `reproduce` find the search's model of seed 0, which is the one that it would train."""
-    target = _run_folder(study, backbone, 0)
+    """Lets `reproduce` find the search's models of seed 0, which are those that it would train."""
+    trials, target = study.folder / "gamma" / backbone / "trials", _run_folder(study, backbone, 0)
     if not target.exists():
-        shutil.copytree(study.folder / "gamma" / backbone / "trials" / f"gamma={gamma:g},seed=0", target)
+        shutil.copytree(trials / f"gamma={gamma:g},seed=0", target)
+    if not (target / "vanilla").exists():
+        shutil.copytree(trials / "plain,seed=0", target / "vanilla")
+        for path in (target / "vanilla" / name for name in ("config.json", "report.json")):
+            written = json.loads(path.read_text())
+            written["config"]["gamma"] = gamma  # plain BPR does not read it
+            path.write_text(json.dumps(written, indent=2))
 
 
 def test_rows(study: Study, backbone: str) -> pd.DataFrame:
