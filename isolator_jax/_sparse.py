@@ -125,7 +125,7 @@ def reduce_edges(
 
 
 def add_rows(table: Array, ids: Array, rows: Array) -> Array:
-    """The table `[N, ...]` with rows `[B, ...]` added at ids `[B]`, lowered for the platform at hand.
+    """The table `[N, D]` with rows `[..., D]` added at ids `[...]`, lowered for the platform at hand.
 
     Ids out of range are left out.
     """
@@ -148,8 +148,7 @@ def _take_rows(count: int, table: Array, ids: Array) -> Array:
 
 
 def _take_rows_backward(count: int, ids: Array, out: Array) -> tuple[Array, None]:
-    width = out.shape[-1]
-    return add_rows(jnp.zeros((count, width), out.dtype), ids.reshape(-1), out.reshape(-1, width)), None
+    return add_rows(jnp.zeros((count, out.shape[-1]), out.dtype), ids, out), None
 
 
 _take_rows.defvjp(lambda count, table, ids: (table[ids], ids), _take_rows_backward)
@@ -157,6 +156,7 @@ _take_rows.defvjp(lambda count, table, ids: (table[ids], ids), _take_rows_backwa
 
 def _add_in_order(table: Array, ids: Array, rows: Array) -> Array:
     # The rows of an id become one, in the place of the first: ids are then added to once at most.
+    ids, rows = ids.reshape(-1), rows.reshape(-1, table.shape[1])
     count = ids.shape[0]
     order = jnp.argsort(ids, stable=True)
     ids = ids[order]
