@@ -14,7 +14,7 @@ _WIDTH = 16
 
 
 def compiler_options() -> dict[str, bool]:
-    """Options of `jax.jit` under which a program on a GPU is the same in each process.
+    """Options of `jax.jit` under which a program on a GPU is compiled alike in each process.
 
     XLA would choose among its kernels by how long they took just then.
     """
