@@ -1,7 +1,7 @@
 """Draws the pictures of the pages.
 
-python docs/make_figures.py                reads docs/results/embedded.csv
-python docs/make_figures.py runs/first     writes it from a run folder first
+python docs/make_figures.py                reads docs/results/embedded.csv and docs/results/DATASET/summary.csv
+python docs/make_figures.py runs/first     writes the first of them from a run folder before
 """
 
 import csv
@@ -22,7 +22,14 @@ METRICS = {
     "R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20", "UCBias@20": "ucbias@20",
     "rho": "rho",
 }  # fmt: skip
+COLOURS = {"Vanilla": "0.45", "D-ISOLATOR": "#1b6ca8", "U-ISOLATOR": "#d1495b"}
 SETTINGS = ((2, 5, 1), (2, 20, 1), (10, 5, 1), (2, 5, 0.1))  # alpha, beta, iota
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_embedded(run_dir: Path) -> None:
@@ -38,8 +45,7 @@ def write_embedded(run_dir: Path) -> None:
 
 def start() -> Figure:
     """UCBias@20 and Recall@20 on the embedded dataset, by strategy."""
-    with open(EMBEDDED, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(EMBEDDED)
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")  # as wide as a phone shows legibly
     names = [row["strategy"] for row in rows]
     for axes, metric in zip(figure.subplots(2, 1), ("UCBias@20", "R@20"), strict=True):
@@ -49,6 +55,32 @@ def start() -> Figure:
         axes.set(xlabel=metric, xlim=(0, 1.15 * max(values)))
         axes.spines[["top", "right"]].set_visible(False)
         axes.invert_yaxis()
+    return figure
+
+
+def findings() -> Figure:
+    """Recall@20 with its deviation over seeds and UCBias@20 with its interval, on the datasets of the study."""
+    tables = [rows_of(path) for path in sorted(DOCS.glob("results/*/summary.csv"))]
+    figure = Figure(figsize=(5.2, 0.8 + 0.36 * sum(len(rows) for rows in tables)), layout="constrained")
+    grid = figure.subplots(len(tables), 2, sharey="row", squeeze=False, height_ratios=[len(rows) for rows in tables])
+    for rows, (recall, bias) in zip(tables, grid, strict=True):
+        places = np.arange(len(rows))
+        for shift, (name, colour) in zip((-0.22, 0, 0.22), COLOURS.items(), strict=True):
+            style = {"fmt": "o", "markersize": 3.5, "elinewidth": 1, "color": colour, "label": name}
+            mean, spread = (np.array([float(row[f"R@20 {name}{of}"]) for row in rows]) for of in ("", " sd"))
+            recall.errorbar(mean, places + shift, xerr=spread, **style)
+            value, low, high = (
+                np.array([float(row[f"UCBias@20 {name}{of}"]) for row in rows]) for of in ("", " low", " high")
+            )
+            bias.errorbar(value, places + shift, xerr=(value - low, high - value), **style)
+        recall.set(yticks=places, yticklabels=[row["backbone"] for row in rows], title=rows[0]["dataset"])
+        recall.invert_yaxis()
+        bias.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+        for axes in (recall, bias):
+            axes.spines[["top", "right"]].set_visible(False)
+    grid[-1][0].set_xlabel("Recall@20, sd over seeds")
+    grid[-1][1].set_xlabel("UCBias@20, 95 % interval")
+    figure.legend(*recall.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -80,7 +112,7 @@ def main(run_dir: str | None = None) -> None:
     if run_dir is not None:
         write_embedded(Path(run_dir))
     with matplotlib.rc_context({"svg.hashsalt": "isolator", "svg.fonttype": "path", "font.size": 9}):
-        for draw in (start, elu, factor):
+        for draw in (start, findings, elu, factor):
             draw().savefig(DOCS / "figures" / f"{draw.__name__}.svg", metadata={"Date": None})
 
 

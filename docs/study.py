@@ -2,8 +2,12 @@
 
   python docs/study.py --data_dir=DATA --dataset=lfm2k --modalities=text,audio --study_dir=study
 
-Every step goes on where it was interrupted. `--fixed` runs nothing: it writes docs/results/fixed_setting.csv,
-U-ISOLATOR with one setting for all backbones and datasets, from all that is in STUDY_DIR.
+Every step goes on where it was interrupted. Two more train nothing. The first writes docs/results/rankers.csv, UCBias
+of popularity and of content alone on all datasets, the second docs/results/fixed_setting.csv, U-ISOLATOR with one
+setting for all backbones and datasets that have been searched:
+
+  python docs/study.py --rankers --data_dir=DATA
+  python docs/study.py --fixed --study_dir=study
 """
 
 import argparse
@@ -17,9 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.reproduce import load_references
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Evaluation, Settings
 from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.reporting import paper
 from isolator_jax.reporting.claims import VERDICTS
 from isolator_jax.runs import (
     Problem,
@@ -43,6 +49,15 @@ GRIDS = {
     "grcn": ("learning_rate", "0.003,0.001,0.0003,0.0001"),
 }
 GAMMAS = "0.01,0.1,1"
+DATASETS = (
+    ("lfm2k", ("text", "audio")),
+    ("baby_knn", ("image", "text")),
+    ("microlens50k", ("text",)),
+    ("microlens50k", ("image", "text")),
+    ("sports_knn", ("image", "text")),
+    ("instruments", ("image", "text")),
+    ("arts", ("text",)),
+)
 RECALL, BIAS = "recall@20", "ucbias@20"
 U, U_PLAIN = "u", "u_without_training_strategy"
 
@@ -294,6 +309,19 @@ def confounding(explained: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def rankers(data_dir: str) -> pd.DataFrame:
+    """`confounding` of the rankers by popularity and by content alone, on every dataset of the protocol."""
+    frames = []
+    for dataset, modalities in DATASETS:
+        print(dataset, *modalities, flush=True)
+        references = load_references(RunConfig("mfbpr", data_dir=data_dir, dataset=dataset, modalities=modalities))
+        shown = confounding(paper.confounding([], references, [])).rename(columns={"backbone": "ranker"})
+        shown.insert(0, "dataset", dataset)
+        shown.insert(1, "content", ", ".join(modalities))
+        frames.append(shown.drop(columns="strategy"))
+    return pd.concat(frames, ignore_index=True)
+
+
 def fixed(study_dir: Path) -> pd.DataFrame:
     """U with one setting of alpha, beta and iota for all: the best validation Recall@20 over Vanilla's, on average."""
     gains, found = [], []
@@ -330,16 +358,20 @@ def fixed(study_dir: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study_dir", type=Path, required=True)
+    parser.add_argument("--study_dir", type=Path, default=Path("study"))
     parser.add_argument("--data_dir")
     parser.add_argument("--dataset")
     parser.add_argument("--modalities")
     parser.add_argument("--name", help="of the results' folder; default: the dataset's")
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rankers", action="store_true")
     parser.add_argument("--fixed", action="store_true")
     given = parser.parse_args()
     study_dir = given.study_dir.absolute()
+    if given.rankers:
+        rankers(given.data_dir).to_csv(RESULTS / "rankers.csv", index=False)
+        return
     if given.fixed:
         fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
         return
