@@ -47,6 +47,7 @@ GRIDS = {
     "vbpr": ("reg", "2,1,0.5,0.3,0.1,0.01"),
     "lightgcn": ("reg", "0.01,0.001,0.0001"),
     "grcn": ("learning_rate", "0.003,0.001,0.0003,0.0001"),
+    "smore": ("learning_rate", "0.01,0.003,0.001"),
 }
 GAMMAS = "0.01,0.1,1"
 DATASETS = (
