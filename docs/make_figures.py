@@ -11,13 +11,13 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from make_tables import DOCS, rows_of
 from matplotlib.figure import Figure
 
 from isolator_jax import elu_prime, u_score
 from isolator_jax.strategies import STRATEGIES
 
-DOCS = Path(__file__).resolve().parent
-EMBEDDED = DOCS / "results" / "embedded.csv"
+EMBEDDED = "results/embedded.csv"
 METRICS = {
     "R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20", "UCBias@20": "ucbias@20",
     "rho": "rho",
@@ -26,16 +26,10 @@ COLOURS = {"Vanilla": "0.45", "D-ISOLATOR": "#1b6ca8", "U-ISOLATOR": "#d1495b"}
 SETTINGS = ((2, 5, 1), (2, 20, 1), (10, 5, 1), (2, 5, 0.1))  # alpha, beta, iota
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def write_embedded(run_dir: Path) -> None:
     """The test metrics of a run, a row a strategy."""
     test = json.loads((run_dir / "report.json").read_text(encoding="utf-8"))["test"]
-    with open(EMBEDDED, "w", newline="", encoding="utf-8") as file:
+    with open(DOCS / EMBEDDED, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["strategy", *METRICS, "groups"])
         for name, metrics in test.items():
@@ -50,7 +44,7 @@ def start() -> Figure:
     names = [row["strategy"] for row in rows]
     for axes, metric in zip(figure.subplots(2, 1), ("UCBias@20", "R@20"), strict=True):
         values = [float(row[metric]) for row in rows]
-        bars = axes.barh(names, values, color=["0.75", "0.75", "#1b6ca8", "#d1495b"])
+        bars = axes.barh(names, values, color=["0.75", "0.75", COLOURS["D-ISOLATOR"], COLOURS["U-ISOLATOR"]])
         axes.bar_label(bars, [row[metric] for row in rows], padding=3, fontsize=8)
         axes.set(xlabel=metric, xlim=(0, 1.15 * max(values)))
         axes.spines[["top", "right"]].set_visible(False)
@@ -60,7 +54,7 @@ def start() -> Figure:
 
 def findings() -> Figure:
     """Recall@20 with its deviation over seeds and UCBias@20 with its interval, on the datasets of the study."""
-    tables = [rows_of(path) for path in sorted(DOCS.glob("results/*/summary.csv"))]
+    tables = [rows_of(str(path)) for path in sorted(DOCS.glob("results/*/summary.csv"))]
     figure = Figure(figsize=(5.2, 0.8 + 0.36 * sum(len(rows) for rows in tables)), layout="constrained")
     grid = figure.subplots(len(tables), 2, sharey="row", squeeze=False, height_ratios=[len(rows) for rows in tables])
     for rows, (recall, bias) in zip(tables, grid, strict=True):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from isolator_jax.experiments.reproduce import load_references
 
-from experiments.reproduce import load_references
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Evaluation, Settings
 from isolator_jax.evaluation.significance import holm, paired_test
