@@ -5,6 +5,7 @@ python docs/make_figures.py runs/first     writes the first of them from a run f
 """
 
 import csv
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def start() -> Figure:
 
 def findings() -> Figure:
     """Recall@20 with its deviation over seeds and UCBias@20 with its interval, on the datasets of the study."""
-    tables = [rows_of(str(path)) for path in sorted(DOCS.glob("results/*/summary.csv"))]
+    by_dataset = itertools.groupby(rows_of("results/*/summary.csv"), key=lambda row: row["dataset"])
+    tables = [list(rows) for _, rows in by_dataset]
     figure = Figure(figsize=(5.2, 0.8 + 0.36 * sum(len(rows) for rows in tables)), layout="constrained")
     grid = figure.subplots(len(tables), 2, sharey="row", squeeze=False, height_ratios=[len(rows) for rows in tables])
     for rows, (recall, bias) in zip(tables, grid, strict=True):

@@ -4,9 +4,10 @@
   python docs/make_tables.py --check    writes nothing; names the pages that differ and ends with 1
 
 A page has `<!-- table: results/baby.csv -->` before a table and `<!-- end -->` after it; paths count from
-docs/. Columns `X sd` and `X low`, `X high` are shown with column X. A file with a row for each seed and
-strategy is shown as means and standard deviations over seeds. The column `groups` says how UCBias was
-made: `shared`, users tied at a cut share the places left; `earlier`, see below.
+docs/, and a pattern, `results/*/summary.csv`, means the rows of all files that match it. Columns `X sd` and
+`X low`, `X high` are shown with column X. A file with a row for each seed and strategy is shown as means and
+standard deviations over seeds. The column `groups` says how UCBias was made: `shared`, users tied at a cut
+share the places left; `earlier`, see below.
 """
 
 import csv
@@ -29,9 +30,14 @@ _OVER_SEEDS = (
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
-    """The rows of a CSV file below docs/."""
-    with open(DOCS / file, newline="") as lines:
-        return list(csv.DictReader(lines))
+    """The rows of a CSV file below docs/, or of all files that a pattern means."""
+    rows = []
+    for path in sorted(DOCS.glob(file)):
+        with open(path, newline="") as lines:
+            rows += csv.DictReader(lines)
+    if not rows:
+        raise FileNotFoundError(f"no rows in {DOCS / file}")
+    return rows
 
 
 def over_seeds(rows: list[dict[str, str]]) -> list[dict[str, str]]:

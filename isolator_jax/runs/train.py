@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -86,7 +87,8 @@ def train_run(
       The report, as in `report.json`.
 
     Several processes (`processes.join`) call it alike: the first writes, and where a `stop` of
-    one of them says so all save and end.
+    one of them says so all save and end. A training is warned of whose patience ended without a
+    better epoch than the first.
 
     Raises:
       RunError: the folder holds another run or something else, or another process is using it.
@@ -184,6 +186,13 @@ def _train_run(
         saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}
     if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
         raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
+    if int(state.best_epoch) == 1 and epoch > config.patience:
+        warnings.warn(
+            f"{run_dir}: validation Recall@20 was best after the first epoch ({float(state.best_value):.4f}) and "
+            f"patience={config.patience} ended the training there: the model has learnt little; try another "
+            "learning_rate or a larger patience",
+            stacklevel=3,
+        )
     report = {
         "config": config.to_dict(),
         "dataset": problem.dataset.counts(),

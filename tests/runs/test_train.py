@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -162,6 +163,17 @@ def test_a_run_is_not_read_back_on_changed_data(data, tmp_path):
     np.save(path, features)
     with pytest.raises(RunError, match="dataset has changed"):
         load_run(tmp_path / "run")
+
+
+def test_a_training_that_patience_ended_at_its_first_epoch_is_warned_of(data, tmp_path):
+    with pytest.warns(UserWarning, match="still: validation Recall@20 was best after the first epoch .* patience=2"):
+        still = start(configure(data, patience=2, hparams={"learning_rate": 1e-12}), tmp_path / "still")
+    assert (still["best_epoch"], still["epochs"]) == (1, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        learns = start(configure(data, patience=4, hparams={"learning_rate": 0.01}), tmp_path / "learns")
+        start(configure(data, max_epochs=2, hparams={"learning_rate": 1e-12}), tmp_path / "short")
+    assert learns["best_epoch"] > 1
 
 
 def test_divergence_stops_the_run_and_the_last_good_checkpoint_stays(data, tmp_path, monkeypatch):
