@@ -15,6 +15,7 @@ from pages import ROOT, code_of, commands_of
 
 import isolator_jax
 from isolator_jax.backbones import BACKBONES
+from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.runs import make_problem, train_run
 from isolator_jax.runs.config import RunConfig
 
@@ -86,10 +87,35 @@ def module_of(name):
     return getattr(getattr(isolator_jax, name), "__module__", None)
 
 
+def script(name):
+    """A script of docs/, imported."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_study_measures_popularity_and_content_alone(tmp_path, monkeypatch):
+    study = script("study")
+    config = SyntheticConfig(users=200, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
+    write_dataset(tmp_path, "made", *make_dataset(config), config)
+    monkeypatch.setattr(study, "DATASETS", (("made", ("text",)), ("made", ("image", "text"))))
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study.py", "--rankers", f"--data_dir={tmp_path}"])
+    study.main()
+    rows = list(csv.DictReader((tmp_path / "rankers.csv").read_text().splitlines()))
+    assert [(row["content"], row["ranker"]) for row in rows] == [
+        (content, ranker) for content in ("text", "image, text") for ranker in ("popularity alone", "content alone")
+    ]
+    # Taste is planted to follow content, for some users; popularity has no part in it.
+    for popularity, content in (rows[:2], rows[2:]):
+        assert float(popularity["UCBias@20 low"]) < 0 < float(popularity["UCBias@20 high"])
+        assert 0 < float(content["UCBias@20 low"])
+        assert popularity["R@20"] == rows[0]["R@20"] and 0 < float(content["R@20"]) < 1
+
+
 def test_the_tables_of_the_pages_are_those_of_their_files():
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
-    make_tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_tables)
+    make_tables = script("make_tables")
     for page in make_tables.PAGES:
         assert make_tables.rewritten(page.read_text()) == page.read_text(), "run python docs/make_tables.py"
     tables = sum(page.read_text().count("<!-- table: ") for page in make_tables.PAGES)
