@@ -33,7 +33,7 @@ from isolator_jax.reporting.resampling import two_sided_p
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.strategies import MAIN, STRATEGIES
 
-VERDICTS = ("holds beyond noise", "sign only", "against", "against beyond noise", "undefined")
+VERDICTS = ("holds beyond noise", "sign only", "equal", "against", "against beyond noise", "undefined")
 
 VANILLA, U_WITHOUT_TS, TS, D, U = STRATEGIES
 
@@ -99,8 +99,9 @@ def claims(models: Sequence[Model], of_modalities: Sequence[Model] = ()) -> pd.D
     A comparison is beyond noise (`holds beyond noise`, `against beyond noise`) where the adjusted
     p over users is below 0.05 and the difference has its sign in every seed; where there is no
     test over users, the adjusted p over seeds decides, and for the correlation that over models.
-    Else it is `sign only` or `against`; equal numbers are against a claim of a difference. It is
-    `undefined` where a number is. An undefined p-value is never beyond noise.
+    Else it is `sign only` or `against`, and `equal` where the numbers do not differ at all, as those
+    of two strategies that make the same lists. It is `undefined` where a number is. An undefined
+    p-value is never beyond noise.
 
     Args:
       models: of one dataset, under all strategies.
@@ -174,6 +175,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     difference = row["difference"]
     if np.isnan(difference):
         return "undefined"
+    if difference == 0:
+        return "equal"
     p = next((row[name] for name in DECIDING if not np.isnan(row[name])), np.nan)
     beyond = p < SIGNIFICANT and row["seeds agreeing"] == row["seeds"]
     if difference < 0 if row["lower"] else difference > 0:

@@ -66,7 +66,7 @@ def frame():
         ("Vanilla w/ TS has larger UCBias@20 than Vanilla", "holds beyond noise", None),
         ("D-ISOLATOR has smaller UCBias@20 than Vanilla", "holds beyond noise", "against beyond noise"),
         ("D-ISOLATOR has smaller UCBias@20 than U-ISOLATOR", "holds beyond noise", None),
-        ("U w/o TS has lower R@20 than Vanilla", "holds beyond noise", "against"),
+        ("U w/o TS has lower R@20 than Vanilla", "holds beyond noise", "equal"),
         ("U w/o TS has larger UCBias@20 than D-ISOLATOR", "holds beyond noise", None),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_is_undefined_is_never_beyond_noise():
         "2 models, rho": "undefined",
         "2 models, rho (image)": "undefined",
     }
-    assert set(verdicts(frame, "D-ISOLATOR has higher R@20 than Vanilla").values()) == {"against"}  # equal
+    assert set(verdicts(frame, "D-ISOLATOR has higher R@20 than Vanilla").values()) == {"equal"}
     assert not frame["verdict"].str.contains("beyond").any()
 
 
@@ -169,7 +169,7 @@ def test_claims_on_table_3_are_of_each_modality_and_of_all_together():
     assert together["Vanilla, over image"] == "holds beyond noise"
     assert together["Vanilla, over text"] == "against beyond noise"
     gains = verdicts(frame, "D-ISOLATOR has higher R@20 than Vanilla on each modality")
-    assert gains == {"image": "against", "text": "against", "image+text": "holds beyond noise"}
+    assert gains == {"image": "equal", "text": "equal", "image+text": "holds beyond noise"}
     assert "5.2, Table 3" in set(frame["section"])
 
 
