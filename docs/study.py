@@ -209,8 +209,8 @@ def choice(study: Study, backbones: list[str]) -> pd.DataFrame:
         validation = pd.read_csv(study.folder / "gamma" / backbone / "validation.csv")
         tested = test_rows(study, backbone)
         keys = ["strategy", *search.TRAINING, *search.INFERENCE]
-        by_validation = search.choose(validation, []).merge(tested[[*keys, RECALL]], on=keys)
-        by_test = search.choose(tested, [])
+        by_validation = search.choose(validation, [], seeds=1).merge(tested[[*keys, RECALL]], on=keys)
+        by_test = search.choose(tested, [], seeds=1)
         vanilla = float(by_validation.loc[by_validation["strategy"] == BASELINE, RECALL].iloc[0])
         for row in by_validation.to_dict("records"):
             if row["strategy"] == BASELINE:

@@ -181,7 +181,12 @@ def _report(
     plan: Plan, trials: Mapping[Path, RunConfig], table: pd.DataFrame, problem: Problem, failed: int
 ) -> dict[str, object]:
     """What was chosen, and its test result: the same from every worker."""
-    chosen = search.choose(table, plan.searched, plan.aim)
+    chosen = search.choose(table, plan.searched, plan.aim, seeds=len(plan.seeds))
+    if chosen.empty:
+        raise RunError(
+            f"no setting has all its {len(plan.seeds)} seeds, {failed} of {len(trials)} trials failed; see failure.json "
+            f"in the folders of {plan.folder / 'trials'}"
+        )
     report: dict[str, object] = {
         "config": plan.base.to_dict(),
         "grid": plan.grid,

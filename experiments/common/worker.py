@@ -1,5 +1,6 @@
 """A worker of a search: one of any number of processes that share the search's trials."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json
 from isolator_jax.runs import Problem, is_finished, load_model, locked, time_to_save, train_run
 from isolator_jax.runs import sweep as search
-from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord, FitState
 
 from . import cli
@@ -86,10 +87,23 @@ class Worker:
     def _rows_of(self, folder: Path, trial: RunConfig) -> pd.DataFrame | None:
         """The rows of a trial whose folder is held; None where it fails, or failed before."""
         found = self._finished_rows(folder, trial)
-        if found is None and not (folder / "failure.json").exists():
+        if found is None and not self._failed_before(folder, trial):
             found = self._run(folder, trial)
             self.trained += 1
         return found
+
+    def _failed_before(self, folder: Path, trial: RunConfig) -> bool:
+        """Whether this trial, and not another that had this folder, failed on this data."""
+        try:
+            failed = json.loads((folder / "failure.json").read_text(encoding="utf-8"))
+            return failed["of"] == self._identity(trial)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+    def _identity(self, trial: RunConfig) -> dict[str, object]:
+        """What a trial's failure may depend on."""
+        config = {name: value for name, value in trial.to_dict().items() if name not in EXTENDABLE}
+        return {"config": config, "data_fingerprint": self._problem.dataset.fingerprint()}
 
     def _finished_rows(self, folder: Path, trial: RunConfig) -> pd.DataFrame | None:
         """The rows of a finished trial; None where it has none for these settings yet."""
@@ -115,6 +129,7 @@ class Worker:
 
         path = folder / "validation.parquet"
         path.unlink(missing_ok=True)  # of other settings, or of fewer epochs
+        (folder / "failure.json").unlink(missing_ok=True)  # of another trial
         try:
             report = train_run(
                 trial,
@@ -136,5 +151,6 @@ class Worker:
         except (RuntimeError, ValueError) as error:
             # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
             tqdm.write(f"failed: {folder.name}: {cli.one_line(error)}", file=sys.stderr)
-            write_json(folder / "failure.json", {"error": type(error).__name__, "message": str(error)})
+            failure = {"error": type(error).__name__, "message": str(error), "of": self._identity(trial)}
+            write_json(folder / "failure.json", failure)
             return None

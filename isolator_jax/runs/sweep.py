@@ -6,7 +6,7 @@ gamma or plain BPR, seed) and yields a row for each of its inference settings.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _rows_of_settings(
     ]
 
 
-def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.DataFrame:
+def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall", *, seeds: int) -> pd.DataFrame:
     """The best setting of each strategy by validation metrics averaged over the seeds.
 
     It is the best by Recall@20; that of a strategy with alpha, beta and iota is the best for the
@@ -136,6 +136,7 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.D
       rows: of all trials.
       grid: names of the searched hyper-parameters.
       aim: one of `evaluation.AIMS`.
+      seeds: how many seeds each setting was given.
 
     Returns:
       A row for each strategy that a setting qualifies for: `strategy`, the searched
@@ -149,9 +150,9 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.D
     if BIAS not in rows:  # without content
         rows = rows.assign(**{BIAS: np.nan})
     settings = rows.groupby(keys, dropna=False, sort=False).agg(
-        seeds=("seed", "nunique"), recall=(CHOSEN_BY, "mean"), ucbias=(BIAS, "mean")
+        trained=("seed", "nunique"), recall=(CHOSEN_BY, "mean"), ucbias=(BIAS, "mean")
     )
-    complete = settings[settings["seeds"] == rows["seed"].nunique()].reset_index()
+    complete = settings[settings["trained"] == seeds].reset_index()
     # In the catalogue's order, so that Vanilla comes before what is held against it.
     by_strategy = {name: complete[complete["strategy"] == name] for name in STRATEGIES}
     vanilla, places = None, []
@@ -168,20 +169,20 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall") -> pd.D
     return complete.loc[places].rename(columns=columns).reset_index(drop=True)
 
 
-def value(rows: pd.DataFrame, grid: Sequence[str], aim: str, trials: Iterable[RunConfig]) -> float | None:
+def value(rows: pd.DataFrame, grid: Sequence[str], aim: str, trials: Collection[RunConfig]) -> float | None:
     """What a search makes as large as it can: of plain trials, Vanilla's mean Recall@20; of others, what U's best
     setting for the aim reaches: mean Recall@20, or the size of its mean UCBias@20 with its sign turned.
 
     Args:
       rows: of the trials, and of the Vanilla that they are held against.
       grid, aim: as of `choose`.
-      trials: those of one setting, all of whose rows there are.
+      trials: those of one setting, one a seed, all of whose rows there are.
 
     Returns:
       The value; None where no setting of U qualifies.
     """
     strategy = "u" if next(iter(trials)).training_strategy else BASELINE
-    chosen = choose(rows, grid, aim if strategy == "u" else "recall").set_index("strategy")
+    chosen = choose(rows, grid, aim if strategy == "u" else "recall", seeds=len(trials)).set_index("strategy")
     if strategy not in chosen.index:
         return None
     of_bias = strategy == "u" and aim == "least_bias_no_less_recall"

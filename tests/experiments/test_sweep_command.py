@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isolator_jax.runs.config import EXTENDABLE
 from tests.experiments.test_commands import command
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,16 @@ def test_a_search_records_failures_resumes_and_tests_only_what_validation_chose(
     again = sweep(data, out, *grid)
     assert "Trained by this worker: 1 of 8." in again.stdout, again.stderr
     assert json.loads((out / "report.json").read_text())["chosen"] == report["chosen"]
+
+    # A seed fails in every setting: what validated without it is not chosen, and nothing is tested.
+    for trial in (out / "trials").glob("*seed=1"):
+        saved = json.loads((trial / "config.json").read_text())
+        saved["config"] = {name: value for name, value in saved["config"].items() if name not in EXTENDABLE}
+        (trial / "failure.json").write_text(json.dumps({"error": "RuntimeError", "message": "made", "of": saved}))
+        (trial / "report.json").unlink(missing_ok=True)
+    failing = sweep(data, out, *grid)
+    assert failing.returncode == 1
+    assert "no setting has all its 2 seeds, 6 of 8 trials failed" in failing.stderr
 
 
 def test_a_search_for_an_aim_says_what_was_chosen_for_it_or_that_nothing_qualifies(data, tmp_path):

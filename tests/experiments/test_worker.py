@@ -1,5 +1,6 @@
 """Workers that share the trials of a search."""
 
+import dataclasses
 import io
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from experiments.common import worker as worker_module
 from experiments.common.progress import progress
 from experiments.common.worker import Worker
-from isolator_jax.errors import TrainingInterrupted
+from isolator_jax.errors import TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs import locked, make_problem
 from isolator_jax.runs import sweep as search
@@ -92,6 +93,26 @@ def test_a_held_trial_is_waited_for_and_taken_when_its_holder_is_gone(problem, a
         assert first not in worker.rows and thread.is_alive()
     thread.join(240)
     pd.testing.assert_frame_equal(table(worker, trials), alone, check_exact=True)
+
+
+def test_a_trial_that_failed_is_left_out_and_another_in_its_folder_is_run(problem, tmp_path, monkeypatch):
+    def diverges(*arguments, **options):
+        raise TrainingDiverged("epoch 1: the loss is NaN")
+
+    trials = trials_in(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("isolator_jax.runs.train.fit", diverges)
+        worker = new_worker(problem, tmp_path)
+        worker.run(trials)
+    assert worker.trained == 4 and set(worker.rows.values()) == {None}
+    again = new_worker(problem, tmp_path)
+    again.run(trials)
+    assert again.trained == 0 and set(again.rows.values()) == {None}
+    other = {folder: dataclasses.replace(trial, batch_size=64) for folder, trial in trials.items()}
+    mended = new_worker(problem, tmp_path)
+    mended.run(other)
+    assert mended.trained == 4 and not any(rows is None for rows in mended.rows.values())
+    assert not list(tmp_path.rglob("failure.json"))
 
 
 def test_a_worker_that_waits_ends_when_it_is_told_to(problem, tmp_path):

@@ -60,11 +60,13 @@ def test_the_choice_is_by_the_mean_over_seeds_and_needs_all_of_them():
         ("vanilla", 0, 0.1, False, nan, nan, nan, nan, 0.2, 0.0),
         ("vanilla", 1, 0.1, False, nan, nan, nan, nan, 0.2, 0.0),  # equal: the first stays
     )
-    chosen = search.choose(table, ["reg"]).set_index("strategy")
+    chosen = search.choose(table, ["reg"], seeds=2).set_index("strategy")
     assert list(chosen.index) == ["vanilla", "u"]
     assert chosen.loc["u", ["hparams.reg", "alpha"]].tolist() == [0.1, 4.0]
     assert chosen.loc["u", ["validation recall@20", "validation ucbias@20"]].tolist() == pytest.approx([0.35, 0.03])
     assert chosen.loc["vanilla", "hparams.reg"] == 0.2 and np.isnan(chosen.loc["vanilla", "alpha"])
+    # A seed that failed everywhere has no row, and is missing all the same.
+    assert search.choose(table[table["seed"] == 0], ["reg"], seeds=2).empty
 
 
 @pytest.mark.parametrize(
@@ -89,11 +91,11 @@ def test_an_aim_is_held_against_vanilla_for_the_strategies_with_settings_alone(a
         ("vanilla", 0, 0.1, False, nan, nan, nan, nan, *vanilla),
         ("vanilla", 0, 0.2, False, nan, nan, nan, nan, 0.0, 0.0),  # not the Vanilla that is chosen
     )
-    chosen = search.choose(table, ["reg"], aim).set_index("strategy")
+    chosen = search.choose(table, ["reg"], aim, seeds=1).set_index("strategy")
     assert list(chosen.index) == (["vanilla", "d", "u"] if alpha else ["vanilla", "d"])
     assert search.without_setting(table, chosen.reset_index()) == ([] if alpha else ["u"])
     if alpha:
         assert chosen.loc["u", "alpha"] == alpha
     if aim != "recall":
         with pytest.raises(RunError, match="no plain BPR trial is complete"):
-            search.choose(table[table["strategy"] != "vanilla"], ["reg"], aim)
+            search.choose(table[table["strategy"] != "vanilla"], ["reg"], aim, seeds=1)
