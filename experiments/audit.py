@@ -23,6 +23,7 @@ from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import list_hits
+from isolator_jax.evaluation.metrics import UCBIAS_K
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
 from isolator_jax.reporting.audit import audit_lists
@@ -59,11 +60,12 @@ def main() -> None:
     item_ids, items_index = _ids(folder, "itemID", dataset.num_items)
     histories = dataset.train.histories(dataset.num_users)
     users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
+    longest = max(UCBIAS_K, *ks)
     notes, lists = [], {}
     for name, path in files.items():
-        read = read_lists(path, users_index, items_index, k=max(20, *ks), kind=_IDS.value)
+        read = read_lists(path, users_index, items_index, k=longest, kind=_IDS.value)
         lists[name] = _of_users(users, read)
-        notes.append(_note(name, path, read, users, lists[name], histories, max(ks)))
+        notes.append(_note(name, path, read, users, lists[name], histories, longest))
         print(notes[-1], flush=True)
     content = make_content(dataset.features, histories) if dataset.features else None
     audit = audit_lists(

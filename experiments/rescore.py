@@ -106,7 +106,8 @@ def main() -> None:
         )
         for split in ("validation", "test")
     }
-    summary = summarize_scores(rescored)
+    written = Rescored(rescored.users, *(_first(_K.value, of) for of in (rescored.lists, rescored.scores)))
+    summary = summarize_scores(written)
     report = {
         "config": _config(),
         "dataset": dataset.counts(),
@@ -116,7 +117,7 @@ def main() -> None:
         **_on_validation(results["validation"], dataset),
         "f": {**summary._asdict(), "warning": _warning(summary)},
     }
-    _write(report, rescored, ids)
+    _write(report, written, ids)
     if len(dataset.test):
         write_per_user(Path(_OUTPUT_DIR.value), results["test"], content, ids)
     if report["f"]["warning"]:
@@ -238,21 +239,26 @@ def _warning(summary: ScoreSummary) -> str | None:
 
 def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> None:
     folder = Path(_OUTPUT_DIR.value)
-    table = _lists_table(rescored, _K.value, ids)
+    table = _lists_table(rescored, ids)
     warn_of_formulas(folder / "lists.csv", np.concatenate([table["user"].unique(), table["item"].unique()]))
     write_atomically(folder / "lists.parquet", lambda draft: table.to_parquet(draft, index=False))
     write_atomically(folder / "lists.csv", lambda draft: table.to_csv(draft, index=False))
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", rescoring_markdown(report))
     if _TREC_RUNS.value:
-        write_trec_runs(folder, rescored.users, {name: x[:, : _K.value] for name, x in rescored.lists.items()}, ids)
+        write_trec_runs(folder, rescored.users, rescored.lists, ids)
     print(f"Written: lists.parquet, lists.csv, report.json and report.md in {folder}\n")
 
 
-def _lists_table(rescored: Rescored, k: int, ids: OriginalIds) -> pd.DataFrame:
+def _first(k: int, by_strategy: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first k places of each strategy's lists or scores: metrics at 20 may need longer ones than are written."""
+    return {name: values[:, :k] for name, values in by_strategy.items()}
+
+
+def _lists_table(rescored: Rescored, ids: OriginalIds) -> pd.DataFrame:
     """user, strategy, rank, item, score: by user, then strategy, then rank."""
     names = list(rescored.lists)
-    lists, scores = (np.stack([x[name][:, :k] for name in names], axis=1) for x in (rescored.lists, rescored.scores))
+    lists, scores = (np.stack([x[name] for name in names], axis=1) for x in (rescored.lists, rescored.scores))
     users, strategies, ranks = np.nonzero(lists >= 0)
     return pd.DataFrame(
         {

@@ -70,6 +70,10 @@ def test_embeddings_and_scores_and_every_way_to_give_the_splits_have_one_result(
         vanilla["item"].to_numpy().reshape(-1, 5)[vanilla["user"].to_numpy()[::5].argsort()].tolist() == best.tolist()
     )
 
+    # What is said of the lists is of those that are written, not of the 20 places that UCBias needs.
+    of_u = lists[lists["strategy"] == "u"]["item"].to_numpy().reshape(-1, 5)
+    assert a["f"]["changed"] == (of_u != vanilla["item"].to_numpy().reshape(-1, 5)).any(axis=1).mean()
+
     assert a["parameters"]["tuned"] == ["alpha", "beta", "iota"]
     assert a["parameters"]["alpha"] in (2, 4, 6, 8, 10) and a["parameters"]["beta"] in (1, 5, 10, 15, 20)
     assert a["groups"]["consistent"] == a["groups"]["diverse"] | {"evaluated": a["groups"]["consistent"]["evaluated"]}
