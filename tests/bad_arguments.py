@@ -149,6 +149,8 @@ SCORES = USER_TABLE @ ITEM_TABLE.T
 OTHERS = Histories.from_pairs(np.array([0]), np.array([1]), 2)
 OUTSIDE = Histories.from_pairs(np.array([0]), np.array([9]), U)
 OVERLAP = Histories.from_pairs(np.array([0, 3]), np.array([2, 4]), U)
+COLD = Histories.from_pairs(*(side[PAIRS[0] != 3] for side in PAIRS), U)
+MEASURING = ("evaluate", "evaluate_lists", "evaluate_settings", "reference_lists")
 OTHER_CONTENT = make_content({"a": np.eye(I)}, OTHERS)
 OTHER_ITEMS = make_content({"a": np.eye(5)}, Histories.from_pairs(np.array([0]), np.array([1]), U))
 MASKS = (np.ones(U), np.ones(U))
@@ -206,6 +208,7 @@ OF_EVALUATION = [
     *((name, {"truth": OTHERS}, "truth") for name in ("evaluate", "evaluate_settings", "mean_recall")),
     *((name, {"truth": OVERLAP}, "truth") for name in ("evaluate", "evaluate_settings")),
     *((name, {"users": [1, 1]}, "users") for name in ("evaluate", "evaluate_settings")),
+    *((name, {"users": [0, 1, 2, 3], "histories": COLD}, "users has 1 without training items") for name in MEASURING),
     ("users_to_validate", {"truth": OTHERS}, "truth"),
     ("evaluate_settings", {"settings": ((2.0,), (5.0,), (0.1,))}, "settings"),
     ("evaluate_settings", {"settings": GRID._replace(alphas=())}, "settings.alphas"),

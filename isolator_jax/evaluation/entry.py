@@ -76,7 +76,8 @@ def users_of(users: Any, num_users: int) -> Any:
 def chosen_users(users: Any, histories: Histories) -> np.ndarray:
     """Ids `[N] int32` of those that metrics are over; None for all with training items.
 
-    Refused where one is there twice: it would count twice in every mean.
+    Refused where one is there twice, which would count twice in every mean, or has no training items: no c_u, and
+    a similarity of zero to every item.
     """
     if users is None:
         return trained_users(histories)
@@ -84,6 +85,12 @@ def chosen_users(users: Any, histories: Histories) -> np.ndarray:
     values, counts = np.unique(users, return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"users has {values[counts > 1][0]} more than once; give each user once")
+    cold = users[np.asarray(histories.lengths)[users] == 0]
+    if cold.size:
+        raise ValueError(
+            f"users has {cold.size} without training items in histories, {cold[0]} the first; leave them out (None "
+            "means all users with training items)"
+        )
     return users
 
 

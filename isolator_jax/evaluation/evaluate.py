@@ -93,7 +93,7 @@ def evaluate(
 
     Args:
       model: embeddings or scores, as in `top_k_lists`.
-      users: `[N]` ids, whom to rank for, each once; None for all with training items.
+      users: `[N]` ids, whom to rank for, each once and with training items; None for all of them.
       histories: training items, left out of the lists.
       strategies: by name.
       content: None where there are no item features; then no strategy may read s or c
@@ -147,7 +147,7 @@ def evaluate_lists(
     Args:
       lists: for each strategy, items `[N, K] int`, best first, no item twice, `NO_ITEM` where there
         are fewer; K is at least the largest of `ks`, and with content 20.
-      users: `[N]`, whose lists they are, each once.
+      users: `[N]`, whose lists they are, each once and with training items.
       histories, truth, content, ks, metrics: as in `evaluate`.
       num_items: I, the catalogue's size; needed by coverage and gini where there is no content.
 

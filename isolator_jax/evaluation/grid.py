@@ -118,7 +118,7 @@ def evaluate_settings(
     Args:
       model: embeddings or scores, as in `ranking.top_k_lists`; of scores on the host a chunk's
         rows are read at a time.
-      users: `[N]` ids of those the metrics are over, each once; None for all with training items.
+      users: `[N]` ids of those the metrics are over, each once and with training items; None for all of them.
       histories: training items, left out of the ranking.
       settings: the grid, of A alphas, B betas and J iotas.
       content: similarities and consistencies.

@@ -39,7 +39,7 @@ def reference_lists(
     """Lists of the reference rankers.
 
     Args:
-      users: `[N]` ids, each once; None for all with training items.
+      users: `[N]` ids, each once and with training items; None for all of them.
       histories: training items, left out of the lists.
       content: None where there are no item features; then there is no ranker by content.
       num_items: I, the catalogue's size.
