@@ -98,7 +98,7 @@ def gradient_error(layout: GoldenLayout, gradients: Mapping[str, Any], reference
         least = largest * (1 if name in layout.vanishing else layout.least_scale)
         return error(gradients[name], references[name], least) * TOLERANCE / layout.precision.get(name, TOLERANCE)
 
-    return max(map(error_of, layout.parameters))
+    return float(np.max([error_of(name) for name in layout.parameters]))  # NaN where one is
 
 
 def error(value: Any, reference: np.ndarray, least_scale: float = 0.0) -> float:

@@ -14,6 +14,7 @@ from absl import flags
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.files import write_atomically
 from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of
+from isolator_jax.runs.ids import with_training_items
 from isolator_jax.strategies import IN_RUNS
 
 from .common import cli
@@ -22,7 +23,7 @@ from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
-_STRATEGY = flags.DEFINE_enum("strategy", "d", IN_RUNS, "Inference strategy to rank by.")
+_STRATEGY = flags.DEFINE_enum("strategy", "d", IN_RUNS, "Inference strategy to rank by; vanilla is of RUN_DIR/vanilla.")
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _USERS = flags.DEFINE_list("users", None, "Ids of the users to recommend to. Default: all with training items.")
 
@@ -58,7 +59,7 @@ def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     unknown = [user for user in _USERS.value if user not in index]
     if unknown or not _USERS.value:
         raise ConfigError(f"--users: no user {brief(', '.join(unknown[:5])) or 'given'} in the dataset")
-    return np.array([index[user] for user in _USERS.value], np.int32)
+    return with_training_items(np.array([index[user] for user in _USERS.value], np.int32), lengths, user_ids)
 
 
 if __name__ == "__main__":

@@ -184,8 +184,8 @@ def _report(
     chosen = search.choose(table, plan.searched, plan.aim, seeds=len(plan.seeds))
     if chosen.empty:
         raise RunError(
-            f"no setting has all its {len(plan.seeds)} seeds, {failed} of {len(trials)} trials failed; see failure.json in "
-            f"the folders of {plan.folder / 'trials'}"
+            f"no setting has all its {len(plan.seeds)} seeds, {failed} of {len(trials)} trials failed; see "
+            f"failure.json in the folders of {plan.folder / 'trials'}"
         )
     report: dict[str, object] = {
         "config": plan.base.to_dict(),

@@ -39,14 +39,14 @@ def content_consistency(channel: ArrayLike, histories: Histories, *, memory_byte
       [1.0, 0.0, nan]
     """
     checks.host_array("channel", channel, shape=("I", "F"), finite=True)
-    rows = np.asarray(channel)
+    rows = checks.host_numbers("channel", channel, shape=("I", "F"))
     check_histories(histories, rows.shape[0])
     return rounded(pair_means(rows, histories, np.ones(rows.shape[0]), memory_bytes))
 
 
 def consistency_of_modality(features: ArrayLike, histories: Histories, *, memory_bytes: int = 256 << 20) -> np.ndarray:
     """c_u of raw features that have been checked, normalised in float64: `[U] float64`, not rounded."""
-    rows = np.asarray(features)
+    rows = checks.host_numbers("features", features, shape=("I", "F"))
     norms = np.sqrt(np.einsum("if,if->i", rows, rows, dtype=np.float64))
     return pair_means(rows, histories, np.where(norms > 0, norms, 1.0), memory_bytes)
 

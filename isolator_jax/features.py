@@ -149,7 +149,7 @@ def check_channel(channel: ArrayLike, name: str = "channel", finite: bool = Fals
 
 def _check_magnitudes(name: str, features: ArrayLike) -> None:
     """Refuses rows that are not zero, but would be in float32."""
-    rows = np.asarray(features)
+    rows = checks.host_numbers(name, features, shape=("I", "F"))
     if not (jnp.issubdtype(rows.dtype, jnp.floating) and rows.size):
         return
     largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))

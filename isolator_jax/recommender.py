@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from isolator_jax.runs import (
     write_report,
 )
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.ids import with_training_items
 from isolator_jax.strategies import Strategy
 from isolator_jax.training import EpochRecord, FitState
 
@@ -309,18 +309,12 @@ class _Fitted:
 
     def chosen_users(self, users: Any) -> np.ndarray:
         """Dense ids `[N] int32` of users with training items."""
-        trained = np.asarray(self.problem.train.histories.lengths) > 0
+        lengths = np.asarray(self.problem.train.histories.lengths)
         if users is None:
-            return np.flatnonzero(trained).astype(np.int32)
+            return np.flatnonzero(lengths > 0).astype(np.int32)
         ids = self.identified.user_ids
         chosen = known("users", ids_of("users", [users] if np.ndim(users) == 0 else users), "userID", ids)
-        cold = chosen[~trained[chosen]]
-        if cold.size:
-            first = brief(repr(str(ids[cold[0]])))
-            warnings.warn(
-                f"users: {cold.size} without training items, {first} the first; they get no list", stacklevel=3
-            )
-        return chosen[trained[chosen]]
+        return with_training_items(chosen, lengths, ids)
 
 
 @contextmanager

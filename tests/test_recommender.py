@@ -122,6 +122,10 @@ def test_whole_numbers_come_back_as_such_and_a_model_without_content_needs_no_fe
         with pytest.warns(UserWarning, match="users: 1 without training items, '5000' the first; they get no list"):
             table = model.recommend([1000, 5000, 950], k=2, strategy="vanilla")
         assert table["user"].tolist() == [1000, 1000, 950, 950] and table["item"].dtype == np.int64
+    arguments = [f"--run_dir={tmp_path / 'saved'}", "--strategy=vanilla", "--users=5000,1000", "--k=2"]
+    done = command("recommend", *arguments, f"--output={tmp_path / 'lists.csv'}")
+    assert "warning: users: 1 without training items, '5000' the first; they get no list" in done.stderr
+    assert pd.read_csv(tmp_path / "lists.csv")["user"].tolist() == [1000, 1000]
     folder = plain._fitted.folder
     assert folder.is_dir()
     del plain, model

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
@@ -217,7 +218,7 @@ def precision_error(learner: Learner, params: Any) -> float:
     with jax.default_matmul_precision("float32"):
         exact = learner.encode(params)
     pairs = ((found.users, exact.users), (found.items, exact.items))
-    return max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
+    return float(np.max([jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b)) for a, b in pairs]))
 
 
 def seconds_and_spread(name: str, timing: Timing) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Reader of `.npy` matrices: memory-mapped, never unpickled, checked before any work starts."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
       least_items: how many rows it must have at least.
 
     Raises:
-      DataError: not a finite float matrix, or too few rows, or too large for memory.
+      DataError: not a finite float matrix, or too few rows, or too large for memory, or a row that float32 loses.
     """
     features = read_matrix(path, "(items, dim)")
     refuse_more_than_memory(path, features.size * 4)
@@ -52,23 +51,21 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
         )
     for row, _ in _not_finite(features):
         raise DataError(f"{path}, row {row}: NaN or infinite in float32; replace it, zeros mean no content")
-    _warn_of_vanishing_rows(path, features)
+    _refuse_vanishing_rows(path, features)
     return features
 
 
-def _warn_of_vanishing_rows(path: Path, features: np.ndarray) -> None:
-    """Warns of rows that are not zero and become so in float32: they would be taken for items without content."""
+def _refuse_vanishing_rows(path: Path, features: np.ndarray) -> None:
+    """Refuses rows that are not zero and become so in float32: they would be taken for items without content."""
     tiny = np.finfo(np.float32).tiny
-    vanishing = []
     for start, rows in _chunks(features):
         largest = np.abs(rows).max(axis=1, initial=0.0)
-        vanishing += (start + np.flatnonzero((largest > 0) & (largest < tiny))).tolist()
-    if vanishing:
-        warnings.warn(
-            f"{path}: {len(vanishing)} rows, the first of them {vanishing[0]}, have values so small that float32 takes "
-            "them for zero, which means no content; scale the features up",
-            stacklevel=4,
-        )
+        vanishing = np.flatnonzero((largest > 0) & (largest < tiny))
+        if vanishing.size:
+            raise DataError(
+                f"{path}, row {start + vanishing[0]}: its values are so small that float32 takes them for zero, which "
+                "means no content; scale the features up"
+            )
 
 
 def read_embeddings(users: Path, items: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ VERDICTS = ("holds beyond noise", "sign only", "equal", "against", "against beyo
 
 VANILLA, U_WITHOUT_TS, TS, D, U = STRATEGIES
 
-# The first that is defined decides whether a difference is beyond noise.
+# The first that a comparison is tested by decides whether its difference is beyond noise.
 DECIDING = ("p over users", "p over models", "p over seeds")
 
 COLUMNS = (
@@ -177,7 +177,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
         return "undefined"
     if difference == 0:
         return "equal"
-    p = next((row[name] for name in DECIDING if not np.isnan(row[name])), np.nan)
+    p = next(row[name] for name in DECIDING if name.removeprefix("p ") in row["test"])
     beyond = p < SIGNIFICANT and row["seeds agreeing"] == row["seeds"]
     if difference < 0 if row["lower"] else difference > 0:
         return "holds beyond noise" if beyond else "sign only"

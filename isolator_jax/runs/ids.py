@@ -1,5 +1,6 @@
 """Users and items by the ids they have outside the dataset."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isolator_jax.data.mmrec import read_id_mapping
+from isolator_jax.errors import brief
 from isolator_jax.runs.config import RunConfig
 
 
@@ -32,6 +34,21 @@ def original_ids(config: RunConfig, num_users: int, num_items: int) -> OriginalI
     if config.data_dir is not None and config.dataset is not None:
         mappings = id_mappings(Path(config.data_dir) / config.dataset, num_users, num_items)
     return OriginalIds.of(mappings, num_users, num_items)
+
+
+def with_training_items(users: np.ndarray, lengths: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Those of some users who can be recommended to; warns of the others, of whom a model has learnt nothing.
+
+    Args:
+      users: `[N]` dense ids.
+      lengths: `[U]` how many training items each user has.
+      original: `[U]` ids to name them by.
+    """
+    cold = users[lengths[users] == 0]
+    if cold.size:
+        first = brief(repr(str(original[cold[0]])))
+        warnings.warn(f"users: {cold.size} without training items, {first} the first; they get no list", stacklevel=4)
+    return users[lengths[users] > 0]
 
 
 def id_mappings(folder: Path, num_users: int, num_items: int) -> dict[str, np.ndarray]:

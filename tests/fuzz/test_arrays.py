@@ -68,11 +68,16 @@ def is_finite_matrix(array):
         )
 
 
+def loses_a_row(array):
+    largest = np.abs(array.astype(np.float64)).max(axis=1)
+    return bool(((largest > 0) & (largest < np.finfo(np.float32).tiny)).any())
+
+
 @given(array=arrays())
 def test_features_are_accepted_exactly_if_they_are_finite_float_matrices_with_enough_rows(folder, array):
     path = folder / "image_feat.npy"
     np.save(path, array)
-    wanted = is_finite_matrix(array) and array.shape[0] >= ITEMS
+    wanted = is_finite_matrix(array) and array.shape[0] >= ITEMS and not loses_a_row(array)
     try:
         features = read_features(path, ITEMS)
     except DataError as error:

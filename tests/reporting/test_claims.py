@@ -10,7 +10,7 @@ from isolator_jax.evaluation import consistency_groups, ucbias
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.reporting.claims import VERDICTS, claims, summary
 from isolator_jax.reporting.resampling import resampled_ucbias, two_sided_p
-from tests.reporting.made import model, same
+from tests.reporting.made import evaluation, model, same
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -146,6 +146,16 @@ def test_what_is_undefined_is_never_beyond_noise():
     }
     assert set(verdicts(frame, "D-ISOLATOR has higher R@20 than Vanilla").values()) == {"equal"}
     assert not frame["verdict"].str.contains("beyond").any()
+
+
+def test_where_the_test_over_users_has_no_p_that_over_seeds_does_not_decide():
+    """Every user gains the same, so the t-test over them is undefined; over the seeds it is not."""
+    model = same("vbpr", np.zeros(N))
+    us = [evaluation(np.full(N, recall)) for recall in (1.0, 1.1001)]
+    frame = claims([dataclasses.replace(model, evaluations={**model.evaluations, "u": us})])
+    row = frame[(frame["claim"] == "U-ISOLATOR has higher R@20 than Vanilla") & (frame["case"] == "VBPR")].iloc[0]
+    assert np.isnan(row["p over users"]) and row["p over seeds"] < 0.05
+    assert row["verdict"] == "sign only"
 
 
 def test_a_seed_that_disagrees_is_noise():
