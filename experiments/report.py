@@ -34,7 +34,7 @@ from isolator_jax.runs import (
     read_report,
     strategies_of,
 )
-from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
@@ -107,6 +107,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     if plain_folder.is_dir():
         reports.append(read_report(plain_folder))
         plain = RunConfig.from_dict(reports[1]["config"])
+        _refuse_other_settings(plain_folder, plain, config)
         curves.append(_curve(plain_folder, plain))
         encoded_of_plain, _ = load_model(
             plain_folder, problem, cache_dir=folder / "cache", checkpoint=reports[1]["checkpoint"]
@@ -131,6 +132,15 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         else _settings(problem, content, encoded),
         example=_example(problem, config, results, user),
     )
+
+
+def _refuse_other_settings(plain_folder: Path, plain: RunConfig, config: RunConfig) -> None:
+    """The page has one configuration for both trainings of a run."""
+    if other := [name for name in EXTENDABLE if getattr(plain, name) != getattr(config, name) and name != "data_dir"]:
+        raise RunError(
+            f"{plain_folder}: made with another {', '.join(other)} than the run; give the run's isolator train command "
+            "again, without --novanilla"
+        )
 
 
 def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:

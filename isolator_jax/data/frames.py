@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from isolator_jax import checks
+from isolator_jax.data.interactions import Source, warn_of_ratings
 from isolator_jax.data.raw import RawTable, find_column, id_texts, listing
 from isolator_jax.errors import DataError, brief
 
@@ -70,7 +71,7 @@ def read_pairs(name: str, value: Any) -> Pairs:
         (`raw.columns.USUAL_NAMES`); a tuple `(users, items)` of two columns; or `[E, 2]`.
 
     Raises:
-      DataError: none of these, or ids that are none.
+      DataError: none of these, or ids that are none, or rows of several splits.
     """
     users: Any
     items: Any
@@ -82,6 +83,13 @@ def read_pairs(name: str, value: Any) -> Pairs:
                 raise DataError(
                     f"{name}: no column of {role}s found among {listing(columns)}; name the columns user and item"
                 )
+        split = find_column(Path(name), "split", None, columns)
+        if split is not None and value.iloc[:, columns.index(split)].nunique(dropna=False) > 1:
+            raise DataError(
+                f"{name}: its column {brief(split)} names several splits; give each by itself, the rows of training as "
+                "interactions, those held out as validation and test"
+            )
+        warn_of_ratings(Source(Path(name), "row", 0), value)
         users, items = (value.iloc[:, columns.index(str(column))] for column in found.values())
     elif isinstance(value, tuple) and len(value) == 2:
         users, items = value

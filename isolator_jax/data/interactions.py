@@ -184,7 +184,7 @@ def checked_pairs(table: pd.DataFrame, source: Source) -> pd.DataFrame:
         raise DataError(
             f"{source.path}, {source.at(0)}: more fields than the header names; every line needs the same columns"
         )
-    _warn_of_ratings(source, table)
+    warn_of_ratings(source, table)
     columns = [column for column in COLUMNS if column in table.columns]
     pairs = pd.DataFrame({column: integers(source, column, table[column]) for column in columns})
     if "x_label" in columns:
@@ -277,7 +277,7 @@ def _is_rating(name: object) -> bool:
     return str(name).strip().lower().split(":")[0] in _RATINGS
 
 
-def _warn_of_ratings(source: Source, table: pd.DataFrame) -> None:
+def warn_of_ratings(source: Source, table: pd.DataFrame) -> None:
     """Warns where a column that is not read may say that pairs are no interactions."""
     for column in filter(_is_rating, table.columns):
         values = table[column]
@@ -291,7 +291,7 @@ def _warn_of_ratings(source: Source, table: pd.DataFrame) -> None:
         if without:
             warnings.warn(
                 f"{source.path}: {brief(column)} is 0, less or missing on {without} of {len(table)} {source.unit}s, "
-                "which count as interactions all the same; leave out of the file what is none",
+                "which count as interactions all the same; leave out what is none",
                 stacklevel=4,
             )
 

@@ -97,6 +97,8 @@ def train_run(
       TrainingInterrupted: `stop` said so; the state is saved.
     """
     run_dir = Path(run_dir)
+    if config.data_dir is not None:  # the run is read back from other folders than this one
+        config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).absolute()))
     check_run_folder(run_dir, config, problem.dataset)
     with locked(run_dir) if lock else nullcontext():
         # Again: another process may have begun a run since.

@@ -306,8 +306,8 @@ def test_a_matrix_larger_than_memory_is_refused_before_it_is_read(tmp_path, monk
             reader(tmp_path / "x.npy")
 
 
-def test_features_that_vanish_in_float32_are_warned_of(tmp_path):
+def test_features_that_vanish_in_float32_are_refused(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.array([[1.0, 0.0], [0.0, 0.0], [1e-40, 0.0], [1e-60, -1e-50]]))
-    with pytest.warns(UserWarning, match="2 rows, the first of them 2, .* scale the features up"):
+    with pytest.raises(DataError, match="x.npy, row 2: .* scale the features up"):
         arrays.read_features(path, 4)

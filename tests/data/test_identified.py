@@ -93,9 +93,18 @@ def test_what_is_there_twice_counts_once_and_is_said():
     assert twice.dataset.fingerprint() == made().dataset.fingerprint()
 
 
+def test_the_rows_of_one_split_are_taken_and_ratings_of_zero_are_said():
+    table = pd.DataFrame({"user": USERS, "item": ITEMS, "rating": np.arange(60) % 4, "x_label": 0})
+    with pytest.warns(UserWarning, match="interactions: rating is 0, less or missing on 15 of 60 rows"):
+        assert made(table).dataset.fingerprint() == made().dataset.fingerprint()
+
+
 SEEN = (USERS[:1], ITEMS[:1])
 BAD = {
     "no column of users found among a, b": {"interactions": pd.DataFrame({"a": USERS, "b": ITEMS})},
+    "its column x_label names several splits; give each by itself": {
+        "interactions": pd.DataFrame({"user": USERS, "item": ITEMS, "x_label": np.arange(60) % 3})
+    },
     "names 'user' twice": {"interactions": pd.DataFrame([[0, 1, 2]], columns=["user", "user", "item"])},
     r"interactions must be a DataFrame .* shape \[60\]": {"interactions": USERS},
     "60 users and 59 items": {"interactions": (USERS, ITEMS[1:])},

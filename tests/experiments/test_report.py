@@ -262,15 +262,20 @@ def test_the_user_shown_by_default_has_test_items_and_a_history_of_median_length
     [
         ([], "RUN_DIR"),
         (["{folder}/half"], "half/vanilla: the run is not finished"),
+        (["{folder}/other"], "other/vanilla: made with another alpha than the run; give"),
         (["{folder}/run", "{folder}/trial"], "trial: its report has no test results"),
         (["{folder}/run", "{folder}/run/../run"], "twice"),
         (["{folder}/bare-run", "{folder}/run", "--user=9999"], "no such user"),
     ],
 )
 def test_the_report_refuses_what_cannot_be_shown(folder, arguments, message):
-    for name in ("half", "trial"):
+    for name in ("half", "trial", "other"):
         shutil.copytree(folder / "run", folder / name, dirs_exist_ok=True)
     (folder / "half" / "vanilla" / "report.json").unlink()
+    plain = folder / "other" / "vanilla" / "report.json"
+    report_of_plain = json.loads(plain.read_text())
+    report_of_plain["config"]["alpha"] = 10.0
+    plain.write_text(json.dumps(report_of_plain))
     measured = json.loads((folder / "run" / "report.json").read_text())
     del measured["test"]
     (folder / "trial" / "report.json").write_text(json.dumps(measured))

@@ -1,5 +1,6 @@
 """Runs on disk: resume equals uninterrupted, folders are protected, reports are complete."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -174,6 +175,15 @@ def test_a_training_that_patience_ended_at_its_first_epoch_is_warned_of(data, tm
         learns = start(configure(data, patience=4, hparams={"learning_rate": 0.01}), tmp_path / "learns")
         start(configure(data, max_epochs=2, hparams={"learning_rate": 1e-12}), tmp_path / "short")
     assert learns["best_epoch"] > 1
+
+
+def test_a_run_whose_data_was_named_from_one_folder_is_read_back_in_another(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data)
+    config = configure("", max_epochs=1, hparams={"dim": 4})
+    start(dataclasses.replace(config, data_dir="."), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    config, problem, *_ = load_run("run")
+    assert problem.dataset.num_users == 80 and config.data_dir == str(data)
 
 
 def test_divergence_stops_the_run_and_the_last_good_checkpoint_stays(data, tmp_path, monkeypatch):
