@@ -64,8 +64,10 @@ _SHOWN = 20
 flags.adopt_module_key_flags(run_flags)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each measurement.", 1)
 _USERS = flags.DEFINE_integer("users", None, "Users of a random dataset, in place of a real one.")
-_ITEMS = flags.DEFINE_integer("items", None, "Its items.")
-_INTERACTIONS = flags.DEFINE_integer("interactions", None, "Its interactions, held-out ones included.")
+_ITEMS = flags.DEFINE_integer("items", None, "Items of the random dataset.")
+_INTERACTIONS = flags.DEFINE_integer(
+    "interactions", None, "Interactions of the random dataset, held-out ones included."
+)
 _DIM = flags.DEFINE_integer("dim", None, "Embedding width, as --hparams=dim=N.", 1)
 _RANDOM_FEATURES = flags.DEFINE_list(
     "random_features",
@@ -85,9 +87,7 @@ _SCALING = flags.DEFINE_bool(
     "Scaling study on random data: users, items, interactions and width doubled in turn, and the exponents of growth.",
 )
 _PROFILE = flags.DEFINE_bool("profile", False, "In place of the measurements: where a training step's time goes.")
-_MEASURE = flags.DEFINE_multi_enum(
-    "measure", list(PARTS), PARTS, "What to measure; give the flag once for each. Default: everything."
-)
+_MEASURE = flags.DEFINE_multi_enum("measure", list(PARTS), PARTS, "What to measure; give the flag once for each.")
 _RANKED_USERS = flags.DEFINE_integer(
     "ranked_users", None, "Rank for so many users, drawn at random. Default: all that have validation items.", 1
 )

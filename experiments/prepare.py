@@ -8,7 +8,7 @@
 Writes NAME.inter, u_id_mapping.csv and i_id_mapping.csv (original ids), MODALITY_feat.npy, and
 prepare.json: every choice, the counts after each step, and checksums. The file is read once, from
 start to end: at most some 45 bytes of memory a line and 150 for each different id (50 million
-lines of 500,000 users and 100,000 items: 2.3 GiB).
+lines of 500,000 users and 100,000 items: 2.3 GB).
 """
 
 from pathlib import Path

@@ -216,4 +216,4 @@ def _described(values: Sequence[float] | sampler.Range) -> object:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, without=_REPLACED)

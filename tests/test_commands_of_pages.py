@@ -71,6 +71,8 @@ def bring(folder):
     raw["rating"], raw["timestamp"] = rng.integers(4, 6, len(raw)), rng.integers(10**9, 2 * 10**9, len(raw))
     raw.to_csv(folder / "ratings.csv.gz", index=False)
     raw.to_json(folder / "reviews.jsonl", orient="records", lines=True)
+    for number, name in enumerate(("trained_on", "chosen_on", "tested_on")):
+        raw.iloc[number::3][["user", "item"]].to_csv(folder / f"{name}.csv", index=False)
     items = [f"item-{item:03d}" for item in range(SMALL.items)]
     for name, features in dataset.features.items():
         np.save(folder / f"{name}.npy", features)

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -42,12 +42,13 @@ _ERROR, _DIVERGED, _SAVED = 1, 3, 75
 _OF_ALL = (ConfigError, DataError, RunError, CheckpointError, TrainingDiverged, TrainingInterrupted)
 
 
-def run(main: Callable[..., None], operands: str | None = None) -> None:
+def run(main: Callable[..., None], operands: str | None = None, without: Collection[str] = ()) -> None:
     """Runs a command. What a user should know ends it with one line on stderr and an exit code.
 
     Args:
       main: the command, called without arguments, or with the operands.
       operands: what the command takes beside its flags, at least one; None: nothing.
+      without: flags that it shares with other commands and refuses, left out of its help.
     """
 
     def start(arguments: list[str]) -> None:
@@ -69,7 +70,7 @@ def run(main: Callable[..., None], operands: str | None = None) -> None:
         sys.exit(code)
 
     process.begin()
-    define_help(Path(sys.argv[0]).stem, sys.modules[main.__module__].__doc__ or "")
+    define_help(Path(sys.argv[0]).stem, sys.modules[main.__module__].__doc__ or "", without)
     app.run(start)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -40,14 +40,15 @@ _VALUES = {"int": "N", "float": "X", "comma separated list of strings": "A,B"}
 class Help(flags.BooleanFlag):
     """The flag `--help`: shows a command's help and ends it."""
 
-    def __init__(self, command: str, doc: str) -> None:
+    def __init__(self, command: str, doc: str, without: Collection[str]) -> None:
         super().__init__("help", False, "Show this help.", short_name="?", allow_override=True)
-        self._command, self._doc = command, doc
+        self._command, self._doc, self._without = command, doc, without
 
     def parse(self, arg: Any) -> None:
         super().parse(arg)
         if self.value:
-            text = help_text(self._command, self._doc, flags.FLAGS.get_key_flags_for_module(sys.argv[0]))
+            known = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+            text = help_text(self._command, self._doc, [flag for flag in known if flag.name not in self._without])
             try:
                 print(text, flush=True)
             except BrokenPipeError:  # the reader has seen enough
@@ -55,10 +56,10 @@ class Help(flags.BooleanFlag):
             sys.exit(0)
 
 
-def define_help(command: str, doc: str) -> None:
-    """Makes `--help` of this process that of a command; `--helpfull` stays absl's."""
+def define_help(command: str, doc: str, without: Collection[str] = ()) -> None:
+    """Makes `--help` of this process that of a command, without some of its flags; `--helpfull` stays absl's."""
     app.define_help_flags()
-    flags.DEFINE_flag(Help(command, doc))
+    flags.DEFINE_flag(Help(command, doc, without))
 
 
 def help_text(command: str, doc: str, of_command: Sequence[flags.Flag]) -> str:
@@ -87,7 +88,7 @@ def _paragraphs(doc: str) -> list[str]:
         if indented:
             parts.append("\n".join(map(_command_line, block)))
         elif indented is not None:  # not blank
-            parts.append(textwrap.fill(" ".join(block), WIDTH))
+            parts.append(textwrap.fill(" ".join(block), WIDTH, break_on_hyphens=False))
     return parts
 
 
@@ -104,9 +105,11 @@ def _described(flag: flags.Flag) -> str:
     if any(not validator.checker(None) for validator in flag.validators):
         sign += " (required)"
     elif flag.default not in (None, "", []):
-        sign += f" (default: {(flag.default_as_str or '').strip(chr(39)).replace(',', ', ')})"
+        shown = ", ".join(flag.default) if isinstance(flag.default, list) else (flag.default_as_str or "").strip("'")
+        sign += f" (default: {shown})"
     text = flag.help.split(";\n")[0]  # absl tells below how to repeat a flag
-    if isinstance(flag, flags.EnumFlag):  # and before, what the values are
+    if isinstance(flag.parser, flags.EnumParser):  # and before, what the values are
         text = f"{text.split('>: ', 1)[-1]} One of: {', '.join(flag.parser.enum_values)}."
     sign = textwrap.fill(sign, WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False)
-    return "\n".join([sign, textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)])
+    indents = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
+    return "\n".join([sign, textwrap.fill(text, WIDTH, break_on_hyphens=False, **indents)])

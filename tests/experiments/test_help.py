@@ -23,6 +23,7 @@ def of_command():
     flags.DEFINE_bool("trick", True, "Whether.", flag_values=values)
     flags.DEFINE_enum("fusion", "mean", ["mean", "other"], "Which.", flag_values=values)
     flags.DEFINE_multi_string("grid", [], "Values.", flag_values=values)
+    flags.DEFINE_multi_enum("measure", ["a", "b"], ["a", "b"], "What to measure.", flag_values=values)
     flags.DEFINE_string("run_dir", None, "Where.", flag_values=values, required=True)
     return [values[name] for name in values]
 
@@ -35,10 +36,11 @@ def test_flags_are_by_topic_with_what_they_take_and_nothing_is_wider_than_the_sc
     assert headings == ["thing:", "results:", "model:", "training:", "inference:"]
     flag_lines = [line.strip() for line in lines if line.startswith("  --")]
     assert flag_lines == [
-        "--[no]trick (default: true)", "--run_dir=VALUE (required)", "--grid=VALUE",
+        "--[no]trick (default: true)", "--measure=VALUE (default: a, b)", "--run_dir=VALUE (required)", "--grid=VALUE",
         "--fusion=VALUE (default: mean)", "--alpha=X (default: 2.0)",
     ]  # fmt: skip
     assert "      Which. One of: mean, other." in lines and "      Values." in lines
+    assert "      What to measure. One of: a, b." in lines
     assert "  isolator thing --of=one --and=another" in lines
     assert "A paragraph that is on two lines, the second" in text
 
