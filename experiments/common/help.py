@@ -34,6 +34,7 @@ TOPICS = {
     ),
 }  # fmt: skip
 
+_INDENT = " " * 6
 _VALUES = {"int": "N", "float": "X", "comma separated list of strings": "A,B"}
 
 
@@ -110,6 +111,6 @@ def _described(flag: flags.Flag) -> str:
     text = flag.help.split(";\n")[0]  # absl tells below how to repeat a flag
     if isinstance(flag.parser, flags.EnumParser):  # and before, what the values are
         text = f"{text.split('>: ', 1)[-1]} One of: {', '.join(flag.parser.enum_values)}."
-    sign = textwrap.fill(sign, WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False)
-    indents = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
-    return "\n".join([sign, textwrap.fill(text, WIDTH, break_on_hyphens=False, **indents)])
+    sign = textwrap.fill(sign, WIDTH, initial_indent="  ", subsequent_indent=_INDENT, break_on_hyphens=False)
+    text = textwrap.fill(text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+    return f"{sign}\n{text}"
