@@ -13,6 +13,7 @@ setting for all backbones and datasets that have been searched:
 import argparse
 import dataclasses
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -394,6 +395,7 @@ def main() -> None:
     parser.add_argument("--rankers", action="store_true")
     parser.add_argument("--fixed", action="store_true")
     given = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax's notes, a few for each model that is read
     study_dir = given.study_dir.absolute()
     if given.rankers:
         rankers(given.data_dir).to_csv(RESULTS / "rankers.csv", index=False)
