@@ -59,7 +59,8 @@ def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     unknown = [user for user in _USERS.value if user not in index]
     if unknown or not _USERS.value:
         raise ConfigError(f"--users: no user {brief(', '.join(unknown[:5])) or 'given'} in the dataset")
-    return with_training_items(np.array([index[user] for user in _USERS.value], np.int32), lengths, user_ids)
+    chosen = dict.fromkeys(index[user] for user in _USERS.value)
+    return with_training_items(np.array(list(chosen), np.int32), lengths, user_ids)
 
 
 if __name__ == "__main__":

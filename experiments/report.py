@@ -101,6 +101,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     """Reads a run back and evaluates what its report does not hold."""
     reports = [read_report(folder)]
     config, problem, encoded, _ = load_run(folder, checkpoint=reports[0]["checkpoint"])
+    _refuse_other_settings(folder, RunConfig.from_dict(reports[0]["config"]), config)
     content = problem.content
     curves, results = [_curve(folder, config)], _evaluate(problem, config, encoded)
     plain_folder = folder / "vanilla"
@@ -134,12 +135,13 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     )
 
 
-def _refuse_other_settings(plain_folder: Path, plain: RunConfig, config: RunConfig) -> None:
-    """The page has one configuration for both trainings of a run."""
-    if other := [name for name in EXTENDABLE if getattr(plain, name) != getattr(config, name) and name != "data_dir"]:
+def _refuse_other_settings(folder: Path, reported: RunConfig, config: RunConfig) -> None:
+    """The page has one configuration for a run and both its trainings; a run that goes on is not reported yet."""
+    other = [name for name in EXTENDABLE if name != "data_dir" and getattr(reported, name) != getattr(config, name)]
+    if other:
         raise RunError(
-            f"{plain_folder}: made with another {', '.join(other)} than the run; give the run's isolator train command "
-            "again, without --novanilla"
+            f"{folder}: its report was made with another {', '.join(other)} than the run has; give the run's isolator "
+            "train command again, without --novanilla"
         )
 
 

@@ -18,6 +18,9 @@ from jax.typing import ArrayLike
 
 from isolator_jax import checks
 
+# That a fold counts at once.
+_MOST_ENTRIES = 2**30
+
 # An array, or a pytree of arrays.
 Accumulator = TypeVar("Accumulator")
 
@@ -173,8 +176,22 @@ def fold_histories(
       alone (the trip count depends on the data).
     """
     users = check_users(histories, users)
-    if not users.shape[0]:
-        return init
+    at_once = max(1, _MOST_ENTRIES // max(1, histories.max_length))  # so that entries are counted in int32
+    for start in range(0, users.shape[0], at_once):
+        init = _fold(histories, users[start : start + at_once], start, users.shape[0], init, update, block)
+    return init
+
+
+def _fold(
+    histories: Histories,
+    users: Array,
+    first: int,
+    past: int,
+    init: Accumulator,
+    update: Callable[[Accumulator, Array, Array], Accumulator],
+    block: int,
+) -> Accumulator:
+    """`fold_histories` over some of its users, whose rows begin at `first`; `past` is the row past the end."""
     starts = histories.offsets[users]
     ends = jnp.cumsum(histories.offsets[users + 1] - starts, dtype=jnp.int32)
     shift = starts - jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
@@ -187,6 +204,6 @@ def fold_histories(
         valid = entries < total
         places = jnp.where(valid, entries + shift.at[rows].get(mode="clip"), 0)
         items = jnp.where(valid, histories.items[places], 0)
-        return position + block, update(accumulator, rows, items)
+        return position + block, update(accumulator, jnp.where(valid, rows + first, past), items)
 
     return lax.while_loop(lambda carry: carry[0] < total, body, (jnp.int32(0), init))[1]

@@ -160,6 +160,10 @@ class SimilarityOnTheFly:
         users, items = _list_ids(users, items, self.histories.num_users, self.num_items)
         return lax.map(lambda item_sim: list_similarity(item_sim, self.histories, users, items), self.item_sim)
 
+    def block(self, users: Array, items: Array) -> Array:
+        """s_ui of users `[B]` with each of items `[K]`: `[T, B, K] float32`, each user's history walked once."""
+        return self.lists(users, jnp.broadcast_to(items, (users.shape[0], items.shape[0])))
+
     def rows(self, users: ArrayLike, start: ArrayLike, width: int) -> Array:
         """As `SimilarityTable.rows`."""
         users, start = _row_ids(users, start, width, self.histories.num_users, self.num_items)
@@ -201,6 +205,14 @@ class SimilarityFromFeatures:
 
         return jnp.stack([of_channel(channel) for channel in self.channels])
 
+    def block(self, users: Array, items: Array) -> Array:
+        """As `SimilarityOnTheFly.block`, by one product."""
+
+        def of_channel(channel: Array) -> Array:
+            return jnp.matmul(self._profiles(channel, users), channel[items].T, precision=EXACT)
+
+        return jnp.stack([of_channel(channel) for channel in self.channels])
+
     def rows(self, users: ArrayLike, start: ArrayLike, width: int) -> Array:
         """As `SimilarityTable.rows`."""
         users, start = _row_ids(users, start, width, self.histories.num_users, self.num_items)
@@ -237,7 +249,9 @@ def _row_ids(users: ArrayLike, start: ArrayLike, width: int, num_users: int, num
     return users, checks.array("start", start, shape=(), dtype="int", below=num_items - width + 1)
 
 
-def _pairs_as_lists(similarity: Similarity, users: Array, items: Array) -> Array:
+def _pairs_as_lists(similarity: "SimilarityOnTheFly | SimilarityFromFeatures", users: Array, items: Array) -> Array:
+    if users.ndim == items.ndim == 2 and users.shape[1] == items.shape[0] == 1:
+        return similarity.block(users[:, 0], items[0])
     users, items = jnp.broadcast_arrays(users, items)
     return similarity.lists(users.reshape(-1), items.reshape(-1, 1)).reshape(-1, *users.shape)
 

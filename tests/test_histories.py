@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isolator_jax import histories as module
 from isolator_jax.histories import Histories, contains, fold_histories, sample_unseen
 
 NUM_ITEMS = 9
@@ -99,6 +100,13 @@ fold = jax.jit(fold_histories, static_argnums=(3, 4))
 def test_folding_visits_every_entry_once_in_blocks_of_any_size(block, sets, users):
     zeros = np.zeros((len(users), NUM_ITEMS), np.int32)
     counts = fold(from_sets(sets), np.array(users), zeros, count_entries, block)
+    np.testing.assert_array_equal(counts, [[item in sets[user] for item in range(NUM_ITEMS)] for user in users])
+
+
+def test_entries_of_more_than_are_counted_at_once_are_folded_in_turn(monkeypatch):
+    sets, users = [{2}, {0, 1, 3}, set(), {1}], np.array([1, 0, 2, 3, 1])
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 7)  # two users at a time: none has more than three
+    counts = fold_histories(from_sets(sets), users, jnp.zeros((5, NUM_ITEMS), jnp.int32), count_entries, 4)
     np.testing.assert_array_equal(counts, [[item in sets[user] for item in range(NUM_ITEMS)] for user in users])
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from isolator_jax import checks
 from isolator_jax.data.interactions import Source, warn_of_ratings
-from isolator_jax.data.raw import RawTable, find_column, id_texts, listing
+from isolator_jax.data.raw import RawTable, find_column, id_texts, listing, without_index
 from isolator_jax.errors import DataError, brief
 
 
@@ -129,7 +129,8 @@ def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, i
         columns = [str(column) for column in value.columns]
         column = find_column(Path(name), "item", None, columns)
         of_rows = value.index if column is None else value.iloc[:, columns.index(column)]
-        value = value if column is None else value.drop(columns=value.columns[columns.index(column)])
+        kept = without_index(name, [other for other in columns if other != column])
+        value = value.iloc[:, [columns.index(other) for other in kept]] if len(kept) < len(columns) else value
     values = checks.host_array(name, value, shape=("I", "F"), finite=True)
     if not isinstance(value, pd.DataFrame):
         of_rows = np.arange(len(values)) if item_ids is None else item_ids

@@ -6,6 +6,7 @@ else by characters; so ids 0, 1, ... stay what they are.
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def identify(
     item_texts, item_order = items.in_order()
     ids = {
         "user": _original(user_texts, all(pairs.users.whole for pairs in given.values())),
-        "item": _original(item_texts, all(pairs.items.whole for pairs in given.values())),
+        "item": _original(item_texts, all(pairs.items.whole for pairs in given.values()) and _are_digits(catalogue)),
     }
     dense = {
         split: _unique(given[split].name, Interactions.from_pairs(user_order[of_users], item_order[of_items]))
@@ -208,6 +209,11 @@ def _refuse_without_features(pairs: Pairs, codes: np.ndarray, rows: Mapping[str,
 
 def _original(texts: list[str], whole: bool) -> np.ndarray:
     return np.array([int(text) for text in texts]) if whole else np.array(texts, object)
+
+
+def _are_digits(texts: Sequence[str]) -> bool:
+    """Whether all are whole numbers as they are written, so that no two of them are one number."""
+    return all(re.fullmatch(r"0|-?[1-9]\d*", text) for text in texts)
 
 
 def _unique(name: str, pairs: Interactions) -> Interactions:

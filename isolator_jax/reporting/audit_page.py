@@ -87,6 +87,8 @@ def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
     if np.isnan(bias.value):
         return f"{name}: UCBias@20 is not defined; a group has no user with held-out items."
     shown = f"{name}: UCBias@20 is {_signed(bias.value)} {_range(bias.interval)}"
+    if np.isnan(bias.interval).any():
+        return f"{shown}: its groups have too few users for an interval."
     if not _clear_of_zero(bias.interval):
         return f"{shown}: within noise of none."
     favoured = "consistent" if bias.value > 0 else "diverse"
@@ -113,12 +115,14 @@ def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
 
 
 def _at_equal_activity(bias: Bias) -> str:
-    if np.isnan(bias.activity):
+    if np.isnan([bias.activity, *bias.activity_interval]).any():
         return "Too few users of like activity are in both groups to say what is left among them."
     left = f"Among users of like activity {_signed(bias.activity)} {_range(bias.activity_interval)} is left"
-    if _clear_of_zero(bias.activity_interval) and bias.activity * bias.value > 0:
-        return f"{left}: activity alone does not explain it."
-    return f"{left}, which is not clear of zero: activity may explain it."
+    if not _clear_of_zero(bias.activity_interval):
+        return f"{left}, which is not clear of zero: activity may explain it."
+    if bias.activity * bias.value < 0:
+        return f"{left}, the other way round: activity explains more than all of it."
+    return f"{left}: activity alone does not explain it."
 
 
 def _at_equal_popularity(bias: Bias) -> str:
@@ -127,6 +131,8 @@ def _at_equal_popularity(bias: Bias) -> str:
     left = f"Among items of like popularity {_signed(bias.popularity)} is left"
     if bias.popularity / bias.value >= _LARGE:
         return f"{left}: the popularity of the held-out items alone does not explain it."
+    if bias.popularity * bias.value < 0:
+        return f"{left}, the other way round: the popularity of the held-out items explains more than all of it."
     return f"{left}, less than half: the popularity of the held-out items explains most of it."
 
 

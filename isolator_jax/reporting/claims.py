@@ -144,21 +144,21 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
     def compared(number: Any) -> Any:
         return np.abs(number) if claim.size else number
 
-    difference = float(compared(subject.value) - compared(other.value))
+    difference = _rounded(compared(subject.value) - compared(other.value))
     over_users, tests = np.nan, ["paired t over seeds"]
     if subject.users is not None and other.users is not None:
         over_users, tests = paired_test(subject.users, other.users), ["paired t over users", *tests]
     elif subject.draws is not None and other.draws is not None:
         over_users = two_sided_p(compared(subject.draws) - compared(other.draws))
         tests = ["bootstrap over users", *tests]
-    of_seeds = compared(subject.seeds) - compared(other.seeds)
+    of_seeds = _rounded(compared(subject.seeds) - compared(other.seeds))
     return {
         "section": claim.section,
         "claim": claim.text,
         "case": case,
         "subject": subject.value,
         "other": other.value,
-        "difference": difference,
+        "difference": float(difference),
         "lower": claim.lower,
         "test": ", ".join(tests),
         "p over users": over_users,
@@ -168,6 +168,11 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
         "seeds agreeing": int(np.sum(np.sign(of_seeds) == np.sign(difference))),
         **({} if groups is None else tied_columns(groups)),
     }
+
+
+def _rounded(difference: Any) -> Any:
+    """Without what comes of summing equal values in another order."""
+    return np.round(difference, 12)
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -99,6 +99,7 @@ def make_problem(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
             "features; add them, or train plain BPR (isolator train --notraining_strategy, isolator sweep --gammas=)"
         )
+    _refuse_repeated_pairs(dataset)
     shown = _shown(config, dataset)
     train = make_train_data(dataset)
     content = None
@@ -113,6 +114,20 @@ def make_problem(
         content=None if content is None else placement.content(content),
         placement=placement,
     )
+
+
+def _refuse_repeated_pairs(dataset: Dataset) -> None:
+    """Readers of files refuse these with their lines; a dataset may also be made in memory."""
+    splits = (dataset.train, dataset.validation, dataset.test)
+    keys = np.concatenate([split.users.astype(np.int64) * dataset.num_items + split.items for split in splits])
+    keys.sort()
+    again = keys[1:][keys[1:] == keys[:-1]]
+    if again.size:
+        user, item = divmod(int(again[0]), dataset.num_items)
+        raise DataError(
+            f"dataset {dataset.name}: user {user} and item {item} are there more than once, in one split or in two; "
+            "keep the pair once"
+        )
 
 
 def _shown(config: RunConfig, dataset: Dataset) -> Dataset:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from isolator_jax.errors import ConfigError
 from isolator_jax.runs.folder import locked
 
@@ -93,7 +95,9 @@ class Study:
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its worker died while it drew
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.sampler = optuna.samplers.TPESampler(seed=(self._seed + number) % 2**32, constant_liar=True)
+                # Of the seed and the number together: else setting n of a seed were setting n - 1 of the next.
+                seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+                study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             study.ask(self._distributions())
             return True
 

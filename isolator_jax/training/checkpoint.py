@@ -130,11 +130,14 @@ class Checkpoints:
 
     @processes.by_first
     def _rename_after(self, epoch: int) -> None:
-        for step in saved_epochs(self._folder):
-            if step > epoch:
-                damaged = self._folder / str(step)
-                names = (damaged.with_name(f"{step}.damaged{end}") for end in ("", *(f"-{n}" for n in range(2, 1000))))
-                damaged.rename(next(name for name in names if not name.exists()))
+        above = [step for step in saved_epochs(self._folder) if step > epoch]
+        for step in above:
+            damaged = self._folder / str(step)
+            names = (damaged.with_name(f"{step}.damaged{end}") for end in ("", *(f"-{n}" for n in range(2, 1000))))
+            damaged.rename(next(name for name in names if not name.exists()))
+        digests = _read_digests(self._folder)
+        if gone := digests.keys() & set(map(str, above)):  # epochs that will be saved anew
+            write_json(self._folder / _DIGESTS, {step: digests[step] for step in digests if step not in gone})
 
     @processes.by_first
     def _write_digests(self, epoch: int) -> None:

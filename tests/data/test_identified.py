@@ -87,6 +87,16 @@ def test_what_is_written_is_what_was_made(tmp_path):
     assert read_id_mapping(tmp_path / "own", "itemID", 9).tolist() == sorted(strange)
 
 
+def test_ids_of_the_catalogue_that_are_no_whole_numbers_stay_text():
+    names = [*map(str, range(9)), "05"]
+    table = pd.DataFrame(np.vstack([IMAGES, IMAGES[:1]]), index=names)
+    identified = made(features={"image": table})
+    assert sorted(identified.item_ids.tolist()) == sorted(names)
+    with pytest.warns(UserWarning, match="'Unnamed: 0' is left out"):
+        indexed = made(features={"image": table[:9].assign(item=names[:9]).rename(columns={0: "Unnamed: 0"})})
+    assert indexed.dataset.features["image"].shape[1] == IMAGES.shape[1] - 1
+
+
 def test_what_is_there_twice_counts_once_and_is_said():
     with pytest.warns(UserWarning, match="interactions: dropped 60 pairs"):
         twice = made((np.tile(USERS, 2), np.tile(ITEMS, 2)))

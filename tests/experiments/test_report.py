@@ -262,7 +262,7 @@ def test_the_user_shown_by_default_has_test_items_and_a_history_of_median_length
     [
         ([], "RUN_DIR"),
         (["{folder}/half"], "half/vanilla: the run is not finished"),
-        (["{folder}/other"], "other/vanilla: made with another alpha than the run; give"),
+        (["{folder}/other"], "other/vanilla: its report was made with another alpha than the run has; give"),
         (["{folder}/run", "{folder}/trial"], "trial: its report has no test results"),
         (["{folder}/run", "{folder}/run/../run"], "twice"),
         (["{folder}/bare-run", "{folder}/run", "--user=9999"], "no such user"),

@@ -148,6 +148,13 @@ def test_what_is_undefined_is_never_beyond_noise():
     assert not frame["verdict"].str.contains("beyond").any()
 
 
+def test_equal_values_summed_in_another_order_are_equal():
+    """The recalls of three users change places: no user's is the same, and the mean is."""
+    values = np.tile([0.1, 0.2, 0.3], N // 3)
+    frame = claims([same("vbpr", values, u=np.roll(values, 1), seeds=(0.0,))])
+    assert verdicts(frame, "U-ISOLATOR has higher R@20 than Vanilla") == {"VBPR": "equal"}
+
+
 def test_where_the_test_over_users_has_no_p_that_over_seeds_does_not_decide():
     """Every user gains the same, so the t-test over them is undefined; over the seeds it is not."""
     model = same("vbpr", np.zeros(N))

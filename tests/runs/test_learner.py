@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from isolator_jax.errors import DataError
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
@@ -41,6 +42,12 @@ def test_a_second_learner_of_the_same_shapes_compiles_nothing(name, small_datase
     assert not compilations
     assert first[:2] == again[:2] and first[0] != third[0]
     np.testing.assert_array_equal(first[2], again[2])
+
+
+def test_a_pair_that_is_there_twice_is_refused_before_training(small_dataset):
+    leaking = dataclasses.replace(small_dataset, test=small_dataset.train)
+    with pytest.raises(DataError, match="user 0 and item .* are there more than once"):
+        make_problem(RunConfig("mfbpr"), leaking)
 
 
 def test_a_step_fuses_the_rows_of_its_batch_and_no_others(small_dataset):

@@ -44,7 +44,8 @@ def test_draws_lie_in_the_space_and_follow_the_seed_also_after_an_interruption(t
     for number, setting in again.open().items():
         again.tell(number, value_of(setting))
     assert search(again) == drawn
-    assert search(study(tmp_path / "other", seed=1)) != drawn
+    other = search(study(tmp_path / "other", seed=1))
+    assert not {json.dumps(setting) for setting in drawn[:8]} & {json.dumps(setting) for setting in other[:8]}
 
 
 def test_a_setting_is_open_until_it_is_told_once_by_any_worker(tmp_path):

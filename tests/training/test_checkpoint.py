@@ -105,6 +105,9 @@ def test_a_damaged_checkpoint_is_set_aside_under_a_name_of_its_own(folder):
         with pytest.warns(UserWarning, match="checkpoints/2: damaged checkpoint"):
             assert restore(folder) == 1
         with Checkpoints(folder) as checkpoints:
+            checkpoints.set_aside_after(1)
+        assert "2" not in json.loads((folder / "digests.json").read_text())  # which the next to be saved has not yet
+        with Checkpoints(folder) as checkpoints:
             checkpoints.save(2, STATE)
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["1", "2", "2.damaged", "2.damaged-2", "digests.json"]

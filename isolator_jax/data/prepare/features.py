@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from isolator_jax.data.arrays import read_matrix
-from isolator_jax.data.raw import RawTable, id_texts, listing, needed_column, open_table
+from isolator_jax.data.raw import RawTable, id_texts, listing, needed_column, open_table, without_index
 from isolator_jax.errors import DataError, brief
 
 _ROWS_AT_ONCE = 4096
@@ -60,7 +60,7 @@ def read_table_features(path: Path, item_column: str | None) -> ItemFeatures:
     """
     table = open_table(path)
     column = needed_column(path, "item", item_column, table.columns)
-    others = [name for name in table.columns if name != column]
+    others = without_index(str(path), [name for name in table.columns if name != column])
     if not others:
         raise DataError(f"{path}: no columns beside {column}; the features of an item are its other columns")
     ids: list[str] = []

@@ -16,6 +16,7 @@ from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
 from isolator_jax.data.prepare.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
+from isolator_jax.data.raw import open_table
 from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.files import write_json
 
@@ -89,12 +90,18 @@ def _read_items(config: PrepareConfig) -> tuple[dict[str, ItemFeatures], dict[st
                 else f"feature_ids of {modality}: {path} has a column of ids of its own; leave the file of ids out"
             )
         features[modality] = (
-            read_npy_features(path, ids) if ids is not None else read_table_features(path, config.item_column)
+            read_npy_features(path, ids) if ids is not None else read_table_features(path, _item_column(config, path))
         )
     texts = None
     if config.text is not None:
-        texts = read_texts(config.text, config.item_column, config.text_columns)
+        texts = read_texts(config.text, _item_column(config, config.text), config.text_columns)
     return features, texts
+
+
+def _item_column(config: PrepareConfig, path: Path) -> str | None:
+    """The given column of items where a table of items has it too, else None: it may have a usual one."""
+    columns = open_table(path).columns
+    return config.item_column if config.item_column in columns else None
 
 
 def _filtered(

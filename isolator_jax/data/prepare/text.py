@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from isolator_jax.data.prepare.features import ItemFeatures
-from isolator_jax.data.raw import given_column, id_texts, needed_column, open_table
-from isolator_jax.errors import ConfigError, DataError
+from isolator_jax.data.raw import RawTable, given_column, id_texts, needed_column, open_table
+from isolator_jax.errors import ConfigError, DataError, brief
 
 # Terms weighted at most; rarer ones beyond that are left out.
 _MOST_TERMS = 100_000
@@ -45,7 +45,7 @@ def read_texts(path: Path, item_column: str | None, columns: Sequence[str]) -> d
     first = 0
     for chunk in table.chunks([item, *found]):
         ids = id_texts(table, item, chunk[item], first).to_pylist()
-        parts = [chunk[column].cast(pa.string()).to_pylist() for column in found]
+        parts = [_words(table, column, chunk[column]) for column in found]
         for row, (original, *words) in enumerate(zip(ids, *parts, strict=True)):
             original = (original or "").strip()
             if not original or original in seen:
@@ -56,6 +56,19 @@ def read_texts(path: Path, item_column: str | None, columns: Sequence[str]) -> d
                 texts[original] = text
         first += len(ids)
     return texts
+
+
+def _words(table: RawTable, column: str, chunk: pa.Array) -> list[str | None]:
+    """A column as text; lists of words are joined."""
+    if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
+        rows = chunk.to_pylist()
+        return [None if row is None else " ".join(str(word) for word in row if word is not None) for row in rows]
+    try:
+        return chunk.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        raise DataError(
+            f"{table.path}: column {brief(column)} is of type {chunk.type}; give text or lists of text"
+        ) from None
 
 
 def text_features(texts: dict[str, str], item_ids: Sequence[str], dim: int, seed: int) -> ItemFeatures:

@@ -1,6 +1,6 @@
 """Tables as others write them, read chunk by chunk: formats, columns by their usual names, values."""
 
-from isolator_jax.data.raw.columns import find_column, given_column, listing, needed_column
+from isolator_jax.data.raw.columns import find_column, given_column, listing, needed_column, without_index
 from isolator_jax.data.raw.tables import RawTable, open_table, open_trec_run
 from isolator_jax.data.raw.values import Codes, id_texts, numbers, refuse, shown
 
@@ -17,4 +17,5 @@ __all__ = [
     "open_trec_run",
     "refuse",
     "shown",
+    "without_index",
 ]

@@ -1,5 +1,7 @@
 """Which column of a raw table is which: the usual names, and what is said where none is found."""
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +36,23 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "rank": ("rank", "ranking", "position", "place"),
     "score": ("score", "prediction", "similarity", "rating"),
 }
+
+
+# As pandas names the index that it writes beside a table's columns, and reads it back.
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+
+
+def without_index(name: str, columns: Sequence[str]) -> list[str]:
+    """The columns but those of a pandas index, of which it warns: a row's number is no feature of it.
+
+    Args:
+      name: the file or the argument, for messages.
+      columns: names.
+    """
+    index = [column for column in columns if _INDEX.fullmatch(column)]
+    if index:
+        warnings.warn(f"{name}: column {index[0]!r} is left out, which pandas writes for the index", stacklevel=4)
+    return [column for column in columns if column not in index]
 
 
 def find_column(path: Path, role: str, given: str | None, columns: Sequence[str]) -> str | None:

@@ -290,4 +290,6 @@ def _text_of(value: Any) -> str | None:
         return value
     if isinstance(value, list):
         return " ".join(filter(None, map(_text_of, value)))
+    if isinstance(value, float) and value.is_integer():  # as other formats' whole numbers are
+        return str(int(value))
     return json.dumps(value)

@@ -216,6 +216,17 @@ def test_features_in_any_order_and_items_without_them(tmp_path, kind, missing, r
     assert any("items without features dropped" in line for line in lines) == (missing == "drop")
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_the_index_that_pandas_writes_is_no_feature_and_tables_of_items_have_names_of_their_own(tmp_path, name):
+    RAW.rename(columns={"item": "sku"}).to_csv(tmp_path / "raw.csv", index=False)
+    table = pd.DataFrame({"item_id": list(FEATURES), "a": 1.0, "b": [x[1] for x in FEATURES.values()]}, range(5, 9))
+    table.to_csv(tmp_path / name) if name == "x.csv" else table.iloc[[2, 0, 1, 3]].to_parquet(tmp_path / name)
+    choices = {"features": {"image": tmp_path / name}, "missing_features": "zeros"}
+    with pytest.warns(UserWarning, match=r"x.* is left out, which pandas writes for the index"):
+        _, lines = prepared(tmp_path, tmp_path / "raw.csv", item_column="sku", **choices)
+    assert any(line.startswith("image: 2 dim") for line in lines)
+
+
 BAD_ROWS = [
     ("user,item\nann,tea\nann\n", {}, r"bad.csv, line 3: 1 fields, and there must be 2"),
     ('user,item\n\n"a\nb",tea\nann,tea,rum\n', {}, r"line 5: 3 fields"),
@@ -324,6 +335,19 @@ def test_text_becomes_a_modality_and_items_without_words_have_no_content(tmp_pat
     assert 0.05 < unit[0] @ unit[2] < 0.9  # they share one word of three
     again, _ = prepared(tmp_path / "again", tmp_path / "raw.csv", **choices)
     assert folder_bytes(again) == folder_bytes(target)
+
+
+def test_lists_of_words_are_text_and_other_columns_are_refused_by_name(tmp_path):
+    pytest.importorskip("sklearn")
+    RAW.to_csv(tmp_path / "raw.csv", index=False)
+    about = [["good", "tea"], None, ["good", None, "rum"]]
+    table = pd.DataFrame({"item": ["tea", "milk", "rum"], "about": about, "size": [{"a": 1}] * 3})
+    table.to_parquet(tmp_path / "x.parquet")
+    choices = {"text": tmp_path / "x.parquet", "missing_features": "zeros", "text_dim": 2}
+    target, _ = prepared(tmp_path, tmp_path / "raw.csv", text_columns=("about",), **choices)
+    assert read_dataset(target.parent, "set").features["text"].any(axis=1).tolist() == [False, True, True]
+    with pytest.raises(DataError, match="x.parquet: column size is of type struct"):
+        prepared(tmp_path / "again", tmp_path / "raw.csv", text_columns=("size",), **choices)
 
 
 def test_text_without_scikit_learn_names_the_extra(tmp_path, monkeypatch):
