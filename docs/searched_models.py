@@ -52,6 +52,11 @@ def lines_of(trial: Path) -> Iterator[dict[str, str]]:
 def main(folders: list[str]) -> None:
     trials = [trial for folder in folders for trial in sorted(Path(folder, "trials").iterdir())]
     finished = [trial for trial in trials if (trial / "validation.parquet").exists()]
+    searched = {(c.dataset, c.modalities, c.seed) for c in (trial_of(trial)[0] for trial in finished)}
+    if len(searched) > len({dataset for dataset, *_ in searched}):
+        sys.exit(
+            "a dataset was searched with several choices of modalities or seeds; give the searches of one at a time"
+        )
     plain_first = sorted(finished, key=lambda trial: not trial.name.startswith("plain"))
     table = pd.DataFrame([line for trial in plain_first for line in lines_of(trial)])
     table = table.drop_duplicates(["dataset", "backbone", "hyper-parameters", "strategy", "chosen"])

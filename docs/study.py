@@ -163,10 +163,12 @@ def adopt(study: Study, backbone: str, gamma: float) -> None:
 def test_rows(study: Study, backbone: str) -> pd.DataFrame:
     """Test metrics of every model of step 2 under every strategy and setting, as `search.trial_rows`."""
     path = study.folder / "test" / f"{backbone}.parquet"
-    if path.exists():
+    trials = sorted((study.folder / "gamma" / backbone / "trials").iterdir())
+    newest = max((trial / "report.json").stat().st_mtime for trial in trials)
+    if path.exists() and path.stat().st_mtime > newest:
         return pd.read_parquet(path)
     frames = []
-    for folder in sorted((study.folder / "gamma" / backbone / "trials").iterdir()):
+    for folder in trials:
         trial, problem = trial_of(folder)
         encoded, _ = load_model(folder, problem, cache_dir=folder.parent.parent / "cache")
         made = {
@@ -258,12 +260,12 @@ def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, st
     return pd.DataFrame(lines)
 
 
-def training(study: Study, backbones: list[str]) -> pd.DataFrame:
+def training(study: Study, backbones: list[str], seeds: list[str]) -> pd.DataFrame:
     """How long each model of step 3 trained, both its trainings: epochs, and seconds at the rate of the fastest one."""
     lines = []
     for backbone in backbones:
         seconds, epochs, fastest = [], [], []
-        for folder in _run_folder(study, backbone, 0).parent.glob("seed-*"):
+        for folder in (_run_folder(study, backbone, int(seed)) for seed in seeds):
             for run_dir in (folder, folder / "vanilla"):
                 records = read_metrics(run_dir)
                 fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
@@ -280,6 +282,11 @@ def training(study: Study, backbones: list[str]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _or_none(deviation: float) -> str:
+    """Of one seed there is none."""
+    return "" if np.isnan(deviation) else f"{deviation:.4f}"
+
+
 def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
     """Recall@20 (with its deviation over the seeds), UCBias@20 (with its interval) and seconds, a row a backbone."""
     means, biases = (pd.read_csv(study.results / f"{name}.csv") for name in ("table2", "fig5"))
@@ -290,7 +297,7 @@ def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
         of_label: dict[str, str] = {"dataset": study.name, "backbone": str(label)}
         for strategy in MAIN:
             name, row = STRATEGIES[strategy].label, means.loc[label, strategy]
-            of_label |= {f"R@20 {name}": f"{row['mean']:.4f}", f"R@20 {name} sd": f"{row['deviation']:.4f}"}
+            of_label |= {f"R@20 {name}": f"{row['mean']:.4f}", f"R@20 {name} sd": _or_none(row["deviation"])}
         for strategy in MAIN:
             name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
             of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
@@ -405,6 +412,10 @@ def main() -> None:
         return
     study = Study(given.dataset, given.data_dir, given.modalities, study_dir, given.name or given.dataset)
     backbones = given.backbones.split(",")
+    if (study.results / "summary.csv").exists():
+        there = set(pd.read_csv(study.results / "summary.csv")["backbone"])
+        if lost := there - {BACKBONES[backbone].label for backbone in backbones}:
+            parser.error(f"{study.results} has {', '.join(sorted(lost))} too: name them, or another --name of results")
     chosen, tuned = {}, []
     for backbone in backbones:
         chosen[backbone] = choose_plain(study, backbone)
@@ -424,7 +435,7 @@ def main() -> None:
     explained = pd.read_csv(study.folder / "artefacts" / f"confounding-{study.dataset}.csv")
     confounding(explained).to_csv(study.results / "confounding.csv", index=False)
     counted(pd.read_csv(study.results / "claims.csv")).to_csv(study.results / "claims_counted.csv", index=False)
-    of_training = training(study, backbones)
+    of_training = training(study, backbones, given.seeds.split(","))
     of_training.to_csv(study.results / "training.csv", index=False)
     of_summary = summary(study, of_training)
     of_summary.to_csv(study.results / "summary.csv", index=False)

@@ -92,7 +92,9 @@ def main() -> None:
         if names is not None and len(set(names)) < max(1, len(names)):
             raise ConfigError(f"--{flag} must have at least one name, and each once")
     if unknown:
-        raise ConfigError(f"--artefact has no {brief(', '.join(unknown))}; there are {', '.join(ARTEFACTS)} and all")
+        raise ConfigError(
+            f"--artefact has no {brief(', '.join(unknown))}; there are {', '.join(ARTEFACTS)}, and all, by itself"
+        )
     unknown = [name for name in _BACKBONES.value if name not in BACKBONES]
     if unknown:
         raise ConfigError(f"--backbones has no {brief(', '.join(unknown))}; there are {', '.join(BACKBONES)}")

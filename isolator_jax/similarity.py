@@ -274,7 +274,7 @@ def build_similarity(
     table_dtype: DTypeLike = jnp.float32,
     make_table: Callable[[Array, Histories, jnp.dtype], Array] = build_table,
 ) -> Similarity:
-    """Builds the similarity store: the table where it fits the budget, else one that computes on the fly.
+    """Builds the similarity store: the table where it and S fit the budget, else one that computes on the fly.
 
     On the fly s_ui comes from S where S fits the budget, and from features where it does not. All
     give the same numbers up to rounding.
@@ -304,8 +304,9 @@ def build_similarity(
     channels = _checked_channels(channels, histories)
     storage = jnp.dtype(table_dtype)
     checks.option("table_dtype", storage.name, TABLE_DTYPES)
-    cells = len(channels) * histories.num_users * channels[0].shape[0]
-    if cells * storage.itemsize > table_budget_bytes:
+    items = channels[0].shape[0]
+    table_bytes = len(channels) * histories.num_users * items * storage.itemsize
+    if max(table_bytes, 4 * items**2) > table_budget_bytes:  # the table is made of S
         return similarity_on_the_fly(channels, histories, table_budget_bytes)
     tables = [make_table(gram(x), histories, storage) for x in channels]
     # A single channel is not copied by stacking.

@@ -87,22 +87,23 @@ def module_of(name):
     return getattr(getattr(isolator_jax, name), "__module__", None)
 
 
-def script(name):
-    """A script of docs/, imported."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+STUDY = """
+import sys
+sys.path.insert(0, {docs!r})
+import pathlib, study
+study.DATASETS, study.RESULTS = (("made", ("text",)), ("made", ("image", "text"))), pathlib.Path({folder!r})
+sys.argv = ["study.py", "--rankers", "--data_dir=" + {folder!r}]
+study.main()
+"""
 
 
-def test_the_study_measures_popularity_and_content_alone(tmp_path, monkeypatch):
-    study = script("study")
+def test_the_study_measures_popularity_and_content_alone(tmp_path):
     config = SyntheticConfig(users=200, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
     write_dataset(tmp_path, "made", *make_dataset(config), config)
-    monkeypatch.setattr(study, "DATASETS", (("made", ("text",)), ("made", ("image", "text"))))
-    monkeypatch.setattr(study, "RESULTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["study.py", "--rankers", f"--data_dir={tmp_path}"])
-    study.main()
+    # In a process of its own, as its flags are: with the datasets made above, and its results beside them.
+    code = STUDY.format(docs=str(ROOT / "docs"), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "rankers.csv").read_text().splitlines()))
     assert [(row["content"], row["ranker"]) for row in rows] == [
         (content, ranker) for content in ("text", "image, text") for ranker in ("popularity alone", "content alone")
@@ -115,7 +116,9 @@ def test_the_study_measures_popularity_and_content_alone(tmp_path, monkeypatch):
 
 
 def test_the_tables_of_the_pages_are_those_of_their_files():
-    make_tables = script("make_tables")
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
+    make_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_tables)
     for page in make_tables.PAGES:
         assert make_tables.rewritten(page.read_text()) == page.read_text(), "run python docs/make_tables.py"
     tables = sum(page.read_text().count("<!-- table: ") for page in make_tables.PAGES)

@@ -108,14 +108,16 @@ def test_stores_answer_outside_jit_and_for_one_pair():
         np.testing.assert_allclose(pair, expected[6:, 1], atol=1e-6)
 
 
-def test_the_table_is_stored_exactly_where_it_fits_the_budget():
+@pytest.mark.parametrize("num_users", [U, 10 * I])
+def test_the_table_is_stored_exactly_where_it_and_s_fit_the_budget(num_users):
     features, _, users, items = make_problem(2)
-    histories = Histories.from_pairs(users, items, U)
-    for fusion, dtype, size in (("mean", jnp.float32, 4 * U * I), ("per_modality", jnp.float16, 2 * 2 * U * I)):
+    histories = Histories.from_pairs(users, items, num_users)
+    for fusion, dtype, table in (("mean", jnp.float32, 4), ("per_modality", jnp.float16, 2 * 2)):
+        size = max(table * num_users * I, 4 * I**2)  # the table is made of S
         channels = fuse_channels(features, fusion)
-        for budget, kind in ((size, SimilarityTable), (size - 1, SimilarityFromFeatures)):
+        for budget, stored in ((size, True), (size - 1, False)):
             store = build_similarity(channels, histories, table_budget_bytes=budget, table_dtype=dtype)
-            assert isinstance(store, kind)
+            assert isinstance(store, SimilarityTable) == stored
 
 
 def test_without_a_table_s_is_stored_exactly_where_it_fits_the_budget():

@@ -41,7 +41,8 @@ class FusionHyperparameters(Hyperparameters):
       neighbours: length of the items' nearest-neighbour lists.
       trainable_features: whether the feature tables, which start as the raw features, are
         trained (the papers); if not, they stay as they are.
-      norm_batch: N_b, what the squared norms of a batch's rows are divided by.
+      norm_batch: N_b, what the squared norms of a batch's rows are divided by; a run's is its batch size
+        where it is not given.
       learning_rate_decay, decay_epochs: the learning rate after e epochs is
         learning_rate * learning_rate_decay^(e / decay_epochs).
     """

@@ -15,7 +15,7 @@ from isolator_jax.reporting import figures
 from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
 from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
-from isolator_jax.strategies import LABELS, MAIN, STRATEGIES
+from isolator_jax.strategies import LABELS, MAIN, STRATEGIES, name_beside_others
 
 _PARTS = {"train": "training", "validation": "validation"}
 
@@ -151,8 +151,9 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
         for strategy in MAIN
         if strategy in validation and not STRATEGIES[strategy].parameters
     }
+    of_u = name_beside_others("u", trained=run.report["config"]["training_strategy"])
     settings_of_u = itertools.product(*settings.grid)
-    labels = [("u", setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
+    labels = [(of_u, setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
     points = np.stack([settings.recall, settings.ucbias], axis=-1).reshape(-1, 2)
     points = np.concatenate([points, np.array(list(marked.values())).reshape(-1, 2)])
     # Equal metrics summed in another order differ in their last digits: that is no trade-off.
@@ -161,11 +162,16 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
     rows = [(*labels[point], *points[point]) for point in front[::-1]]
     description = (
         f"Scatter plot of validation Recall@20 against UCBias@20 of {run.name} under {settings.recall.size} "
-        f"settings of U-ISOLATOR: Recall@20 from {settings.recall.min():.4f} to {settings.recall.max():.4f}, "
-        f"UCBias@20 from {settings.ucbias.min():.4f} to {settings.ucbias.max():.4f}; "
+        f"settings of {strategy_label(of_u)}: Recall@20 from {settings.recall.min():.4f} to "
+        f"{settings.recall.max():.4f}, UCBias@20 from {settings.ucbias.min():.4f} to {settings.ucbias.max():.4f}; "
         f"{len(rows)} points are on the Pareto front."
     )
-    return {"figure": _svg(figure, name, description), "front": rows, "count": settings.recall.size}
+    return {
+        "figure": _svg(figure, name, description),
+        "front": rows,
+        "count": settings.recall.size,
+        "of": strategy_label(of_u),
+    }
 
 
 def _in_words(runs: Mapping[str, Mapping[str, Sequence[float]]], form: str) -> str:

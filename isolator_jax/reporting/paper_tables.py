@@ -71,7 +71,7 @@ def accuracy_table(frame: pd.DataFrame, rows: Mapping[str, str], marks: Marks) -
 def _column(values: pd.DataFrame, metric: str, marks: Marks) -> dict[Hashable, str]:
     """A block's cells of one metric, by strategy."""
     better = values["mean"].abs() * -1 if metric == UCBIAS else values["mean"]
-    ranks = better.round(4).rank(method="dense", ascending=False)
+    ranks = better.map(lambda value: float(f"{value:.4f}")).rank(method="dense", ascending=False)
     vanilla = better.get(BASELINE, np.nan)
     texts: dict[Hashable, str] = {}
     for strategy, row in values.iterrows():

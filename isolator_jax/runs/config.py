@@ -98,7 +98,10 @@ class RunConfig:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """The backbone's hyper-parameters as its own dataclass."""
-        return make_hyperparameters(self.backbone, self.hparams)
+        made = make_hyperparameters(self.backbone, self.hparams)
+        if hasattr(made, "norm_batch") and "norm_batch" not in self.hparams:
+            made = dataclasses.replace(made, **{"norm_batch": self.batch_size})  # N_b
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -118,16 +118,19 @@ def make_problem(
 
 def _refuse_repeated_pairs(dataset: Dataset) -> None:
     """Readers of files refuse these with their lines; a dataset may also be made in memory."""
-    splits = (dataset.train, dataset.validation, dataset.test)
-    keys = np.concatenate([split.users.astype(np.int64) * dataset.num_items + split.items for split in splits])
-    keys.sort()
-    again = keys[1:][keys[1:] == keys[:-1]]
-    if again.size:
-        user, item = divmod(int(again[0]), dataset.num_items)
-        raise DataError(
-            f"dataset {dataset.name}: user {user} and item {item} are there more than once, in one split or in two; "
-            "keep the pair once"
-        )
+    train, *held_out = (
+        split.users.astype(np.int64) * dataset.num_items + split.items
+        for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    for keys in held_out:
+        together = np.sort(np.concatenate([train, keys]))
+        again = together[1:][together[1:] == together[:-1]]
+        if again.size:
+            user, item = divmod(int(again[0]), dataset.num_items)
+            raise DataError(
+                f"dataset {dataset.name}: user {user} and item {item} are there more than once, in one split or in "
+                "training and a held-out one; keep the pair once"
+            )
 
 
 def _shown(config: RunConfig, dataset: Dataset) -> Dataset:

@@ -188,13 +188,7 @@ def _train_run(
         saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}
     if not finished(state, max_epochs=config.max_epochs, patience=config.patience):
         raise TrainingInterrupted(f"{run_dir}: stopped and saved after epoch {epoch}")
-    if int(state.best_epoch) == 1 and epoch > config.patience:
-        warnings.warn(
-            f"{run_dir}: validation Recall@20 was best after the first epoch ({float(state.best_value):.4f}) and "
-            f"patience={config.patience} ended the training there: the model has learnt little; try another "
-            "learning_rate or a larger patience",
-            stacklevel=3,
-        )
+    _warn_of_a_first_epoch(run_dir, state, config.patience)
     report = {
         "config": config.to_dict(),
         "dataset": problem.dataset.counts(),
@@ -211,6 +205,17 @@ def _train_run(
         report["groups"] = consistency_groups(problem.content.consistency).summary()
     write_report(run_dir, report)
     return report
+
+
+def _warn_of_a_first_epoch(run_dir: Path, state: FitState, patience: int) -> None:
+    """Where patience ended a training without a better epoch than the first."""
+    if int(state.best_epoch) == 1 and int(state.train.epoch) > patience:
+        warnings.warn(
+            f"{run_dir}: validation Recall@20 was best after the first epoch ({float(state.best_value):.4f}) and "
+            f"patience={patience} ended the training there: the model has learnt little; try another learning_rate or "
+            "a larger patience",
+            stacklevel=4,
+        )
 
 
 def _divergence_message(error: Exception, saved: int | None, dataset: Dataset) -> str:

@@ -46,3 +46,10 @@ def test_several_numbers_are_checked_one_by_one(value):
 def test_what_cannot_run_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RunConfig(**{"backbone": "vbpr", **options})
+
+
+def test_the_squared_norms_of_a_batch_are_divided_by_the_batch_size_unless_told_otherwise():
+    assert RunConfig("mgcn").hparams["norm_batch"] == 2048
+    assert RunConfig("gume", batch_size=512).hparams["norm_batch"] == 512
+    assert RunConfig("smore", batch_size=512, hparams={"norm_batch": 64}).hparams["norm_batch"] == 64
+    assert "norm_batch" not in RunConfig("freedom", batch_size=512).hparams
