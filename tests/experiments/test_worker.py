@@ -99,19 +99,19 @@ def test_a_trial_that_failed_is_left_out_and_another_in_its_folder_is_run(proble
     def diverges(*arguments, **options):
         raise TrainingDiverged("epoch 1: the loss is NaN")
 
-    trials = trials_in(tmp_path)
+    trials = dict(list(trials_in(tmp_path).items())[:1])
     with monkeypatch.context() as patched:
         patched.setattr("isolator_jax.runs.train.fit", diverges)
         worker = new_worker(problem, tmp_path)
         worker.run(trials)
-    assert worker.trained == 4 and set(worker.rows.values()) == {None}
+    assert worker.trained == 1 and set(worker.rows.values()) == {None}
     again = new_worker(problem, tmp_path)
     again.run(trials)
     assert again.trained == 0 and set(again.rows.values()) == {None}
     other = {folder: dataclasses.replace(trial, batch_size=64) for folder, trial in trials.items()}
     mended = new_worker(problem, tmp_path)
     mended.run(other)
-    assert mended.trained == 4 and not any(rows is None for rows in mended.rows.values())
+    assert mended.trained == 1 and not any(rows is None for rows in mended.rows.values())
     assert not list(tmp_path.rglob("failure.json"))
 
 
