@@ -130,11 +130,14 @@ def _origin(models: Sequence[Model]) -> list[str]:
         "± is the standard deviation over the seeds. alpha, beta and iota were chosen on validation.",
         *dict.fromkeys(
             f"{model.label} ({'+'.join(model.modalities)}): gamma {model.config['gamma']:g}, "
-            f"alpha {model.config['alpha']:g}, beta {model.config['beta']:g}, iota {model.config['iota']:g}; "
-            f"{model.config['hyper-parameters']}."
+            f"{_setting(model, '')}; U w/o TS {_setting(model, ' w/o TS')}; {model.config['hyper-parameters']}."
             for model in models
         ),
     ]
+
+
+def _setting(model: Model, variant: str) -> str:
+    return ", ".join(f"{name} {model.config[name + variant]:g}" for name in ("alpha", "beta", "iota"))
 
 
 def _rho(models: Sequence[Model], path: Path) -> None:

@@ -27,7 +27,9 @@ def made(backbone, **options):
     """A model under all strategies, whose dataset and hyper-parameters have a hostile name."""
     model = same(backbone, RNG.random(400), **options)
     evaluations = {name: [with_accuracy(result) for result in of_seeds] for name, of_seeds in model.evaluations.items()}
-    config = {**model.config, "alpha": 2.0, "beta": 5.0, "iota": 0.1, "hyper-parameters": NAME}
+    u = {"alpha": 2.0, "beta": 5.0, "iota": 0.1}
+    without = {"alpha w/o TS": 4.0, "beta w/o TS": 20.0, "iota w/o TS": 0.01}
+    config = {**model.config, **u, **without, "hyper-parameters": NAME}
     return dataclasses.replace(
         model, dataset=NAME, config=config, evaluations=evaluations, equal_popularity=dict.fromkeys(LABELS, (0.1, 0.3))
     )
@@ -49,6 +51,12 @@ def test_every_artefact_is_written(folder):
     files = {path.name for path in folder.iterdir()}
     suffixes = {name: ("png", "pdf", "csv") if name.startswith("fig") else ("md", "tex", "csv") for name in ARTEFACTS}
     assert files == {f"{name}.{suffix}" for name, of_name in suffixes.items() for suffix in of_name}
+
+
+def test_both_variants_of_u_are_named_with_their_own_setting(folder):
+    for name in ("table2", "claims", "confounding"):
+        text = " ".join((folder / f"{name}.md").read_text().split())
+        assert "alpha 2, beta 5, iota 0.1; U w/o TS alpha 4, beta 20, iota 0.01;" in text, name
 
 
 def test_foreign_names_are_text_in_every_file(folder):
