@@ -115,9 +115,10 @@ def test_the_table_is_stored_exactly_where_it_and_s_fit_the_budget(num_users):
     for fusion, dtype, table in (("mean", jnp.float32, 4), ("per_modality", jnp.float16, 2 * 2)):
         size = max(table * num_users * I, 4 * I**2)  # the table is made of S
         channels = fuse_channels(features, fusion)
-        for budget, stored in ((size, True), (size - 1, False)):
+        without = SimilarityOnTheFly if len(channels) * 4 * I**2 < size else SimilarityFromFeatures
+        for budget, kind in ((size, SimilarityTable), (size - 1, without)):
             store = build_similarity(channels, histories, table_budget_bytes=budget, table_dtype=dtype)
-            assert isinstance(store, SimilarityTable) == stored
+            assert isinstance(store, kind)
 
 
 def test_without_a_table_s_is_stored_exactly_where_it_fits_the_budget():

@@ -16,7 +16,7 @@ from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
 from isolator_jax.data.prepare.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
-from isolator_jax.data.raw import open_table
+from isolator_jax.data.raw import given_column, open_table
 from isolator_jax.errors import ConfigError, DataError, brief
 from isolator_jax.files import write_json
 
@@ -100,8 +100,10 @@ def _read_items(config: PrepareConfig) -> tuple[dict[str, ItemFeatures], dict[st
 
 def _item_column(config: PrepareConfig, path: Path) -> str | None:
     """The given column of items where a table of items has it too, else None: it may have a usual one."""
-    columns = open_table(path).columns
-    return config.item_column if config.item_column in columns else None
+    try:
+        return None if config.item_column is None else given_column(path, config.item_column, open_table(path).columns)
+    except DataError:
+        return None
 
 
 def _filtered(
