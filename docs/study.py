@@ -17,6 +17,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -260,12 +261,12 @@ def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, st
     return pd.DataFrame(lines)
 
 
-def training(study: Study, backbones: list[str], seeds: list[str]) -> pd.DataFrame:
+def training(study: Study, seeds: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """How long each model of step 3 trained, both its trainings: epochs, and seconds at the rate of the fastest one."""
     lines = []
-    for backbone in backbones:
+    for backbone, of_backbone in seeds.items():
         seconds, epochs, fastest = [], [], []
-        for folder in (_run_folder(study, backbone, int(seed)) for seed in seeds):
+        for folder in (_run_folder(study, backbone, seed) for seed in of_backbone):
             for run_dir in (folder, folder / "vanilla"):
                 records = read_metrics(run_dir)
                 fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
@@ -399,6 +400,7 @@ def main() -> None:
     parser.add_argument("--name", help="of the results' folder; default: the dataset's")
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--fewer_seeds", default="", help="backbone:COUNT, as reproduce has it; separated by commas")
     parser.add_argument("--rankers", action="store_true")
     parser.add_argument("--fixed", action="store_true")
     given = parser.parse_args()
@@ -416,6 +418,9 @@ def main() -> None:
         there = set(pd.read_csv(study.results / "summary.csv")["backbone"])
         if lost := there - {BACKBONES[backbone].label for backbone in backbones}:
             parser.error(f"{study.results} has {', '.join(sorted(lost))} too: name them, or another --name of results")
+    every = [int(seed) for seed in given.seeds.split(",")]
+    counts = dict(part.split(":") for part in given.fewer_seeds.split(",") if part)
+    seeds = {backbone: every[: int(counts.get(backbone, len(every)))] for backbone in backbones}
     chosen, tuned = {}, []
     for backbone in backbones:
         chosen[backbone] = choose_plain(study, backbone)
@@ -427,15 +432,15 @@ def main() -> None:
     choice(study, backbones).to_csv(study.results / "choice.csv", index=False)
     run(
         "reproduce", "--artefact=table2,fig1,fig2,fig3,fig5,fig6,claims,confounding", *study.flags("datasets"), *tuned,
-        f"--backbones={given.backbones}", f"--seeds={given.seeds}", f"--runs_dir={study_dir / 'runs'}",
-        f"--output_dir={study.folder / 'artefacts'}",
+        f"--backbones={given.backbones}", f"--seeds={given.seeds}", f"--fewer_seeds={given.fewer_seeds}",
+        f"--runs_dir={study_dir / 'runs'}", f"--output_dir={study.folder / 'artefacts'}",
     )  # fmt: skip
     for table in ("table2", "fig2", "fig3", "fig5", "fig6", "claims"):
         shutil.copy(study.folder / "artefacts" / f"{table}-{study.dataset}.csv", study.results / f"{table}.csv")
     explained = pd.read_csv(study.folder / "artefacts" / f"confounding-{study.dataset}.csv")
     confounding(explained).to_csv(study.results / "confounding.csv", index=False)
     counted(pd.read_csv(study.results / "claims.csv")).to_csv(study.results / "claims_counted.csv", index=False)
-    of_training = training(study, backbones, given.seeds.split(","))
+    of_training = training(study, seeds)
     of_training.to_csv(study.results / "training.csv", index=False)
     of_summary = summary(study, of_training)
     of_summary.to_csv(study.results / "summary.csv", index=False)

@@ -53,7 +53,7 @@ from isolator_jax.strategies import BASELINE, STRATEGIES, Strategy
 
 from .common import cli
 from .common.artefacts import ARTEFACTS, Made, check_drawing, make, write_statistics
-from .common.parsing import check_output, parse_seeds, parse_tuned
+from .common.parsing import check_output, parse_counts, parse_seeds, parse_tuned
 from .common.progress import progress
 from .common.training import train_and_show
 
@@ -72,6 +72,9 @@ _TUNED = flags.DEFINE_multi_string(
     "may be repeated.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of every run.")
+_FEWER_SEEDS = flags.DEFINE_list(
+    "fewer_seeds", [], "backbone:COUNT, for backbones that are to have the first COUNT of --seeds alone."
+)
 _GAMMA = flags.DEFINE_float(
     "gamma", RunConfig.gamma, "Exponent of the training strategy (Eq. 7), but for what --tuned sets."
 )
@@ -98,9 +101,10 @@ def main() -> None:
     unknown = [name for name in _BACKBONES.value if name not in BACKBONES]
     if unknown:
         raise ConfigError(f"--backbones has no {brief(', '.join(unknown))}; there are {', '.join(BACKBONES)}")
-    seeds = parse_seeds("seeds", _SEEDS.value)
     of_table3 = [_TABLE3_BACKBONE.value] if "table3" in wanted else []
-    configs = make_configs(list(dict.fromkeys(_BACKBONES.value + of_table3)))
+    backbones = list(dict.fromkeys(_BACKBONES.value + of_table3))
+    seeds = seeds_of(backbones)
+    configs = make_configs(backbones)
     if any(name.startswith("fig") for name in wanted):
         check_drawing()
     check_output("runs_dir", _RUNS_DIR.value, folder=True)
@@ -117,20 +121,38 @@ def main() -> None:
                 make(name, made, output / f"{name}-{dataset}")
 
 
-def load_all(wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str, seeds: Sequence[int]) -> Made:
+def load_all(
+    wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str, seeds: Mapping[str, Sequence[int]]
+) -> Made:
     """What the wanted artefacts of a dataset need, trained where it is missing."""
     models, of_modalities, references = [], [], []
     wanted_modalities = None if _MODALITIES.value is None else tuple(_MODALITIES.value)
     if set(wanted) - {"table1", "table3"}:
-        models = [load_models(configs[backbone], dataset, wanted_modalities, seeds) for backbone in _BACKBONES.value]
+        models = [
+            load_models(configs[backbone], dataset, wanted_modalities, seeds[backbone]) for backbone in _BACKBONES.value
+        ]
     if "table3" in wanted:
         names = list(read_dataset(_DATA_DIR.value, dataset, wanted_modalities).features)
         subsets = [*((name,) for name in names if len(names) > 1), wanted_modalities]
-        of_modalities = [load_models(configs[_TABLE3_BACKBONE.value], dataset, subset, seeds) for subset in subsets]
+        backbone = _TABLE3_BACKBONE.value
+        of_modalities = [load_models(configs[backbone], dataset, subset, seeds[backbone]) for subset in subsets]
     if "confounding" in wanted:
         of_first = dataclasses.replace(configs[_BACKBONES.value[0]], dataset=dataset, modalities=wanted_modalities)
         references = load_references(of_first)
     return Made(models, of_modalities, references)
+
+
+def seeds_of(backbones: Sequence[str]) -> dict[str, list[int]]:
+    """The seeds of each backbone: --seeds, or the first of them.
+
+    Raises:
+      ConfigError: seeds that are none, or --fewer_seeds of a backbone that is not wanted.
+    """
+    seeds = parse_seeds("seeds", _SEEDS.value)
+    counts = parse_counts("fewer_seeds", _FEWER_SEEDS.value, most=len(seeds))
+    if unwanted := counts.keys() - set(backbones):
+        raise ConfigError(f"--fewer_seeds names {brief(', '.join(unwanted))}; the backbones are {', '.join(backbones)}")
+    return {backbone: seeds[: counts.get(backbone)] for backbone in backbones}
 
 
 def make_configs(backbones: Sequence[str]) -> dict[str, RunConfig]:

@@ -79,6 +79,7 @@ def write_statistics(rows: Sequence[Mapping[str, object]], path: Path) -> None:
 def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Mapping[str, str]) -> None:
     frame = paper.means(models, MAIN, metrics)
     notes = [
+        "± is the standard deviation over the seeds. "
         "Best value of each model bold, second underlined; of UCBias the smallest size is the best. Star: better than "
         "the same model's Vanilla over users (paired t-test, values averaged over the seeds; UCBias: bootstrap of its "
         "size), Holm-adjusted p < 0.05. Dagger: the same over seeds (paired t-test), where there are several. A "
@@ -126,11 +127,11 @@ def _confounding(models: Sequence[Model], references: Sequence[Model], path: Pat
 def _origin(models: Sequence[Model]) -> list[str]:
     """Where a table's numbers come from: dataset, seeds, configuration."""
     return [
-        f"Dataset {models[0].dataset}, seeds {models[0].config['seeds']}; "
-        "± is the standard deviation over the seeds. alpha, beta and iota were chosen on validation.",
+        f"Dataset {models[0].dataset}. alpha, beta and iota were chosen on validation.",
         *dict.fromkeys(
-            f"{model.label} ({'+'.join(model.modalities)}): gamma {model.config['gamma']:g}, "
-            f"{_setting(model, '')}; U w/o TS {_setting(model, ' w/o TS')}; {model.config['hyper-parameters']}."
+            f"{model.label} ({'+'.join(model.modalities)}): seeds {model.config['seeds']}; "
+            f"gamma {model.config['gamma']:g}, {_setting(model, '')}; U w/o TS {_setting(model, ' w/o TS')}; "
+            f"{model.config['hyper-parameters']}."
             for model in models
         ),
     ]

@@ -164,6 +164,20 @@ def parse_seeds(flag: str, parts: Sequence[str]) -> list[int]:
     return [int(part) for part in parts]
 
 
+def parse_counts(flag: str, parts: Sequence[str], *, most: int) -> dict[str, int]:
+    """`["grcn:2"]` as `{"grcn": 2}`: a whole number of each backbone, from 1 to `most`."""
+    counts: dict[str, int] = {}
+    for part in parts:
+        backbone, _, count = part.partition(":")
+        if backbone in counts or not _is_whole(count) or not 1 <= int(count) <= most:
+            raise ConfigError(
+                f"--{flag} must be backbone:COUNT with COUNT from 1 to {most}, each backbone once; "
+                f"found {brief(repr(part))}"
+            )
+        counts[backbone] = int(count)
+    return counts
+
+
 def _is_whole(text: str) -> bool:
     """Whether it is a non-negative integer, of so few digits that Python reads it and JAX can hold it."""
     return text.isascii() and text.isdecimal() and len(text) <= 10

@@ -101,7 +101,8 @@ def claims(models: Sequence[Model], of_modalities: Sequence[Model] = ()) -> pd.D
     test over users, the adjusted p over seeds decides, and for the correlation that over models.
     Else it is `sign only` or `against`, and `equal` where the numbers do not differ at all, as those
     of two strategies that make the same lists. It is `undefined` where a number is. An undefined
-    p-value is never beyond noise.
+    p-value is never beyond noise. Where one model has fewer seeds than another, means are over all
+    that each has, and what is said of seeds is of those that both have.
 
     Args:
       models: of one dataset, under all strategies.
@@ -145,13 +146,15 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
         return np.abs(number) if claim.size else number
 
     difference = _rounded(compared(subject.value) - compared(other.value))
+    shared = min(subject.seeds.size, other.seeds.size)
+    first, second = compared(subject.seeds[:shared]), compared(other.seeds[:shared])
     over_users, tests = np.nan, ["paired t over seeds"]
     if subject.users is not None and other.users is not None:
         over_users, tests = paired_test(subject.users, other.users), ["paired t over users", *tests]
     elif subject.draws is not None and other.draws is not None:
         over_users = two_sided_p(compared(subject.draws) - compared(other.draws))
         tests = ["bootstrap over users", *tests]
-    of_seeds = _rounded(compared(subject.seeds) - compared(other.seeds))
+    of_seeds = _rounded(first - second)
     return {
         "section": claim.section,
         "claim": claim.text,
@@ -162,7 +165,7 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
         "lower": claim.lower,
         "test": ", ".join(tests),
         "p over users": over_users,
-        "p over seeds": paired_test(compared(subject.seeds), compared(other.seeds)),
+        "p over seeds": paired_test(first, second),
         "p over models": np.nan,
         "seeds": of_seeds.size,
         "seeds agreeing": int(np.sum(np.sign(of_seeds) == np.sign(difference))),
@@ -210,17 +213,20 @@ def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
 
 def _correlation(claim: Claim, models: Sequence[Model], similarity: str) -> dict[str, Any]:
     """Pearson's r of rho and Recall@20 over the models; its test permutes the models."""
-    rhos, recalls = (np.array([model.per_seed(VANILLA, metric) for model in models]) for metric in (similarity, RECALL))
+    both = [[measured(model, VANILLA, metric) for model in models] for metric in (similarity, RECALL)]
+    shared = min(number.seeds.size for numbers in both for number in numbers)
+    rho, recall = (np.array([number.value for number in numbers]) for numbers in both)
+    rhos, recalls = (np.array([number.seeds[:shared] for number in numbers]) for numbers in both)
 
     def r(x: np.ndarray, y: np.ndarray) -> float:
         varied = len(models) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
         return float(scipy.stats.pearsonr(x, y).statistic) if varied else np.nan
 
-    value, of_seeds = r(rhos.mean(1), recalls.mean(1)), np.array(list(map(r, rhos.T, recalls.T)))
+    value, of_seeds = r(rho, recall), np.array(list(map(r, rhos.T, recalls.T)))
     permutations = scipy.stats.PermutationMethod(n_resamples=9999, rng=np.random.default_rng(0))
     p = np.nan
     if not np.isnan(value):
-        p = float(scipy.stats.pearsonr(rhos.mean(1), recalls.mean(1), method=permutations).pvalue)
+        p = float(scipy.stats.pearsonr(rho, recall, method=permutations).pvalue)
     return {
         **_row(claim, f"{len(models)} models, {metric_label(similarity)}", _against_zero(value, of_seeds)),
         "test": "permutation of Pearson's r over models",

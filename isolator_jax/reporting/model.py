@@ -24,7 +24,8 @@ class Model:
       modalities: those it used.
       config: what all its numbers carry besides: gamma, hyper-parameters, seeds, and U's
         settings as chosen on validation.
-      evaluations: for each strategy an evaluation of each seed.
+      evaluations: for each strategy an evaluation of each seed; models that are compared have their
+        seeds in the same order, one of them perhaps the first few alone.
       consistency: c_u `[U]`, NaN where undefined.
       lengths: n_u `[U]`.
       equal_popularity: for each strategy UCBias@20 among held-out items of like popularity, of each seed.

@@ -55,7 +55,7 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     configurations = {file: file.stat().st_mtime_ns for file in (folder / "runs").rglob("config.json")}
     # Of each run one more of plain BPR; Table 3's of both modalities is Table 2's.
     assert len(configurations) == 2 * (1 + 2)
-    again = reproduce(folder, "table2", "--seeds=0")
+    again = reproduce(folder, "table2", "--seeds=0,1", "--fewer_seeds=vbpr:1")
     assert again.returncode == 0 and "epoch" not in again.stderr
     assert {file: file.stat().st_mtime_ns for file in (folder / "runs").rglob("config.json")} == configurations
 
@@ -83,6 +83,8 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
         ("table2", ["--backbones=vbpr,nothing"], "nothing"),
         ("table2", ["--modalities=image,image"], "--modalities"),
         ("table2", ["--seeds="], "--seeds"),
+        ("table2", ["--fewer_seeds=vbpr:2"], "from 1 to 1"),
+        ("table2", ["--fewer_seeds=mfbpr:1"], "mfbpr"),
         ("table2", ["--tuned=vbpr:gamma=1"], "vbpr:gamma=1"),
         ("table2", ["--tuned=mfbpr:reg=1"], "mfbpr"),
     ],

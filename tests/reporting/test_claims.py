@@ -176,6 +176,23 @@ def test_a_seed_that_disagrees_is_noise():
     assert verdicts(claims([torn]), claim) == {"VBPR": "sign only"}
 
 
+def test_of_a_model_with_fewer_seeds_those_that_both_have_are_compared():
+    """VBPR is ahead in both of MFBPR's seeds; its third, far behind, counts in its mean alone."""
+    models = [same("mfbpr", BASE, seeds=(0.0, 0.1)), same("vbpr", BASE + NOISE, seeds=(0.3, 0.4, -0.1))]
+    other = same("lightgcn", BASE, seeds=(0.0,))
+    frame = claims([*models, other])
+    claim = "R@20 is higher for multi-modal models than for their counterparts"
+    row = frame[(frame["claim"] == claim) & (frame["case"] == "VBPR over MFBPR")].iloc[0]
+    assert row["difference"] == pytest.approx(0.2 - 0.05)
+    assert (row["seeds"], row["seeds agreeing"]) == (2, 2)
+    correlation = frame[frame["case"] == "3 models, rho"].iloc[0]
+    assert correlation["seeds"] == 1
+    of_models = [
+        (np.mean(model.per_seed("vanilla", name)) for model in [*models, other]) for name in ("rho", "recall@20")
+    ]
+    assert correlation["subject"] == pytest.approx(stats.pearsonr(*map(list, of_models)).statistic)
+
+
 def test_claims_on_table_3_are_of_each_modality_and_of_all_together():
     plain = [same("vbpr", BASE, d=BASE + 0.2 + NOISE / 10)]
     alone = [
