@@ -55,6 +55,8 @@ def main() -> None:
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     dataset = read_dataset(_DATA_DIR.value, _DATASET.value, _MODALITIES.value)
     check_list_length("k", max(ks), dataset.num_items)
+    if not len(dataset.split(_SPLIT.value)):
+        raise ConfigError(f"--split={_SPLIT.value}: dataset {dataset.name} has no {_SPLIT.value} interactions")
     folder = Path(_DATA_DIR.value) / _DATASET.value
     user_ids, users_index = _ids(folder, "userID", dataset.num_users)
     item_ids, items_index = _ids(folder, "itemID", dataset.num_items)

@@ -33,7 +33,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
         there are, by name. An empty sequence reads no features.
 
     Returns:
-      The dataset, features memory-mapped. The catalogue has as many items as the feature
+      The dataset, features memory-mapped; its validation split may be empty. The catalogue has as many items as the feature
       files have rows, or as the largest item id asks where there are no features.
 
     Raises:
@@ -48,10 +48,9 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
     table = _read_inter(path)
     rows_of_splits = [table[table["x_label"] == label] for label in range(len(SPLITS))]
     for label, (split, rows) in enumerate(zip(SPLITS, rows_of_splits, strict=True)):
-        if rows.empty:
+        if rows.empty and split != "validation":
             raise DataError(
-                f"{path}: the {split} split is empty (no line with x_label {label}); "
-                "give every split at least one interaction"
+                f"{path}: the {split} split is empty (no line with x_label {label}); give it at least one interaction"
             )
     _refuse_unranked_splits(path, rows_of_splits)
     _refuse_sparse_ids(path, table["userID"])
@@ -93,7 +92,7 @@ def _refuse_unranked_splits(path: Path, rows_of_splits: Sequence[pd.DataFrame]) 
     """Refuses a held-out split that no list is made for: its metrics would be undefined."""
     trained = rows_of_splits[0]["userID"]
     for split, rows in zip(SPLITS[1:], rows_of_splits[1:], strict=True):
-        if not rows["userID"].isin(trained).any():
+        if len(rows) and not rows["userID"].isin(trained).any():
             raise DataError(
                 f"{path}: no user of the {split} split has training interactions, so there is nothing to measure "
                 "on it; split each user's interactions"

@@ -90,7 +90,7 @@ def make_problem(
       with_content: whether to compute the similarity, which may be the largest part.
 
     Raises:
-      DataError: the data lacks what the configuration needs.
+      DataError: the data lacks what the configuration needs, or validation interactions, or has a pair more than once.
     """
     if not dataset.features and get_backbone(config.backbone).uses_content:
         raise DataError(f"dataset {dataset.name} has no MODALITY_feat.npy, and {config.backbone} needs item features")
@@ -98,6 +98,11 @@ def make_problem(
         raise DataError(
             f"dataset {dataset.name} has no MODALITY_feat.npy, and the training strategy needs item "
             "features; add them, or train plain BPR (isolator train --notraining_strategy, isolator sweep --gammas=)"
+        )
+    if not len(dataset.validation):
+        raise DataError(
+            f"dataset {dataset.name} has no validation interactions, by which training stops and settings are chosen; "
+            "hold some out of its training ones"
         )
     _refuse_repeated_pairs(dataset)
     shown = _shown(config, dataset)

@@ -106,7 +106,6 @@ def test_features_of_any_float_type_are_memory_mapped_in_the_order_asked_for(fol
         ("\ufeff", "empty"),
         (GOOD + "1\t2\t0\n", "line 6: user 1 and item 2 are in two splits"),
         (HEADER + "0\t0\t0\n0\t1\t1\n", "test split is empty"),
-        (HEADER + "0\t0\t0\n0\t1\t2\n", "validation split is empty"),
         (HEADER + "0\t0\t1\n0\t1\t2\n", "train split is empty"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "set.inter"),
         (GOOD.encode("utf-16"), "set.inter"),

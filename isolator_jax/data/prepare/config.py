@@ -19,7 +19,7 @@ class PrepareConfig:
     """How raw data becomes a dataset.
 
     Attributes:
-      interactions: the raw table; with `validation` and `test` the training part of it.
+      interactions: the raw table; with `test` the training part of it.
       name: the dataset's name.
       columns: names of the columns of interaction files without header; None: they have one.
       user_column, item_column, rating_column, time_column, split_column: the columns' names;
@@ -32,7 +32,7 @@ class PrepareConfig:
         cuts all at two moments, `given` takes the split column or the files.
       ratios: training, validation, test.
       seed: of the random split and of the text's decomposition.
-      validation, test: files of a given split.
+      validation, test: files of a given split, which need not have the first.
       features: a feature file by modality.
       feature_ids: the item ids of the rows of a `.npy`, by modality.
       missing_features: items that a feature file lacks: `refuse` them, give them `zeros` (no
@@ -94,8 +94,8 @@ class PrepareConfig:
             ),
             (not 0 <= self.seed < 2**32, f"seed must lie in 0 .. {2**32 - 1}, got {self.seed}"),
             (
-                files and (self.split != "given" or self.validation is None or self.test is None),
-                "validation and test are the files of a given split: give both, with split given",
+                files and (self.split != "given" or self.test is None),
+                "validation and test are the files of a given split: give both, or test alone, with split given",
             ),
             (files and self.split_column is not None, "give a split column or the files of a split, not both"),
             (bool(unknown), f"feature_ids names {', '.join(unknown)}, which features does not"),
@@ -120,9 +120,9 @@ class PrepareConfig:
             for name, values in known.items()
         ]
 
-    def interaction_files(self) -> list[Path]:
-        """The raw tables, in the order of the splits if there are three."""
-        return [path for path in (self.interactions, self.validation, self.test) if path is not None]
+    def interaction_files(self) -> list[tuple[int, Path]]:
+        """The raw tables, each with the label of the split that it is where they are of a given one."""
+        return [(i, path) for i, path in enumerate((self.interactions, self.validation, self.test)) if path is not None]
 
     def to_dict(self) -> dict[str, Any]:
         """The choices as JSON holds them."""

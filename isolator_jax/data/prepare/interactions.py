@@ -81,7 +81,7 @@ def read_raw(config: PrepareConfig) -> RawInteractions:
     codes = {"user": Codes(), "item": Codes()}
     parts: dict[str, list[np.ndarray]] = {"user": [], "item": [], "time": [], "split": []}
     lines, columns = 0, {}
-    for label, path in enumerate(files):
+    for label, path in files:
         table = open_table(path, config.columns)
         columns = _find_columns(config, table, of_split=len(files) > 1)
         for read, values in _read_chunks(table, columns, codes, config.min_rating):
@@ -91,7 +91,7 @@ def read_raw(config: PrepareConfig) -> RawInteractions:
                 parts[role].append(array)
             lines += read
     if not lines:
-        raise DataError(f"{files[0]}: no interactions; the file has a header alone")
+        raise DataError(f"{config.interactions}: no interactions; the file has a header alone")
     joined = {role: _joined(arrays) for role, arrays in parts.items() if arrays}
     ids = {}
     for role in ("user", "item"):

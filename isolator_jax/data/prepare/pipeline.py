@@ -185,6 +185,8 @@ def _checked_splits(raw: RawInteractions, labels: np.ndarray, report: Callable[[
     users = np.bincount(raw.users[train], minlength=len(raw.user_ids)) > 0
     items = np.bincount(raw.items[train], minlength=len(raw.item_ids)) > 0
     for label, name in enumerate(SPLITS):
+        if label == splits.VALIDATION and not sizes[label] and raw.labels is not None:
+            continue
         if not users[raw.users[labels == label]].any():
             what = "is empty" if not sizes[label] else "has no user with training interactions"
             raise DataError(f"the {name} split {what}; choose another split, or drop less of the interactions")
@@ -213,7 +215,7 @@ def _refuse_missing(config: PrepareConfig, features: Mapping[str, ItemFeatures],
 
 def _inputs(config: PrepareConfig) -> list[Path]:
     others = [*config.features.values(), *config.feature_ids.values(), *([config.text] if config.text else [])]
-    return list(dict.fromkeys([*config.interaction_files(), *others]))
+    return list(dict.fromkeys([*(path for _, path in config.interaction_files()), *others]))
 
 
 def _checksum(path: Path) -> dict[str, Any]:

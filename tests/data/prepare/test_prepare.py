@@ -12,6 +12,8 @@ from isolator_jax.data import read_dataset
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.data.prepare import PrepareConfig, prepare_dataset
 from isolator_jax.errors import ConfigError, DataError
+from isolator_jax.runs import make_problem
+from isolator_jax.runs.config import RunConfig
 
 # user, item, rating, time, split: ids in no order; ann saw tea twice, the second time later.
 RAW = pd.DataFrame(
@@ -136,6 +138,20 @@ def test_a_split_given_in_three_files(tmp_path):
     )
     rows = RAW[["user", "item", "split"]].replace({"split": names})
     assert triples(target) == set(rows.itertuples(index=False, name=None))
+
+
+def test_a_given_split_without_validation_can_be_audited_and_not_trained_on(tmp_path):
+    parts = RAW.assign(split=RAW["split"].replace("valid", "train"))
+    parts.to_csv(tmp_path / "all.csv", index=False)
+    for split in ("train", "test"):
+        parts[parts["split"] == split].drop(columns="split").to_csv(tmp_path / f"{split}.csv", index=False)
+    of_column, _ = prepared(tmp_path / "column", tmp_path / "all.csv")
+    of_files, _ = prepared(tmp_path / "files", tmp_path / "train.csv", test=tmp_path / "test.csv")
+    assert triples(of_files) == triples(of_column) and {label for *_, label in triples(of_files)} == {0, 2}
+    dataset = read_dataset(of_files.parent, "set")
+    assert len(dataset.validation) == 0 < len(dataset.test)
+    with pytest.raises(DataError, match="dataset set has no validation interactions"):
+        make_problem(RunConfig(backbone="mfbpr", training_strategy=False), dataset)
 
 
 def folder_bytes(target):
