@@ -33,8 +33,9 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
         there are, by name. An empty sequence reads no features.
 
     Returns:
-      The dataset, features memory-mapped; its validation split may be empty. The catalogue has as many items as the feature
-      files have rows, or as the largest item id asks where there are no features.
+      The dataset, features memory-mapped; its validation split may be empty. The catalogue has
+      as many items as the feature files have rows, or as the largest item id asks where there
+      are no features.
 
     Raises:
       DataError: anything missing or malformed, with file, line or row, and remedy.
