@@ -55,9 +55,10 @@ from .measure import scaling
 from .measure.measuring import PARTS, measure
 from .measure.page import measure_sparse, write_page
 from .measure.profile import profile
-from .measure.random_data import random_dataset, with_random_features
+from .measure.random_data import check_sizes, random_dataset, with_random_features
 
 _SCALING_BASE = {"users": 4000, "items": 2000, "interactions": 40000, "dim": 64}
+_OF_WHOLE_RUNS = ("max_epochs", "patience")
 # Rows of a profile that are printed; all of them go into the file.
 _SHOWN = 20
 
@@ -101,12 +102,19 @@ _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this f
 
 
 def main() -> None:
+    for name in _OF_WHOLE_RUNS:
+        if flags.FLAGS[name].present:
+            raise ConfigError(f"--{name} is of a whole training; a benchmark takes --repeats epochs")
     if _JSON.value is not None:
         check_output("json", _JSON.value)
     if _DIM.value is not None and "dim" in parse_hparams("hparams", flags.FLAGS.hparams):
         raise ConfigError("--dim and --hparams=dim=N are the same; give one")
     if _SCALING.value and flags.FLAGS.dataset is not None:
         raise ConfigError("--scaling makes its own data; leave out --data_dir and --dataset")
+    if _SCALING.value and "dim" in parse_hparams("hparams", flags.FLAGS.hparams):
+        raise ConfigError("--scaling doubles the width, from --dim on; give that in place of --hparams=dim=N")
+    if _RANKED_USERS.value is not None and "ranking" not in _MEASURE.value:
+        raise ConfigError("--ranked_users is of --measure=ranking, which is not wanted")
     given = [f"--{flag.name}" for flag in (_SCALING, _PROFILE, _PAGE) if flag.value]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} exclude each other; give one")
@@ -121,7 +129,7 @@ def main() -> None:
         config, dataset = _config(), _dataset(run_flags.config_from_flags())
         with nullcontext() if _PRECISION.value is None else jax.default_matmul_precision(_PRECISION.value):
             if _PROFILE.value:
-                results = profile(make_learner(config, make_problem(config, dataset)), _REPEATS.value)
+                results = profile(make_learner(config, make_problem(config, dataset)), config.seed, _REPEATS.value)
                 _print_profile(results)
             else:
                 results = measure(config, dataset, _REPEATS.value, _MEASURE.value, _RANKED_USERS.value)
@@ -156,12 +164,15 @@ def _scaling_study() -> dict[str, Any]:
     """Each size is a process of its own: peak memory never falls within one."""
     given = {"users": _USERS.value, "items": _ITEMS.value, "interactions": _INTERACTIONS.value, "dim": _DIM.value}
     base = {axis: value or _SCALING_BASE[axis] for axis, value in given.items()}
+    points = scaling.points(base)
+    for _, sizes in points:
+        check_sizes(sizes["users"], sizes["items"], sizes["interactions"])
     with tempfile.TemporaryDirectory() as folder:
 
         def measure_apart(sizes: scaling.Sizes) -> dict[str, Any]:
             return _measured_apart(folder, "--noscaling", *(f"--{name}={size}" for name, size in sizes.items()))
 
-        rows = scaling.study(base, measure_apart)
+        rows = scaling.study(points, measure_apart)
     fitted = scaling.exponents(rows)
     _print_table([*scaling.AXES, *scaling.MEASURED], ([row[n] for n in row if n != "axis"] for row in rows))
     print("\nExponents of growth:\n")
@@ -226,4 +237,4 @@ def _print_table(headers: list[str], rows: Any) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, without=_OF_WHOLE_RUNS)

@@ -94,6 +94,8 @@ def block_product(senders: Array, receivers: Array, offsets: Array, weights: Arr
 
 def dots_of_edges(receivers: Array, senders: Array, a: Array, b: Array) -> Array:
     """<a[receiver], b[sender]> of each edge, lowered for the platform at hand."""
+    if receivers.size == 0:
+        return jnp.zeros(0, jnp.result_type(a, b))
     return lax.platform_dependent(receivers, senders, a, b, cpu=_dots_in_blocks, default=_dots_at_once)
 
 
@@ -156,8 +158,8 @@ _take_rows.defvjp(lambda count, table, ids: (table[ids], ids), _take_rows_backwa
 
 def _add_in_order(table: Array, ids: Array, rows: Array) -> Array:
     # The rows of an id become one, in the place of the first: ids are then added to once at most.
-    ids, rows = ids.reshape(-1), rows.reshape(-1, table.shape[1])
-    count = ids.shape[0]
+    count = ids.size
+    ids, rows = ids.reshape(-1), rows.reshape(count, table.shape[1])
     order = jnp.argsort(ids, stable=True)
     ids = ids[order]
     places = jnp.arange(count, dtype=jnp.int32)

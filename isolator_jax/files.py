@@ -6,12 +6,14 @@ import math
 import os
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 _DRAFT = ".draft-"
+_STANDARD = ("stdin", "stdout", "stderr")
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -75,18 +77,34 @@ def _is_stream(path: Path) -> bool:
     except OSError:
         return False
     # /dev/stdout and /dev/fd/1 may stand for a regular file, which the shell has opened.
-    own = path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-    return own or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return _own_descriptor(path) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _write_through(path: Path, write: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, "draft" + path.suffix)
         write(draft)
-        with draft.open("rb") as source, open(os.open(path, os.O_WRONLY), "wb") as target:
+        with draft.open("rb") as source, open(_opened(path), "wb") as target:
             with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
                 while block := source.read(1 << 20):
                     target.write(block)
+
+
+def _opened(path: Path) -> int:
+    """A stream's file descriptor; a process's own streams go on where they are."""
+    own = _own_descriptor(path)
+    if own is None:
+        return os.open(path, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return os.dup(own)
+
+
+def _own_descriptor(path: Path) -> int | None:
+    folder, _, name = str(path.absolute()).rpartition("/")
+    if folder == "/dev" and name in _STANDARD:
+        return _STANDARD.index(name)
+    return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
 
 
 def _without_nan(value: Any) -> Any:

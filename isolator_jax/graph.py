@@ -145,9 +145,9 @@ class Graph:
         """`[E]` edge values; a graph on several devices has places without an edge to mask."""
         return values
 
-    def with_weights(self, weights: Array) -> "Graph":
-        """The same edges with other weights, `[E]`."""
-        return dataclasses.replace(self, edges=self.edges._replace(edges=weights))
+    def with_weights(self, weights: Array, *, symmetric: bool = False) -> "Graph":
+        """The same edges with other weights, `[E]`; of a symmetric matrix they must have no derivative."""
+        return dataclasses.replace(self, edges=self.edges._replace(edges=weights), symmetric=symmetric)
 
     def subgraph(self, kept: Array, count: int) -> "Graph":
         """The graph of the `count` edges that `kept`, `[E] bool`, is true of; works under jit.

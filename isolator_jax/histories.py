@@ -106,7 +106,7 @@ def _first_true(predicate: Callable[[Array], Array], low: Array, high: Array, le
 
     def halve(_, bounds):
         low, high = bounds
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2  # their sum may be beyond int32
         searching = low < high
         right = searching & ~predicate(middle)
         return jnp.where(right, middle + 1, low), jnp.where(searching & ~right, middle, high)

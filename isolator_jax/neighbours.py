@@ -101,7 +101,7 @@ def unweighted_graph(neighbours: Neighbours, weight: float = 1.0) -> Graph:
     lists = _checked_lists("neighbours", neighbours)
     items, k = lists.items.shape
     receivers = np.repeat(np.arange(items), k)
-    return make_graph(lists.items.reshape(-1), receivers, np.full(receivers.size, weight / k), items)
+    return make_graph(lists.items.reshape(-1), receivers, np.full(receivers.size, weight / max(k, 1)), items)
 
 
 def unite(graphs: Sequence[Graph], combine: np.ufunc) -> Graph:

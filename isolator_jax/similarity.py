@@ -253,7 +253,8 @@ def _pairs_as_lists(similarity: "SimilarityOnTheFly | SimilarityFromFeatures", u
     if users.ndim == items.ndim == 2 and users.shape[1] == items.shape[0] == 1:
         return similarity.block(users[:, 0], items[0])
     users, items = jnp.broadcast_arrays(users, items)
-    return similarity.lists(users.reshape(-1), items.reshape(-1, 1)).reshape(-1, *users.shape)
+    found = similarity.lists(users.reshape(-1), items.reshape(-1, 1))
+    return found.reshape(found.shape[0], *users.shape)
 
 
 @functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))

@@ -35,6 +35,12 @@ def _shared_folder(name: str) -> Path:
     return folder
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a test that waits for what it started leaves its core to another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Marks tests of backbones that compile for seconds as slow: the contract of three is what stays quick.

@@ -49,6 +49,16 @@ def test_a_device_is_written_to_and_stays(tmp_path):
     assert path.is_symlink() and stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_stream_of_its_own_goes_on_where_it_is(tmp_path):
+    """As /dev/stdout does, which the shell may have opened for a file that something stands in."""
+    with open(tmp_path / "log", "w") as log:
+        log.write("before, ")
+        log.flush()
+        write_text(f"/dev/fd/{log.fileno()}", "between, ")
+        log.write("after")
+    assert (tmp_path / "log").read_text() == "before, between, after"
+
+
 def test_a_link_to_a_file_is_replaced_and_not_followed(tmp_path):
     target, link = tmp_path / "elsewhere", tmp_path / "report.json"
     target.write_text("mine")

@@ -108,6 +108,28 @@ def test_derivatives_of_derivatives_equal_dense_ones():
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_a_symmetric_graph_with_other_weights_is_differentiated_by_them():
+    graph = graphs.make_graph([0, 1, 1, 2], [1, 0, 2, 1], np.ones(4), 3, symmetric=True)
+    x, weights, cotangent = values(0, 3), values(1, 4)[:, 0], jnp.asarray(values(2, 3))
+    found, pull = jax.vjp(lambda w, x: graphs.propagate(graph.with_weights(w), x), weights, x)
+    wanted, expected = jax.vjp(lambda w, x: graphs.propagate(graph, x, w), weights, x)
+    np.testing.assert_array_equal(found, wanted)
+    for one, other in zip(pull(cotangent), expected(cotangent), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("nodes", [0, 3])
+def test_without_edges_results_and_derivatives_are_zeros(nodes):
+    graph = graphs.make_graph([], [], [], nodes)
+    x = values(0, nodes)
+    for function, size in ((graphs.propagate, x.shape), (graphs.propagate_back, x.shape)):
+        out, pull = jax.vjp(lambda x, function=function: function(graph, x), x)
+        assert out.shape == pull(out)[0].shape == size and not np.any(out) and not np.any(pull(x)[0])
+    dots, pull = jax.vjp(lambda a, b: graphs.edge_dots(graph, a, b), x, x)
+    assert dots.shape == (0,) and not any(map(np.any, pull(dots)))
+    assert graphs.edge_softmax(graph, dots, over="senders").shape == (0,)
+
+
 @pytest.mark.parametrize(("over", "axis"), [("receivers", 1), ("senders", 0)])
 def test_edge_softmax_and_its_gradient_equal_dense_ones_for_large_logits_too(over, axis):
     graph, dense = random_graph(3, 30, 9, 9)

@@ -110,6 +110,11 @@ def test_entries_of_more_than_are_counted_at_once_are_folded_in_turn(monkeypatch
     np.testing.assert_array_equal(counts, [[item in sets[user] for item in range(NUM_ITEMS)] for user in users])
 
 
+def test_a_search_among_more_than_half_of_what_int32_counts():
+    low, high = jnp.int32(1_500_000_000), jnp.int32(1_500_000_100)
+    assert module._first_true(lambda k: k >= 1_500_000_050, low, high, 100) == 1_500_000_050
+
+
 def test_folding_gives_rows_out_of_range_past_the_end():
     seen = []
     histories = from_sets([{2}, {0, 1}])

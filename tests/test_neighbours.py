@@ -33,6 +33,11 @@ def exact_order(features):
     return order
 
 
+def test_of_no_items_there_is_a_graph_without_nodes():
+    nobody = nn.nearest_neighbours(np.zeros((0, 3)), 2)
+    assert [make(nobody).num_senders for make in (nn.item_graph, nn.unweighted_graph)] == [0, 0]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 25), st.integers(1, 6), st.integers(1, 30))
 def test_lists_are_exact_and_do_not_depend_on_the_blocks(seed, items, width, k):
     features = random_features(np.random.default_rng(seed), items, width)

@@ -106,6 +106,7 @@ def test_stores_answer_outside_jit_and_for_one_pair():
         pair = store.pairs(jnp.int32(6), jnp.int32(1))
         assert pair.shape == (1,)
         np.testing.assert_allclose(pair, expected[6:, 1], atol=1e-6)
+        assert store.pairs(np.zeros(0, int), np.zeros(0, int)).shape == (1, 0)
 
 
 @pytest.mark.parametrize("num_users", [U, 10 * I])

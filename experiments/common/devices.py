@@ -68,6 +68,8 @@ def _several() -> bool:
       ConfigError: in a way that makes no sense.
     """
     coordinator, number, own = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    if coordinator is not None and not _is_address(coordinator):
+        raise ConfigError(f"--coordinator must be HOST:PORT, as in 10.0.0.1:1234; got {brief(repr(coordinator))}")
     if own is not None and number is not None and own >= number:
         raise ConfigError(f"--process_id={own} must be below --num_processes={number}; the first process is 0")
     if number == 1:
@@ -77,9 +79,11 @@ def _several() -> bool:
         raise ConfigError("--coordinator, --num_processes and --process_id go together; give all three, or none")
     if coordinator is None:
         return processes.in_a_cluster()
-    if not re.fullmatch(r"\S+:\d{1,5}", coordinator) or int(coordinator.rpartition(":")[2]) not in range(1, 65536):
-        raise ConfigError(f"--coordinator must be HOST:PORT, as in 10.0.0.1:1234; got {brief(repr(coordinator))}")
     return True
+
+
+def _is_address(text: str) -> bool:
+    return bool(re.fullmatch(r"\S+:\d{1,5}", text)) and int(text.rpartition(":")[2]) in range(1, 65536)
 
 
 def _flags_of_all() -> list[tuple[str, object]]:

@@ -7,13 +7,14 @@ from typing import Any
 import jax
 from tabulate import tabulate
 
+from isolator_jax import processes
 from isolator_jax.data import Dataset
 from isolator_jax.devices.placement import Placement
 from isolator_jax.errors import ConfigError
 from isolator_jax.memory import host_bytes, resident_bytes
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.plan import plan_memory
+from isolator_jax.runs.plan import parameter_shapes, plan_memory
 
 from ..measure.rates import timed
 
@@ -33,9 +34,9 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
       Seconds and bytes by name; `most_seconds` is that of all epochs of all trainings.
 
     Raises:
-      ConfigError: training needs more memory than the device has.
+      ConfigError: training needs more memory than the devices have.
     """
-    available = available_bytes()
+    available = available_bytes(placement)
     needed = base_bytes() + plan_memory(config, dataset, placement, available).total
     if needed > available:
         raise ConfigError(
@@ -47,7 +48,7 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
     learner = make_learner(config, problem)
     train = learner.initial_state(config.seed).train
     prepare_seconds = time.perf_counter() - started
-    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(train.params))
+    params = parameter_shapes(config, dataset)  # without the rows that fill up the devices' shares
     epoch = learner.epoch_program
     steps, rows = learner.epoch_shape
     timed_steps = min(steps, _STEPS)
@@ -64,7 +65,7 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
     epoch_seconds = steps * step_seconds + validation.median
     return {
         "device": f"{problem.placement.size} x {jax.devices()[0].device_kind}",
-        "parameters": parameter_bytes // 4,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "needed_bytes": needed,
         "available_bytes": available,
         "prepare_seconds": prepare_seconds,
@@ -79,10 +80,10 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
     }
 
 
-def available_bytes() -> int:
-    """Memory of the first device; where that is the CPU, what this process may hold."""
+def available_bytes(placement: Placement) -> int:
+    """Memory of all the devices, if they are alike; where they are CPUs, what the processes may hold."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or host_bytes()
+    return limit * placement.size if limit else host_bytes() * processes.count()
 
 
 def base_bytes() -> int:

@@ -69,16 +69,16 @@ def config_from_flags() -> RunConfig:
     values["hparams"] = parse_hparams("hparams", _FLAGS.hparams)
     if _FLAGS.config is not None:
         saved = _read_saved(Path(_FLAGS.config))
-        if not _FLAGS["backbone"].present or values["backbone"] == saved["backbone"]:
-            values["hparams"] = saved["hparams"] | values["hparams"]
-        values |= {name: value for name, value in saved.items() if name != "hparams" and not _FLAGS[name].present}
+        if not _FLAGS["backbone"].present or values["backbone"] == saved.backbone:
+            values["hparams"] = saved.given_hparams | values["hparams"]
+        kept = [name for name in RunConfig.__dataclass_fields__ if name != "hparams" and not _FLAGS[name].present]
+        values |= {name: getattr(saved, name) for name in kept}
     if not values["training_strategy"] and _FLAGS["gamma"].present:
         raise ConfigError("--gamma belongs to the training strategy; leave it out with --notraining_strategy")
     return RunConfig(**values)
 
 
-def _read_saved(path: Path) -> dict[str, Any]:
+def _read_saved(path: Path) -> RunConfig:
     if path.name != "config.json":
         raise RunError(f"--config={brief(path)}: give the config.json of a run folder")
-    config = RunConfig.from_dict(read_config(path.parent)["config"])
-    return {name: getattr(config, name) for name in RunConfig.__dataclass_fields__}
+    return RunConfig.from_dict(read_config(path.parent)["config"])

@@ -57,7 +57,7 @@ def measure(
     work: dict[str, Work | None] = {}
     params = learner.initial_state(config.seed).train.params
     if "training" in parts:
-        training, work["step"], products, params = measure_training(learner, repeats)
+        training, work["step"], products, params = measure_training(learner, config.seed, repeats)
         results |= training
     if "ranking" in parts:
         results |= measure_ranking(config, learner, params, repeats, ranked_users)
@@ -94,12 +94,12 @@ def measure(
     return results
 
 
-def measure_training(learner: Learner, repeats: int) -> tuple[dict[str, Any], Work | None, Products, Any]:
+def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[str, Any], Work | None, Products, Any]:
     """An epoch, a step's work by the compiler's estimate, its products, and the parameters after it.
 
     A step is its share of the epoch.
     """
-    state, train_data = learner.initial_state(seed=0).train, learner.problem.train
+    state, train_data = learner.initial_state(seed).train, learner.problem.train
     epoch, arguments = learner.epoch_program, learner.epoch_arguments()
     started = time.perf_counter()
     compiled = epoch.lower(state, *arguments).compile()

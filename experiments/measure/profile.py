@@ -24,7 +24,7 @@ _HANDED_ON = {"dot", "custom-call", "convolution"}
 Span = tuple[str, float, float]  # instruction, start and end in seconds
 
 
-def profile(learner: Learner, repeats: int) -> dict[str, Any]:
+def profile(learner: Learner, seed: int, repeats: int) -> dict[str, Any]:
     """Profiles a step of a learner's epoch.
 
     Args:
@@ -40,7 +40,7 @@ def profile(learner: Learner, repeats: int) -> dict[str, Any]:
     data, (steps, rows) = learner.problem.train, learner.epoch_shape
     steps = min(steps, _STEPS)
     few = dataclasses.replace(data, users=data.users[: steps * rows], items=data.items[: steps * rows])
-    state, arguments = learner.initial_state(seed=0).train, learner.epoch_arguments(few)
+    state, arguments = learner.initial_state(seed).train, learner.epoch_arguments(few)
     compiled = learner.epoch_program.lower(state, *arguments).compile()
 
     def train() -> None:

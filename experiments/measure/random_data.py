@@ -11,6 +11,21 @@ _POPULARITY_EXPONENT = 0.6
 _HELD_OUT_SHARE = 0.1
 
 
+def check_sizes(users: int, items: int, interactions: int) -> None:
+    """Refuses sizes that `random_dataset` has no data of.
+
+    Raises:
+      ConfigError: as it.
+    """
+    if max(users, items, interactions) >= 2**31:
+        raise ConfigError("users, items and interactions must be below 2**31")
+    if min(users, items) < 1 or not 10 <= interactions <= users * items // 4:
+        raise ConfigError(
+            "users and items must be at least 1, interactions at least 10 and at most a quarter of users x items; "
+            f"got {users}, {items} and {interactions}"
+        )
+
+
 def random_dataset(users: int, items: int, interactions: int, seed: int = 0) -> Dataset:
     """Unique interactions of uniform users with items of skewed popularity, without features.
 
@@ -21,13 +36,7 @@ def random_dataset(users: int, items: int, interactions: int, seed: int = 0) -> 
     Raises:
       ConfigError: too few interactions for three splits, more than a quarter of all pairs, or too large a count.
     """
-    if max(users, items, interactions) >= 2**31:
-        raise ConfigError("users, items and interactions must be below 2**31")
-    if min(users, items) < 1 or not 10 <= interactions <= users * items // 4:
-        raise ConfigError(
-            "users and items must be at least 1, interactions at least 10 and at most a quarter of users x items; "
-            f"got {users}, {items} and {interactions}"
-        )
+    check_sizes(users, items, interactions)
     rng = np.random.default_rng(seed)
     popularity = np.cumsum((1.0 + rng.permutation(items)) ** -_POPULARITY_EXPONENT)
     popularity /= popularity[-1]

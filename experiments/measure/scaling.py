@@ -1,7 +1,7 @@
 """How time and memory grow with users, items, interactions and width: one doubled at a time."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,21 +19,32 @@ MEASURED = {
 }
 
 Sizes = dict[str, int]
+Point = tuple[str | None, Sizes]
 
 
-def study(base: Sizes, measure: Callable[[Sizes], Mapping[str, float]], doublings: int = 3) -> list[dict]:
-    """Measures the base once, and each axis doubled up to `doublings` times with the others at the base.
+def points(base: Sizes, doublings: int = 3) -> list[Point]:
+    """The base, and each axis doubled up to `doublings` times with the others at the base.
 
     Args:
       base: a size for each of `AXES`.
+
+    Returns:
+      The sizes of each point and what is doubled there, None for the base.
+    """
+    doubled = [(axis, {**base, axis: base[axis] << n}) for axis in AXES for n in range(1, doublings + 1)]
+    return [(None, base), *doubled]
+
+
+def study(points: Sequence[Point], measure: Callable[[Sizes], Mapping[str, float]]) -> list[dict]:
+    """Measures each point.
+
+    Args:
+      points: as `points` makes them.
       measure: the measurements at some sizes; must hold what `MEASURED` reads.
 
     Returns:
-      A row of sizes and measurements for each measured point; `axis` is what was doubled,
-      None for the base.
+      A row of sizes and measurements for each point; `axis` is what was doubled there.
     """
-    points: list[tuple[str | None, dict[str, int]]] = [(None, base)]
-    points += [(axis, {**base, axis: base[axis] << n}) for axis in AXES for n in range(1, doublings + 1)]
     rows = []
     for axis, sizes in progress(points, desc="scaling", unit="size"):
         result = measure(sizes)

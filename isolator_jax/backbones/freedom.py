@@ -128,7 +128,8 @@ def normalized_by_degree(graph: Graph) -> Graph:
     """The same edges with the weights of D^-1/2 A D^-1/2, D the numbers of edges."""
     ones = graph.masked(jnp.ones_like(graph.weights))
     received, sent = (graph.over_edges(jax.ops.segment_sum, over, ones) for over in ("receivers", "senders"))
-    return graph.with_weights(graph.masked(1 / jnp.sqrt(jnp.maximum(received * sent, 1))))
+    weights = graph.masked(1 / jnp.sqrt(jnp.maximum(received * sent, 1)))
+    return graph.with_weights(weights, symmetric=graph.symmetric)
 
 
 def per_epoch(key: Array, inputs: Inputs, hyperparameters: FREEDOMHyperparameters) -> Inputs:

@@ -112,9 +112,9 @@ class PartitionedGraph:
         used = self.used & kept[self.origins]
         return dataclasses.replace(self, used=used, weights=jnp.where(used, self.weights, 0))
 
-    def with_weights(self, weights: Array) -> "PartitionedGraph":
+    def with_weights(self, weights: Array, *, symmetric: bool = False) -> "PartitionedGraph":
         """As `Graph.with_weights`; `[B * L]`, zero where unused."""
-        return dataclasses.replace(self, weights=weights)
+        return dataclasses.replace(self, weights=weights, symmetric=symmetric)
 
     def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
         own = P(self.mesh.axis_names)

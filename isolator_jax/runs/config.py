@@ -103,6 +103,11 @@ class RunConfig:
             made = dataclasses.replace(made, **{"norm_batch": self.batch_size})  # N_b
         return made
 
+    @property
+    def given_hparams(self) -> dict[str, Any]:
+        """The hyper-parameters without an N_b that is the batch size, so that it follows another one."""
+        return {k: v for k, v in self.hparams.items() if (k, v) != ("norm_batch", self.batch_size)}
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         values = dataclasses.asdict(self)

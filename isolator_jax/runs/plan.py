@@ -1,6 +1,7 @@
 """What memory a run will take, from shapes alone: nothing is made that might not fit."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ def plan_memory(config: RunConfig, dataset: Dataset, placement: Placement, avail
       DataError: the data lacks what the configuration needs.
     """
     backbone, hyperparameters = get_backbone(config.backbone), config.hyperparameters
-    params = jax.eval_shape(lambda: backbone.init(jax.random.key(0), dataset, hyperparameters))
+    params = parameter_shapes(config, dataset)
     moments = jax.eval_shape(backbone.optimizer(hyperparameters, 1).init, params)
     similarity, made_from = _similarity_shapes(config, dataset)
     saved = _bytes(moments) + 2 * _bytes(params)
@@ -73,7 +74,13 @@ def plan_memory(config: RunConfig, dataset: Dataset, placement: Placement, avail
     content = (similarity, jnp.float32(config.gamma)) if config.training_strategy else (None, None)
     program = learner.epoch_program.lower(state, inputs, data, *content, hyperparameters)
     step = program.compile().memory_analysis().temp_size_in_bytes
-    return plan._replace(inputs=_bytes((inputs, data)), step=step)
+    return plan._replace(inputs=_held_bytes((inputs, data)), step=step * placement.size)
+
+
+def parameter_shapes(config: RunConfig, dataset: Dataset) -> Any:
+    """The shapes of the backbone's parameters."""
+    init = get_backbone(config.backbone).init
+    return jax.eval_shape(lambda: init(jax.random.key(0), dataset, config.hyperparameters))
 
 
 def _similarity_shapes(config: RunConfig, dataset: Dataset) -> tuple[Any, int]:
@@ -95,6 +102,15 @@ def _similarity_shapes(config: RunConfig, dataset: Dataset) -> tuple[Any, int]:
 
 def _shapes(features: Mapping[str, np.ndarray]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in features.values()]
+
+
+def _held_bytes(tree: Any) -> int:
+    """What arrays take on all devices: of those that lie on each, as often."""
+    return sum(_shard_bytes(leaf) * len(leaf.sharding.device_set) for leaf in jax.tree.leaves(tree))
+
+
+def _shard_bytes(array: jax.Array) -> int:
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
 
 
 def _bytes(tree: Any) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from experiments.common.estimate import estimate
 from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.backbones.freedom import normalized_by_degree
@@ -29,6 +30,7 @@ from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.plan import plan_memory
 from isolator_jax.similarity import similarity_on_the_fly
 from isolator_jax.strategies import d_isolator, u_isolator
 from tests.hyperparameters import every_loop_once
@@ -203,6 +205,16 @@ def test_each_device_holds_its_share_and_never_the_whole_similarity_table():
         assert {shard.data.size for shard in weights.addressable_shards} == {weights.size // 8}
     table = problem.content.similarity.table
     assert {shard.data.shape for shard in table.addressable_shards} == {(1, 4, 22)}
+
+
+def test_a_plan_counts_what_all_devices_take_and_an_estimate_no_row_that_fills_up():
+    config, _ = problem_on(8, "mfbpr")
+    of_one, of_eight = (plan_memory(config, DATASET, make_placement(n), available=10**12) for n in (1, 8))
+    assert of_one.state == of_eight.state and of_one.step < of_eight.step
+    # Training pairs and histories lie on every device.
+    assert of_eight.inputs > of_one.inputs + 7 * 4 * 2 * len(DATASET.train)
+    one, eight = (estimate(config, DATASET, make_placement(n), trainings=1)["parameters"] for n in (1, 8))
+    assert one == eight
 
 
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path):

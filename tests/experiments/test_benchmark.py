@@ -27,6 +27,19 @@ def test_random_data_has_the_sizes_asked_for_unique_pairs_and_popular_items():
     assert random_dataset(500, 200, 9000).fingerprint() == random_dataset(500, 200, 9000).fingerprint()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max_epochs=3"], "--max_epochs is of a whole training"),
+        (["--scaling", "--users=100", "--items=50", "--interactions=1000"], "got 100, 50 and 2000"),
+    ],
+)
+def test_what_would_be_ignored_or_fail_late_is_refused_first(arguments, message):
+    done = command("benchmark", *arguments)
+    assert done.returncode == 1 and message in done.stderr and not done.stdout
+
+
 @pytest.mark.parametrize("sizes", [(0, 5, 1), (5, 5, 0), (10, 10, 26)])
 def test_random_data_that_cannot_be_made_is_refused(sizes):
     with pytest.raises(ConfigError, match="quarter"):
@@ -44,7 +57,8 @@ def test_the_study_doubles_one_size_at_a_time_and_finds_the_exponents_of_power_l
         "peak_host_bytes": lambda s: 1000 + s["users"] * s["items"],
         "start_host_bytes": lambda s: 1000,
     }
-    rows = scaling.study(base, lambda sizes: {name: law(sizes) for name, law in growth.items()}, doublings=2)
+    points = scaling.points(base, doublings=2)
+    rows = scaling.study(points, lambda sizes: {name: law(sizes) for name, law in growth.items()})
     sizes = [tuple(row[axis] for axis in scaling.AXES) for row in rows]
     assert sizes == [
         (10, 20, 50, 4),

@@ -19,6 +19,7 @@ from isolator_jax.errors import ConfigError
         ({"process_id": 0}, "go together"),
         ({"coordinator": "10.0.0.1", "num_processes": 2, "process_id": 0}, "must be HOST:PORT"),
         ({"coordinator": "host:99999", "num_processes": 2, "process_id": 0}, "must be HOST:PORT"),
+        ({"coordinator": "10.0.0.1", "num_processes": 1}, "must be HOST:PORT"),
     ],
 )
 def test_contradictions_are_refused(given, message):

@@ -42,7 +42,7 @@ def test_an_estimate_is_of_whole_epochs(training_strategy):
 
 
 def test_what_does_not_fit_is_refused_with_both_sizes_before_it_is_made(monkeypatch):
-    monkeypatch.setattr(estimates, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(estimates, "available_bytes", lambda placement: 1000)
     monkeypatch.setattr(estimates, "make_problem", lambda *_: pytest.fail("made what does not fit"))
     with pytest.raises(ConfigError, match="needs .* GB of memory and there are 1e-06 GB; lower --batch_size"):
         estimates.estimate(CONFIG, DATASET, ONE_DEVICE, trainings=1)

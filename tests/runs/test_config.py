@@ -53,3 +53,9 @@ def test_the_squared_norms_of_a_batch_are_divided_by_the_batch_size_unless_told_
     assert RunConfig("gume", batch_size=512).hparams["norm_batch"] == 512
     assert RunConfig("smore", batch_size=512, hparams={"norm_batch": 64}).hparams["norm_batch"] == 64
     assert "norm_batch" not in RunConfig("freedom", batch_size=512).hparams
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 512), ({"norm_batch": 64}, 64)])
+def test_of_a_saved_configuration_with_another_batch_size_they_are_divided_by_that(given, expected):
+    saved = RunConfig.from_dict(RunConfig("mgcn", hparams=given).to_dict())
+    assert RunConfig("mgcn", batch_size=512, hparams=saved.given_hparams).hparams["norm_batch"] == expected
