@@ -1,9 +1,10 @@
 """A graph cut into blocks of receivers, one for each device of a mesh.
 
-Device n owns a block of consecutive receivers and the edges into them, padded so that all
-blocks are equally long. A product gathers the senders' values of all nodes on every device
-and yields the rows of the device's own receivers; the transposed product does the same
-over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
+Every device owns equally many consecutive rows of a product. It sums an N-th of the rows of
+each of the N owners and sends them there: users and items lie apart, and have far from
+equally many edges a node. The blocks of edges are padded to be equally long. A product
+gathers the senders' values of all nodes on every device; the transposed product does the
+same over blocks of senders. Derivatives are those of `isolator_jax.graph`: a
 `PartitionedGraph` takes a `Graph`'s place in its operations.
 """
 
@@ -19,6 +20,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from isolator_jax import checks
 from isolator_jax._sparse import block_product, dots_of_edges
 from isolator_jax.devices.mesh import pad_rows, put
 from isolator_jax.graph import Graph
@@ -31,7 +33,7 @@ class Blocks:
     Attributes:
       sources: `[B * L] int32`, nodes whose rows are summed.
       targets: `[B * L] int32`, row within the block; past its last row where unused.
-      offsets: `[B * (rows + 1)] int32`, each block's row offsets.
+      offsets: `[B * (rows + 1)] int32`, each block's row offsets; its rows are B parts, one for each owner.
       places: `[B * L] int32`, where the edge stands in the graph's order.
     """
 
@@ -117,13 +119,14 @@ class PartitionedGraph:
         return dataclasses.replace(self, weights=weights, symmetric=symmetric)
 
     def _product(self, blocks: Blocks, weights: Array, x: Array, rows: int) -> Array:
-        own = P(self.mesh.axis_names)
+        own, owned = P(self.mesh.axis_names), -(-rows // self.mesh.size)
         exchanged = self.exchange != "float32"
 
         def of_block(sources: Array, targets: Array, offsets: Array, weights: Array, x: Array) -> Array:
             if exchanged:
                 x = lax.all_gather(x.astype(self.exchange), self.mesh.axis_names, tiled=True)
-            return block_product(sources, targets, offsets, weights, x)
+            summed = block_product(sources, targets, offsets, weights, x)
+            return lax.all_to_all(summed, self.mesh.axis_names, 0, 0, tiled=True)[:owned]
 
         senders = own if exchanged else P()
         product = jax.shard_map(
@@ -134,14 +137,18 @@ class PartitionedGraph:
 
 
 def partition(graph: Graph, mesh: Mesh, exchange: str = "float32") -> PartitionedGraph:
-    """Cuts a graph into a block for each device of a mesh with one axis; on the host."""
+    """Cuts a graph into a block for each device of a mesh with one axis; on the host.
+
+    Raises:
+      ValueError: all blocks, each as long as the longest, have 2**31 places or more.
+    """
     senders, receivers, weights, order = (
         np.asarray(x) for x in (graph.senders, graph.receivers, graph.weights, graph.transpose_order)
     )
     edges = np.arange(weights.size)
     count = mesh.size
-    forward, used = _blocks(edges, senders, receivers, np.asarray(graph.offsets), count)
-    backward, _ = _blocks(order, receivers[order], senders[order], np.asarray(graph.transpose_offsets), count)
+    forward, used = _blocks(edges, senders, np.asarray(graph.offsets), count)
+    backward, _ = _blocks(order, receivers[order], np.asarray(graph.transpose_offsets), count)
     # Where each edge stands in the forward blocks, for the backward blocks to find it.
     place = np.empty(weights.size, np.int32)
     place[forward.places[used]] = np.flatnonzero(used)
@@ -175,21 +182,30 @@ def partition(graph: Graph, mesh: Mesh, exchange: str = "float32") -> Partitione
     )
 
 
-def _blocks(
-    edges: np.ndarray, sources: np.ndarray, targets: np.ndarray, offsets: np.ndarray, count: int
-) -> tuple[_HostBlocks, np.ndarray]:
-    """Blocks of edges sorted by target, and which places are used. `places` are of `edges`."""
-    rows = -(-(offsets.size - 1) // count)
-    # Rows beyond the last target have no edges.
-    bounds = offsets[np.minimum(np.arange(count * rows + 1), offsets.size - 1)]
-    starts = bounds[:-1:rows]
-    lengths = bounds[rows::rows] - starts
-    length = max(int(lengths.max()), 1)
-    position = np.arange(length)
-    used = position < lengths[:, None]
-    chosen = np.where(used, starts[:, None] + position, 0)
-    local = np.where(used, _take(targets, chosen) - np.arange(count)[:, None] * rows, rows)
-    local_offsets = bounds[np.arange(count)[:, None] * rows + np.arange(rows + 1)] - starts[:, None]
+def _blocks(edges: np.ndarray, sources: np.ndarray, offsets: np.ndarray, count: int) -> tuple[_HostBlocks, np.ndarray]:
+    """Blocks of edges sorted by the node they are summed at, and which places are used. `places` are of `edges`."""
+    nodes = offsets.size - 1
+    owned = -(-nodes // count)
+    part = -(-owned // count)
+    # Block, owner, row of the part: of the rows that an owner has, each block has a part.
+    within = np.arange(count)[:, None, None] * part + np.arange(part)
+    node = np.where(within < owned, np.arange(count)[:, None] * owned + within, nodes).clip(max=nodes)
+    node = node.reshape(count, count * part)
+    starts, lengths = offsets[node], offsets[(node + 1).clip(max=nodes)] - offsets[node]
+    local_offsets = np.concatenate([np.zeros((count, 1), np.int64), lengths.cumsum(axis=1, dtype=np.int64)], axis=1)
+    length = max(int(local_offsets[:, -1].max(initial=0)), 1)
+    if count * length > checks.MOST:
+        raise ValueError(
+            f"a graph on {count} devices has room for {checks.MOST} edges, as many on each; the fullest device would "
+            f"have {length}"
+        )
+    used = np.arange(length) < local_offsets[:, -1:]
+    chosen, local = np.zeros((2, count, length), np.int64)
+    local += count * part
+    for block in range(count):
+        rows = np.repeat(np.arange(count * part), lengths[block])
+        chosen[block, : rows.size] = (starts[block] - local_offsets[block, :-1])[rows] + np.arange(rows.size)
+        local[block, : rows.size] = rows
     arrays = (_take(sources, chosen), local, local_offsets, _take(edges, chosen))
     return _HostBlocks(*(x.reshape(-1).astype(np.int32) for x in arrays)), used.reshape(-1)
 
