@@ -28,7 +28,8 @@ def ids(folder: Path, side: str, count: int) -> np.ndarray:
     path = folder / f"{side[0]}_id_mapping.csv"
     if not path.exists():
         return np.arange(count)
-    return pd.read_csv(path, sep="\t").set_index(f"{side}ID")[f"{side}_id"].loc[np.arange(count)].to_numpy()
+    mapping = pd.read_csv(path, sep="\t", dtype={f"{side}_id": str}, keep_default_na=False)
+    return mapping.set_index(f"{side}ID")[f"{side}_id"].loc[np.arange(count)].to_numpy()
 
 
 def main(folder: Path) -> None:
@@ -42,7 +43,9 @@ def main(folder: Path) -> None:
     for name, model in MODELS.items():
         model.fit(matrix, show_progress=False)
         listed, scores = model.recommend(rows, matrix[rows], N=K, filter_already_liked_items=True)
-        known = (listed >= 0) & (scores > -1e30)  # places without an item are filled up
+        # Places without an item are filled up, one model's by items of the user's own.
+        known = (listed >= 0) & (scores > -1e30)
+        known[known] = np.asarray(matrix[np.repeat(rows, K)[known.ravel()], listed[known]]).ravel() == 0
         lists = pd.DataFrame(
             {"user": np.repeat(users[rows], K)[known.ravel()], "item": items[listed[known]], "score": scores[known]}
         )

@@ -76,7 +76,7 @@ _TREC_RUNS = flags.DEFINE_bool("trec_runs", False, "Also write each strategy's l
 
 _DEFAULTS = UParameters(RunConfig.alpha, RunConfig.beta, RunConfig.iota)
 
-# More neighbours than this made equal by ELU', and U's order is no longer that of its equation.
+# More neighbours than this of equal f, or made equal by ELU', and the order is no longer that of the equations.
 _TOLERATED_TIES = 0.01
 
 
@@ -229,12 +229,19 @@ def _on_validation(results: Mapping[str, Evaluation], dataset: Dataset) -> dict[
 
 
 def _warning(summary: ScoreSummary) -> str | None:
-    if summary.tied <= _TOLERATED_TIES:
-        return None
-    return (
-        f"ELU' makes {100 * summary.tied:.1f}% of the neighbours on f's lists equal in float32, so U-ISOLATOR orders "
-        "them by content and item id alone; give scores of another scale, such as logits in place of probabilities"
-    )
+    told = []
+    if summary.equal > _TOLERATED_TIES:
+        told.append(
+            f"{100 * summary.equal:.1f}% of the neighbours on f's lists have equal scores in float32, so Vanilla and "
+            "D-ISOLATOR order them by item id"
+        )
+    if summary.tied > _TOLERATED_TIES:
+        told.append(
+            f"ELU' makes {100 * summary.tied:.1f}% of the neighbours with different f equal in float32, so U-ISOLATOR "
+            "orders them by content and item id alone"
+        )
+    remedy = "give scores of another scale or offset, such as logits in place of probabilities"
+    return "; ".join([*told, remedy]) if told else None
 
 
 def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> None:

@@ -91,6 +91,12 @@ def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
     return np.asarray(numbers)
 
 
+def unmasked(name: str, value: Any) -> None:
+    """Refuses masked entries, whose values would be taken for numbers."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} must hold numbers, got masked entries: fill them first")
+
+
 def untraced(name: str, value: Any) -> None:
     """Refuses what has no values yet, for a function that works on the host."""
     if isinstance(value, Tracer):
@@ -164,8 +170,7 @@ def _converted(
 
 def _numbers(name: str, value: Any) -> Array | np.ndarray:
     if not isinstance(value, jax.Array):
-        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-            raise TypeError(f"{name} must hold numbers, got masked entries: fill them first")
+        unmasked(name, value)
         try:
             value = np.asarray(value)
             if value.dtype == object:  # a table's columns of different types

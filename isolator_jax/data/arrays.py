@@ -96,14 +96,16 @@ def read_scores(path: Path) -> np.ndarray:
     """Scores f `[U, I]`, memory-mapped; read through once to check them.
 
     Raises:
-      DataError: not a finite float matrix.
+      DataError: not a float matrix, or a score that is neither finite in float32 nor -inf (no candidate of the user).
     """
     scores = read_matrix(path, "(users, items)")
     for row, column in _not_finite(scores):
-        raise DataError(
-            f"{path}, row {row}, column {column}: the score {scores[row, column]} is NaN or infinite in float32; "
-            "write finite scores for all items (items a user has trained on are left out of the lists anyway)"
-        )
+        if not np.isneginf(scores[row, column]):
+            raise DataError(
+                f"{path}, row {row}, column {column}: the score {scores[row, column]} is NaN or infinite in float32; "
+                "write finite scores, or -inf for items that are no candidates of a user (those it has trained on are "
+                "left out anyway)"
+            )
     return scores
 
 

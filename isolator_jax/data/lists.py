@@ -48,16 +48,11 @@ class IdIndex:
 
         Args:
           texts: different ids.
-          kind: `original`, `dense`, or `auto`: what more of the texts are; original if both
-            are as many.
+          kind: `original` or `dense`; where the dataset has no original ids they are dense.
         """
-        found = {}
-        if self.original is not None and kind != "dense":
-            found["original"] = np.array([self.original.get(text, -1) for text in texts], np.int64)
-        if kind != "original" or self.original is None:
-            found["dense"] = np.array([self._dense(text) for text in texts], np.int64)
-        best = max(found, key=lambda name: int((found[name] >= 0).sum()))
-        return found[best], best
+        if self.original is None or kind == "dense":
+            return np.array([self._dense(text) for text in texts], np.int64), "dense"
+        return np.array([self.original.get(text, -1) for text in texts], np.int64), "original"
 
     def _dense(self, text: str) -> int:
         is_id = text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < self.count
@@ -87,14 +82,15 @@ def read_lists(path: Path, users: IdIndex, items: IdIndex, *, k: int, kind: str 
     Args:
       path: a table (`raw.open_table`) with columns of users, items and `rank` or `score`, found
         by their usual names; or a TREC run. Where there is a rank, it is the order: the lowest
-        first; else the highest score first, equal scores by the lower dense id.
+        first; else the highest score first, equal scores by the lower dense id. Of TREC runs the
+        score is, as trec_eval has it.
       users, items: the dataset's.
       k: places kept of each list.
-      kind: what the ids are, one of `ID_KINDS`.
+      kind: what the ids are, one of `ID_KINDS`; `auto` is what more of users and items together are.
 
     Raises:
       DataError: a column is missing; an id is not in the dataset, an item twice in a list, or a
-        rank twice: with its line.
+        rank twice: with its line; ids that fit as original and as dense ones.
     """
     table = open_trec_run(path) or open_table(path)
     columns = _columns_of(table)
@@ -111,6 +107,8 @@ def read_lists(path: Path, users: IdIndex, items: IdIndex, *, k: int, kind: str 
         first += len(rows)
     if not first:
         raise DataError(f"{path}: no lists; the file has a header alone")
+    if kind == "auto":
+        kind = _kind_of(table, (users, codes["user"].texts()), (items, codes["item"].texts()))
     user_rows, users_are = _dense_ids(table, users, codes["user"], np.concatenate(parts["user"]), kind)
     item_rows, items_are = _dense_ids(table, items, codes["item"], np.concatenate(parts["item"]), kind)
     order = np.concatenate(parts["order"])
@@ -157,8 +155,12 @@ def _columns_of(table: RawTable) -> dict[str, str]:
         raise DataError(
             f"{table.path}: lists need columns user, item, and rank or score; it has {listing(table.columns)}"
         )
+    if "strategy" in table.columns:
+        raise DataError(
+            f"{table.path}: has the lists of several strategies; give a file of each, such as the runs of --trec_runs"
+        )
     if "rank" in columns:
-        columns.pop("score", None)
+        columns.pop("rank" if table.is_trec_run else "score", None)
     return columns
 
 
@@ -167,6 +169,24 @@ def _order(table: RawTable, columns: Mapping[str, str], chunk: Mapping[str, pa.A
     if "rank" in columns:
         return numbers(table, columns["rank"], chunk[columns["rank"]], first)
     return -numbers(table, columns["score"], chunk[columns["score"]], first)
+
+
+def _kind_of(table: RawTable, *sides: tuple[IdIndex, list[str]]) -> str:
+    """`original` or `dense`: what more of the users' and items' ids are, taken together.
+
+    Raises:
+      DataError: all are both, and not the same users and items.
+    """
+    found = {kind: [index.lookup(texts, kind)[0] for index, texts in sides] for kind in ("original", "dense")}
+    known = {kind: sum(int((ids >= 0).sum()) for ids in of_sides) for kind, of_sides in found.items()}
+    if known["original"] != known["dense"]:
+        return max(known, key=lambda kind: known[kind])
+    if all(map(np.array_equal, *found.values())) or known["original"] < sum(len(texts) for _, texts in sides):
+        return "original"
+    raise DataError(
+        f"{table.path}: its ids can be the dataset's original ones and its own (dense ones), which are others; say "
+        "which with --ids=original or --ids=dense"
+    )
 
 
 def _dense_ids(table: RawTable, index: IdIndex, codes: Codes, rows: np.ndarray, kind: str) -> tuple[np.ndarray, str]:

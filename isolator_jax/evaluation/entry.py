@@ -41,9 +41,13 @@ def _scores_of(model: Any) -> np.ndarray | Array:
     if scores.ndim != 2:
         raise ValueError(f"model must be Encoded(users, items), or scores [U, I], got shape {list(scores.shape)}")
     if isinstance(scores, Array):
-        return checks.array("model", scores, shape=("U", "I"), finite=True)
+        scores = checks.array("model", scores, shape=("U", "I"))
+        if checks.known(scores) and bool((jnp.isnan(scores) | jnp.isposinf(scores)).any()):
+            raise ValueError("model must be finite, or -inf for items that are no candidates, got NaN or infinity")
+        return scores
     if scores.dtype == object:  # a table's columns of different types
         return checks.host_array("model", scores, shape=("U", "I"))
+    checks.unmasked("model", model)
     checks.host_array("model", scores[:0], shape=("U", "I"))  # of which no row is read
     return scores
 

@@ -290,6 +290,7 @@ def _ranks_of_chunk(
             keys, own = base + iota * factor, own_base + iota * own_factor
             before = (keys > own) | ((keys == own) & (places < items[:, None]))
             ranks = jnp.sum(before & (places != items[:, None]), axis=1)
+            ranks = jnp.where(jnp.isneginf(own_f[:, 0]), num_items, ranks)  # no candidate, and in no list
             bound = base[:, -1] + iota * jax.nn.log_sigmoid(1.0)
             return ranks, (own[:, 0] > bound) | (ranks >= k) | (candidates == num_items)
 

@@ -44,8 +44,8 @@ def top_k_lists(
     Args:
       model: `Encoded(users [U, D], items [I, D])`, f(u, i) being the inner product; or scores f
         `[U, I]`. Of scores on the host (numpy, memory-mapped or not, or a DataFrame) a user chunk
-        is read at a time. Any real type; computed with in float32, where all must be finite:
-        -inf for items that a user must not be given is refused, they belong into `histories`.
+        is read at a time. Any real type; computed with in float32, where all must be finite, but
+        for -inf: an item that is no candidate of the user, and in no list.
       users: `[N]` ids, whom to rank for; may be nobody.
       histories: items left out of each user's list (the training split), of U users.
       strategies: by name.

@@ -134,6 +134,7 @@ class ScoreSummary(NamedTuple):
 
     Attributes:
       quantiles: of f, by the share below (`QUANTILES`).
+      equal: share of neighbours on a list with equal f in float32: Vanilla and D order them by item id.
       tied: share of neighbours on a list with different f that ELU' makes equal in float32.
       span: how far log ELU'(f) falls from the first to the last place, median over users.
         U moves it by at most iota.
@@ -141,6 +142,7 @@ class ScoreSummary(NamedTuple):
     """
 
     quantiles: dict[float, float]
+    equal: float
     tied: float
     span: float
     changed: float
@@ -161,6 +163,7 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     values = f[filled]
     # As float32 computes it for ranking.
     log_elu = np.where(filled, np.asarray(log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
+    neighbours = int(filled[:, 1:].sum())
     different = (f[:, :-1] != f[:, 1:]) & filled[:, 1:]
     tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
     rows = log_elu[filled.any(axis=1)]
@@ -168,6 +171,7 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     u_lists = rescored.lists.get("u")
     return ScoreSummary(
         quantiles={q: float(np.quantile(values, q)) if values.size else float("nan") for q in QUANTILES},
+        equal=1 - float(different.sum() / neighbours) if neighbours else 0.0,
         tied=float(tied.sum() / different.sum()) if different.any() else 0.0,
         span=float(np.median(spans)) if spans.size else float("nan"),
         changed=float("nan") if u_lists is None else float((u_lists != rescored.lists["vanilla"]).any(axis=1).mean()),

@@ -81,17 +81,18 @@ def scores_of(model: Model, users: np.ndarray) -> tuple[Scores, Array]:
     Of a score matrix on the host only these users' rows are read and moved to the device.
 
     Raises:
-      ValueError: a score read from the host is not finite in float32; the message names it.
+      ValueError: a score read from the host is neither finite in float32 nor -inf; the message names it.
     """
     if not isinstance(model, np.ndarray):
         return on_device(model), jnp.asarray(users)
     with np.errstate(over="ignore"):
-        rows = np.asarray(model[users], np.float32)
-    finite = np.isfinite(rows)
-    if not finite.all():
-        row, item = np.argwhere(~finite)[0]
+        stored = np.asarray(model[users])
+        rows = stored.astype(np.float32)
+    wrong = ~np.isfinite(rows) & ~np.isneginf(stored)
+    if wrong.any():
+        row, item = np.argwhere(wrong)[0]
         raise ValueError(
             f"model must be finite in float32, and user {users[row]}'s score of item {item} is {rows[row, item]:g}; "
-            "items that a user must not be given belong into histories"
+            "-inf alone may stand for an item that is no candidate of the user"
         )
     return ScoreRows(jnp.asarray(rows)), jnp.arange(users.size, dtype=jnp.int32)

@@ -89,6 +89,8 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
       >>> print(f"{paired_test([0.5, 0.4, 0.9, 0.3], [0.1, 0.2, 0.7, 0.2]):.4f}")
       0.0374
     """
+    for name, values in (("first", first), ("second", second)):
+        checks.unmasked(name, values)
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
         raise ValueError(f"a paired test needs values of the same users, got shapes {first.shape} and {second.shape}")

@@ -65,6 +65,26 @@ def test_ids_that_fit_both_ways_are_original_unless_told(tmp_path):
     assert read_lists(tmp_path / "x.csv", USERS, both, k=2, kind="dense").lists.tolist() == [[2, 1]]
 
 
+def test_ids_of_users_and_items_are_of_one_kind(tmp_path):
+    """Original ids from 1 on, and dense lists without item 0: the users say which."""
+    users, items = (IdIndex.of(name, 3, np.array(["1", "2", "3"], object)) for name in ("userID", "itemID"))
+    (tmp_path / "x.csv").write_text("user,item,rank\n0,2,1\n0,1,2\n2,1,1\n")
+    read = read_lists(tmp_path / "x.csv", users, items, k=2)
+    assert read.ids == ("dense", "dense") and read.lists.tolist() == [[2, 1], [1, NO_ITEM]]
+    (tmp_path / "x.csv").write_text("user,item,rank\n1,2,1\n1,1,2\n2,1,1\n")
+    with pytest.raises(DataError, match="say which with --ids=original or --ids=dense"):
+        read_lists(tmp_path / "x.csv", users, items, k=2)
+    assert read_lists(tmp_path / "x.csv", users, items, k=2, kind="original").lists.tolist() == [[1, 0], [0, NO_ITEM]]
+
+
+def test_a_run_is_read_as_trec_eval_reads_it(tmp_path):
+    """By score, whatever the ranks say, the fields apart by any blanks, the second of any text."""
+    lines = ["ann 0  i9 0 0.2 x", "ann\tQ0 i7  0\t0.9 x", "", "  eve iter i8 0 0.5 x", "ann Q0 i6 0 1e-1 x"]
+    (tmp_path / "x.run").write_text("\n".join(lines))
+    read = read_lists(tmp_path / "x.run", USERS, ITEMS, k=3)
+    assert (read.users.tolist(), read.lists.tolist()) == ([0, 2], EXPECTED)
+
+
 def test_a_trec_run_is_read_back(tmp_path):
     users, lists = np.array([0, 2]), np.array(EXPECTED)
     write_trec_run(tmp_path / "x.run", users, lists, USER_IDS, ITEM_IDS, "mine")
@@ -78,6 +98,7 @@ def test_a_trec_run_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "items", "message"),
     [
+        ("user,strategy,rank,item\nann,u,1,i9\n", ITEMS, "lists of several strategies"),
         ("user,item\nann,i9\n", ITEMS, "columns user, item, and rank or score; it has user, item"),
         ("user,item,rank\nann,i9,1\nzoe,i8,1\n", ITEMS, r"line 3: 'zoe' is no userID of the dataset \(original ids"),
         ("user,item,rank\nann,i9,1\nann,i1,2\n", ITEMS, "line 3: 'i1' is no itemID"),
@@ -91,7 +112,7 @@ def test_a_trec_run_is_read_back(tmp_path):
         ("user,item,score\nann,i9,nan\n", ITEMS, "line 2: score 'nan' is no finite number"),
         ("user,item,score\nann,,2\n", ITEMS, "line 2: item is empty"),
         ("user,item,score\n", ITEMS, "no lists"),
-        ("ann Q0 i9 1 0.5 x\nann Q0 i8 2\n", ITEMS, "line 2: 4 fields, and there must be 6"),
+        ("ann Q0 i9 1 0.5 x\nann Q0 i8 2\n", ITEMS, "line 2: 4 fields, and a line of a run has 6"),
     ],
 )
 def test_lists_that_cannot_be_used_are_refused(tmp_path, text, items, message):

@@ -1,5 +1,6 @@
 """Rescoring of a model given by arrays, against plain numpy."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,6 +81,25 @@ def test_tuning_takes_the_setting_whose_own_evaluation_is_best(problem, stored):
     assert recall == pytest.approx(recalls.max(), rel=1e-6)
 
 
+def test_what_is_no_candidate_is_in_no_list_and_no_hit(problem):
+    """-inf for all but twelve items of each user: the lists end, and each setting has its own evaluation's metrics."""
+    dataset, histories, content, encoded = problem
+    f = np.float64(encoded.users) @ np.float64(encoded.items).T
+    rng = np.random.default_rng(0)
+    others = rng.permuted(np.tile(np.arange(f.shape[1]), (len(f), 1)), axis=1)[:, 12:]
+    np.put_along_axis(f, others, -np.inf, axis=1)
+    for model in (f, jnp.asarray(f, jnp.float32)):
+        rescored = rescore(model, histories, content, PARAMETERS, k=20)
+        for items in rescored.lists.values():
+            filled = items >= 0
+            assert filled.sum(1).max() <= 12 and np.isfinite(np.take_along_axis(f, items, 1)[filled]).all()
+    validation = dataset.validation.histories(dataset.num_users)
+    u = evaluate(f, None, histories, {"u": u_isolator(*PARAMETERS)}, content, truth=validation)["u"].metrics
+    settings = Settings(*([value] for value in PARAMETERS))
+    _, recall = tune(f, histories, validation, content, settings)
+    assert 0 < recall < 1 and recall == pytest.approx(u["recall@20"])
+
+
 def summary_of(*f, u_lists=None):
     f = np.array(f, np.float32)
     lists = np.where(np.isneginf(f), -1, np.arange(f.shape[1])[None])
@@ -107,3 +127,9 @@ def test_the_summary_tells_quantiles_span_and_what_changed():
 )
 def test_the_summary_counts_neighbours_that_only_elu_makes_equal(f, tied):
     assert summary_of(f).tied == tied
+
+
+def test_the_summary_counts_neighbours_of_equal_scores():
+    assert summary_of([2.0, 2.0, 1.0, 1.0], [3.0, 2.0, -np.inf, -np.inf]).equal == 2 / 4
+    saturated = 1 / (1 + np.exp(-np.linspace(30, 20, 5)))
+    assert summary_of(saturated).equal == 1 and summary_of(np.log(saturated / (1 - saturated))).equal == 0

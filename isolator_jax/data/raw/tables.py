@@ -16,7 +16,7 @@ import pyarrow.parquet
 
 from isolator_jax.errors import DataError, brief
 
-_TEXT, _JSON, _PARQUET = "text", "json", "parquet"
+_TEXT, _JSON, _PARQUET, _TREC = "text", "json", "parquet", "trec"
 _KINDS = {".parquet": _PARQUET, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
 TREC_COLUMNS = ("user", "q0", "item", "rank", "score", "tag")
 _BLOCK_BYTES = 16 << 20
@@ -29,7 +29,7 @@ class RawTable:
     """A table on disk whose columns are known and whose rows are not yet read.
 
     Attributes:
-      path: CSV, TSV or another separated text, JSON lines, either of them plain or `.gz`; or parquet.
+      path: CSV, TSV or another separated text, JSON lines, TREC runs, each plain or `.gz`; or parquet.
       columns: its columns' names. Those of JSON are the keys of the first records.
       kind: how it is read.
       delimiter: of text.
@@ -49,13 +49,20 @@ class RawTable:
         """Whether `"` holds a field together; separated by tabs or blanks it stands for itself."""
         return self.delimiter not in ("\t", " ")
 
+    @property
+    def is_trec_run(self) -> bool:
+        return self.kind == _TREC
+
     def chunks(self, wanted: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
         """The wanted columns, some hundred thousand rows at a time: as text, parquet's as they are stored.
 
         Raises:
           DataError: a row that cannot be read, with its line.
         """
-        read = {_TEXT: self._text_chunks, _JSON: self._json_chunks, _PARQUET: self._parquet_chunks}[self.kind]
+        read = {
+            _TEXT: self._text_chunks, _JSON: self._json_chunks, _PARQUET: self._parquet_chunks,
+            _TREC: self._trec_chunks,
+        }[self.kind]  # fmt: skip
         wanted = list(dict.fromkeys(wanted))
         for batch in read(wanted):
             yield {name: batch[name] for name in wanted}
@@ -64,7 +71,7 @@ class RawTable:
         """Where a row stands, counted from 0 over all chunks: `FILE, line 7`. It reads the file again."""
         if self.kind == _PARQUET:
             return f"{self.path}, row {row}"
-        if self.kind == _JSON:
+        if self.kind in (_JSON, _TREC):
             numbers = (number for number, line in self._lines() if line.strip())
         else:
             numbers = (number for number, _ in self._records())
@@ -185,10 +192,27 @@ class RawTable:
             yield record
 
     def _json_chunks(self, wanted: list[str]) -> Iterator[dict[str, pa.Array]]:
-        records = self._json_records()
-        while chunk := list(
-            itertools.islice(([_text_of(record.get(x)) for x in wanted] for record in records), _CHUNK_ROWS)
-        ):
+        return self._chunks_of(([_text_of(record.get(x)) for x in wanted] for record in self._json_records()), wanted)
+
+    def _trec_chunks(self, wanted: list[str]) -> Iterator[dict[str, pa.Array]]:
+        places = [self.columns.index(name) for name in wanted]
+        return self._chunks_of(([fields[place] for place in places] for fields in self._trec_fields()), wanted)
+
+    def _trec_fields(self) -> Iterator[list[str]]:
+        for number, line in self._lines():
+            fields = line.split()
+            if fields and len(fields) != len(self.columns):
+                raise DataError(
+                    f"{self.path}, line {number}: {len(fields)} fields, and a line of a run has {len(self.columns)}"
+                )
+            if any("\udc80" <= character <= "\udcff" for character in line):
+                raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
+            if fields:
+                yield fields
+
+    @staticmethod
+    def _chunks_of(rows: Iterator[list[str | None]], wanted: list[str]) -> Iterator[dict[str, pa.Array]]:
+        while chunk := list(itertools.islice(rows, _CHUNK_ROWS)):
             yield {
                 name: pa.array(values, pa.string())
                 for name, values in zip(wanted, zip(*chunk, strict=True), strict=True)
@@ -243,15 +267,26 @@ def open_table(path: Path, names: Sequence[str] | None = None) -> RawTable:
 def open_trec_run(path: Path) -> RawTable | None:
     """A run as trec_eval reads it, `user Q0 item rank score tag` without header; None where it is none.
 
+    Fields stand apart by any blanks, and the second is not read.
+
     Raises:
       DataError: no such file, or empty.
     """
     if not path.is_file() or path.suffix in _KINDS:
         return None
     blank, first = _first_line(path)
-    if len(fields := first.split()) != len(TREC_COLUMNS) or fields[1].upper() != "Q0":
+    fields = first.split()
+    if len(fields) != len(TREC_COLUMNS) or not all(map(_is_number, fields[3:5])):
         return None
-    return RawTable(path, TREC_COLUMNS, _TEXT, "\t" if "\t" in first else " ", False, blank)
+    return RawTable(path, TREC_COLUMNS, _TREC, " ", False, blank)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _first_line(path: Path) -> tuple[int, str]:
