@@ -19,7 +19,7 @@ from absl import flags
 
 from isolator_jax.content import make_content
 from isolator_jax.data import read_dataset
-from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_lists
+from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_lists, refuse_blanks
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import list_hits
@@ -60,6 +60,8 @@ def main() -> None:
     folder = Path(_DATA_DIR.value) / _DATASET.value
     user_ids, users_index = _ids(folder, "userID", dataset.num_users)
     item_ids, items_index = _ids(folder, "itemID", dataset.num_items)
+    if _TREC_RUNS.value:
+        refuse_blanks(user_ids, item_ids)
     histories = dataset.train.histories(dataset.num_users)
     users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
     longest = max(UCBIAS_K, *ks)

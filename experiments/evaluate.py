@@ -18,12 +18,14 @@ from typing import Any
 from absl import flags
 
 from isolator_jax import processes
+from isolator_jax.data.lists import refuse_blanks
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation
 from isolator_jax.files import write_json
 from isolator_jax.reporting import knocked_out, metrics_table, tied_sentence
 from isolator_jax.runs import Problem, evaluate_problem, load_run, original_ids, strategies_of
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli, devices, knock_out
 from .common.parsing import check_list_length, check_output, parse_list_lengths
@@ -56,6 +58,9 @@ def main() -> None:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     config = dataclasses.replace(config, **changes)
     check_list_length("k", max(ks), problem.dataset.num_items)
+    ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
+    if _TREC_RUNS.value:
+        refuse_blanks(ids.users, ids.items)
     results = evaluate_problem(
         problem,
         encoded,
@@ -65,7 +70,7 @@ def main() -> None:
         user_chunk=_USER_CHUNK.value,
         item_chunk=_ITEM_CHUNK.value,
     )
-    processes.first(lambda: _report(config, problem, results, epoch, output))
+    processes.first(lambda: _report(config, problem, results, epoch, output, ids))
 
 
 def _checked_flags() -> tuple[list[int], Path | None]:
@@ -80,7 +85,12 @@ def _checked_flags() -> tuple[list[int], Path | None]:
 
 
 def _report(
-    config: RunConfig, problem: Problem, results: Mapping[str, Evaluation], epoch: int, output: Path | None
+    config: RunConfig,
+    problem: Problem,
+    results: Mapping[str, Evaluation],
+    epoch: int,
+    output: Path | None,
+    ids: OriginalIds,
 ) -> None:
     """Prints the metrics, and writes what was asked for."""
     _show(config, problem, results, epoch)
@@ -96,7 +106,7 @@ def _report(
             },
         )
     if output is not None:
-        _write_values(output, config, problem, results)
+        _write_values(output, problem, results, ids)
 
 
 def _show(config: RunConfig, problem: Problem, results: Mapping[str, Evaluation], epoch: int) -> None:
@@ -113,8 +123,7 @@ def _show(config: RunConfig, problem: Problem, results: Mapping[str, Evaluation]
         print(f"\n{note}")
 
 
-def _write_values(folder: Path, config: RunConfig, problem: Problem, results: Mapping[str, Evaluation]) -> None:
-    ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
+def _write_values(folder: Path, problem: Problem, results: Mapping[str, Evaluation], ids: OriginalIds) -> None:
     write_per_user(folder, results, problem.content, ids)
     written = [PER_USER]
     if _TREC_RUNS.value:

@@ -41,8 +41,8 @@ flags.DEFINE_enum(
     "random",
     SPLITTERS,
     "How to part the interactions: each user's at random or by time (user_time), each user's last two "
-    "(leave_one_out), all at two moments (time), or as given by a column or by --validation and --test. "
-    "A given split may lack validation, for lists to be audited alone.",
+    "(leave_one_out; two drawn ones where there are no times), all at two moments (time), or as given by a column or "
+    "by --validation and --test. A given split may lack validation, for lists to be audited alone.",
 )
 _RATIOS = flags.DEFINE_list("ratios", ["8", "1", "1"], "Shares of training, validation and test.")
 flags.DEFINE_integer("seed", 0, "Seed of a random split and of the text's decomposition.")

@@ -8,6 +8,8 @@ are read and written in their original ids, as they are: a spreadsheet may take 
 begins with =, +, - or @ for a formula, so import the columns of a CSV file as text.
 """
 
+from pathlib import Path
+
 import numpy as np
 from absl import flags
 
@@ -15,7 +17,7 @@ from isolator_jax.errors import ConfigError, brief
 from isolator_jax.files import write_atomically
 from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of
 from isolator_jax.runs.ids import with_training_items
-from isolator_jax.strategies import IN_RUNS
+from isolator_jax.strategies import BASELINE, IN_RUNS
 
 from .common import cli
 from .common.ids import warn_of_formulas
@@ -23,7 +25,12 @@ from .common.parsing import check_list_length, check_output
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)
-_STRATEGY = flags.DEFINE_enum("strategy", "d", IN_RUNS, "Inference strategy to rank by; vanilla is of RUN_DIR/vanilla.")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    None,
+    IN_RUNS,
+    "Inference strategy to rank by; vanilla is of RUN_DIR/vanilla. Default: d, or vanilla where the run is plain BPR.",
+)
 _K = flags.DEFINE_integer("k", 20, "List length.", 1)
 _USERS = flags.DEFINE_list("users", None, "Ids of the users to recommend to. Default: all with training items.")
 
@@ -40,9 +47,11 @@ def main() -> None:
     config, problem, encoded, _ = load_run(_RUN_DIR.value)
     check_list_length("k", _K.value, problem.dataset.num_items)
     strategies = strategies_of(config, problem.content is not None)
-    if _STRATEGY.value not in strategies:
-        raise ConfigError(f"--strategy={_STRATEGY.value} does not fit this run; it has {', '.join(strategies)}")
-    strategy = strategies[_STRATEGY.value]
+    name = _STRATEGY.value or ("d" if config.training_strategy else BASELINE)
+    if name not in strategies:
+        elsewhere = f"; {BASELINE} is of {Path(_RUN_DIR.value, 'vanilla')}" if name == BASELINE else ""
+        raise ConfigError(f"--strategy={name} does not fit this run; it has {', '.join(strategies)}{elsewhere}")
+    strategy = strategies[name]
     user_ids, item_ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
     users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
     table = recommendations(problem, encoded, users, strategy, k=_K.value, user_ids=user_ids, item_ids=item_ids)

@@ -38,6 +38,7 @@ from isolator_jax.content import Content, make_content
 from isolator_jax.data import Dataset
 from isolator_jax.data.arrays import read_embeddings, read_scores
 from isolator_jax.data.external import read_external
+from isolator_jax.data.lists import refuse_blanks
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
 from isolator_jax.evaluation.grid import UParameters
@@ -90,6 +91,8 @@ def main() -> None:
     check_list_length("k", _K.value, num_items)
     original = id_mappings(Path(_HISTORIES.value).parent, num_users, num_items)
     ids = OriginalIds.of(original, num_users, num_items)
+    if _TREC_RUNS.value:
+        refuse_blanks(ids.users, ids.items)
     dataset = _read_data(num_users, num_items, original)
     histories = dataset.train.histories(num_users)
     content = make_content(dataset.features, histories, fusion=_FUSION.value)

@@ -124,7 +124,8 @@ def read_matrix(path: Path, shape: str) -> np.ndarray:
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of many types: numpy evaluates a broken header as Python
-        raise DataError(f"{path}: not a readable .npy array ({brief(error)}); save it with numpy.save") from None
+        remedy = "stack its rows, numpy.stack" if "Object arrays" in str(error) else "save it with numpy.save"
+        raise DataError(f"{path}: not a readable .npy array ({brief(error)}); {remedy}") from None
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[1] == 0:
         raise DataError(f"{path}: must be one array of shape {shape}, found {np.shape(matrix)}")
     if matrix.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):

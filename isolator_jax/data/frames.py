@@ -109,6 +109,28 @@ def read_pairs(name: str, value: Any) -> Pairs:
     return pairs
 
 
+def _ids_and_rows(name: str, value: Any, item_ids: Any) -> tuple[Any, Any]:
+    """The items of the rows, and the rows: of pandas' by a column or by the index, but where it only counts rows."""
+    if isinstance(value, pd.Series):
+        value = value.to_frame()
+    if not isinstance(value, pd.DataFrame):
+        return item_ids, value
+    columns = [str(column) for column in value.columns]
+    column = find_column(Path(name), "item", None, columns)
+    counts_rows = value.index.equals(pd.RangeIndex(len(value)))
+    ids = item_ids if counts_rows and item_ids is not None else value.index
+    if column is not None:
+        ids = value.iloc[:, columns.index(column)]
+    kept = without_index(name, [other for other in columns if other != column])
+    rows = value.iloc[:, [columns.index(other) for other in kept]]
+    if rows.shape[1] != 1 or not len(rows) or np.ndim(rows.iat[0, 0]) != 1:
+        return ids, rows
+    vectors = rows.iloc[:, 0].to_list()
+    if len({np.shape(vector) for vector in vectors}) > 1:
+        raise DataError(f"{name}: its vectors have different lengths; give each item one of the same length")
+    return ids, np.stack(vectors)
+
+
 def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, int], np.ndarray]:
     """One modality's features.
 
@@ -125,15 +147,9 @@ def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, i
     name = f"features[{modality!r}]"
     if not isinstance(modality, str) or not modality.isidentifier():
         raise DataError(f"{name}: a modality needs a name of letters and digits, such as image or text")
-    if isinstance(value, pd.DataFrame):
-        columns = [str(column) for column in value.columns]
-        column = find_column(Path(name), "item", None, columns)
-        of_rows = value.index if column is None else value.iloc[:, columns.index(column)]
-        kept = without_index(name, [other for other in columns if other != column])
-        value = value.iloc[:, [columns.index(other) for other in kept]] if len(kept) < len(columns) else value
+    of_rows, value = _ids_and_rows(name, value, item_ids)
     values = checks.host_array(name, value, shape=("I", "F"), finite=True)
-    if not isinstance(value, pd.DataFrame):
-        of_rows = np.arange(len(values)) if item_ids is None else item_ids
+    of_rows = np.arange(len(values)) if of_rows is None else of_rows
     texts = ids_of(f"{name}, items", of_rows).texts.to_pylist()
     if len(texts) != len(values) or not values.shape[1]:
         raise DataError(

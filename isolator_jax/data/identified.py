@@ -63,9 +63,9 @@ def identify(
       interactions, validation, test: pairs, as of `read_pairs`. A split that is None is held out of
         the interactions, of each user by `RATIOS` and the seed, as `prepare` does.
       features: by modality, a DataFrame with a row an item, whose ids are a column of a usual name or
-        else the index; or an array `[I, F]`, whose row r is of item `item_ids[r]`, or of the item
-        with the id r where `item_ids` is None.
-      item_ids: `[I]`, the ids of the rows of arrays.
+        else the index (a Series of vectors likewise); or an array `[I, F]`, whose row r is of item
+        `item_ids[r]`, or of the item with the id r where `item_ids` is None.
+      item_ids: `[I]`, the ids of the rows of arrays, and of tables whose index only counts the rows.
       seed: of the split.
 
     Returns:

@@ -118,6 +118,17 @@ def read_lists(path: Path, users: IdIndex, items: IdIndex, *, k: int, kind: str 
     return ReadLists(*_lists_of(user_rows, item_rows, order, k), (users_are, items_are))
 
 
+def refuse_blanks(*ids: np.ndarray) -> None:
+    """Refuses ids that a TREC run cannot hold.
+
+    Raises:
+      DataError: an id with a blank in it.
+    """
+    blank = next((x for of_side in ids for x in of_side if len(str(x).split()) != 1), None)
+    if blank is not None:
+        raise DataError(f"the id {brief(repr(blank))} has blanks, which a TREC run cannot hold; write no TREC runs")
+
+
 def write_trec_run(
     path: Path, users: np.ndarray, lists: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray, tag: str
 ) -> None:
@@ -137,10 +148,7 @@ def write_trec_run(
     """
     filled = lists != NO_ITEM
     rows, places = np.nonzero(filled)
-    for ids in (user_ids[users], item_ids[np.unique(lists[filled])]):
-        blank = next((x for x in ids if len(str(x).split()) != 1), None)
-        if blank is not None:
-            raise DataError(f"the id {brief(repr(blank))} has blanks, which a TREC run cannot hold; write no TREC runs")
+    refuse_blanks(user_ids[users], item_ids[np.unique(lists[filled])])
     length = lists.shape[1]
     with path.open("w", encoding="utf-8") as file:
         for user, item, place in zip(user_ids[users[rows]], item_ids[lists[filled]], places.tolist(), strict=True):

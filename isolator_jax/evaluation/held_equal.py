@@ -16,7 +16,8 @@ class EqualActivity(NamedTuple):
     Attributes:
       median: the lower median of the users' training interactions.
       fewest, most: the window of numbers taken, even around the median.
-      groups: their weights, zero outside the window and for users without a value.
+      groups: their weights, zero outside the window and for users without a value; zero for all where
+        the window holds everybody, so that nothing is held equal.
     """
 
     median: int
@@ -31,16 +32,17 @@ def equal_activity(
     """Groups cut down to users with the median number of training interactions (Sec. 3.5, Fig. 3).
 
     The lower median over users with training interactions, so that it is a number that users have.
-    Where a group has fewer than `least` users (their weights summed) with exactly that many and
-    with a value, the window grows by one at both sides until both have, or it holds everybody.
-    `ucbias` and `bootstrap_ucbias` take the groups that come back.
+    Where a group has fewer than `least` users (their weights summed), or than half of its own, with
+    exactly that many and with a value, the window grows by one at both sides until both have. Where
+    it comes to hold everybody nothing is held equal, and the groups are empty. `ucbias` and
+    `bootstrap_ucbias` take the groups that come back.
 
     Args:
       groups: weights of all U users.
       lengths: n_u, `[U]`.
       users: `[N]` ids of measured users.
       per_user: `[N]` their values; those with NaN are not counted.
-      least: users wanted of each group.
+      least: users wanted of each group that has twice as many.
 
     Examples:
       >>> groups = Groups(consistent=np.array([1.0, 1.0, 0.0, 0.0]), diverse=np.array([0.0, 0.0, 1.0, 1.0]))
@@ -60,17 +62,18 @@ def equal_activity(
     measured[ids] = ~np.isnan(values)
     distance = np.abs(lengths - median)
     # The narrowest window with enough of both groups: users join at their distance.
-    needed = [_enough(distance, np.where(measured & active, group, 0.0), least) for group in groups[:2]]
-    width = min(max(needed), int(distance[active].max()))
+    width = max(_enough(distance, np.where(measured & active, group, 0.0), least) for group in groups[:2])
     inside = measured & active & (distance <= width)
+    if 0 < distance[active].max() <= width:
+        inside[:] = False
     consistent, diverse = (np.where(inside, group, 0.0) for group in groups[:2])
     return EqualActivity(median, max(1, median - width), median + width, Groups(consistent, diverse, groups.tied))
 
 
 def _enough(distance: np.ndarray, weights: np.ndarray, least: int) -> int:
-    """The smallest distance within which the weights sum to `least`; the largest there is where none does."""
+    """The smallest distance within which the weights sum to `least`, or to half of their sum."""
     sums = np.cumsum(np.bincount(distance, weights))
-    return int(np.searchsorted(sums, least - 1e-9)) if sums[-1] >= least - 1e-9 else len(sums) - 1
+    return int(np.searchsorted(sums, min(least, sums[-1] / 2) - 1e-9))
 
 
 class EqualPopularity(NamedTuple):

@@ -44,6 +44,17 @@ FORMS = {
     "nullable": (pd.DataFrame({"item": ITEMS, "user": USERS}, dtype="Int64"), {}),
     "item_ids": ((USERS, ITEMS), {"item_ids": np.arange(9)}),
     "indexed": ((USERS, ITEMS), {"features": {"image": pd.DataFrame(IMAGES)[::-1], "text": TEXTS}}),
+    "counted": (
+        (USERS, ITEMS),
+        {
+            "features": {"image": pd.DataFrame(IMAGES[::-1].copy()), "text": TEXTS[::-1]},
+            "item_ids": np.arange(9)[::-1],
+        },
+    ),
+    "vectors": (
+        (USERS, ITEMS),
+        {"features": {"image": pd.Series(list(IMAGES)[::-1], np.arange(9)[::-1]), "text": TEXTS}},
+    ),
     "column": (
         (USERS, ITEMS),
         {"features": {"image": pd.DataFrame(IMAGES).assign(item=range(9))[::-1], "text": TEXTS.astype(np.float64)}},

@@ -117,7 +117,14 @@ def test_groups_at_equal_activity_have_the_lower_median_or_the_narrowest_window_
     wider = equal_activity(groups, lengths, users, values, least=2)
     assert (wider.fewest, wider.most) == (4, 6)
     assert np.flatnonzero(wider.groups.diverse).tolist() == [5, 6]
-    everybody = equal_activity(groups, lengths, users, values, least=100)
-    assert everybody.fewest == 1 and everybody.most == 9
-    assert everybody.groups.diverse[7] == 0.5 and everybody.groups.consistent[9] == 0
-    assert not np.isnan(bootstrap_ucbias(values, users, everybody.groups)).any()
+    half = equal_activity(groups, lengths, users, values, least=100)
+    assert (half.fewest, half.most) == (3, 7)
+    assert np.flatnonzero(half.groups.diverse).tolist() == [3, 5, 6]
+    # In a window of everybody nothing is held equal, so that nothing is said; of equally active users something is.
+    far = Groups(groups.consistent, np.where(lengths == 9, 1.0, 0.0))
+    everybody = equal_activity(far, lengths, users, values, least=100)
+    assert (everybody.fewest, everybody.most) == (1, 9)
+    assert np.isnan(ucbias(values, users, everybody.groups)) and not np.any(everybody.groups.consistent)
+    alike = equal_activity(groups, np.full(10, 4), users, values, least=100)
+    assert alike.groups.diverse[7] == 0.5 and alike.groups.consistent[9] == 0
+    assert not np.isnan(bootstrap_ucbias(values, users, alike.groups)).any()

@@ -83,7 +83,7 @@ def test_embeddings_and_scores_and_every_way_to_give_the_splits_have_one_result(
     page = (tmp_path / "a" / "report.md").read_text()
     for text in ("U w/o TS", "chosen on validation", "Quantiles of f", "bootstrap", f"{a['metrics']['u']['rho']:.4f}"):
         assert text in page
-    assert "Warning" not in page
+    assert "equal scores in float32" in page  # whole numbers tie
 
 
 def test_with_a_mapping_beside_the_histories_ids_are_original_in_and_out(folder, tmp_path):

@@ -102,7 +102,7 @@ def test_an_activity_window_with_nobody_is_undefined():
     made = dataclasses.replace(active(np.array([0, 1, 2, 3]), 0, 0), consistency=np.full(4, np.nan))
     row = paper.bias_at_equal_activity([made], draws=5).iloc[0]
     assert np.isnan(row[["ucbias", "low", "high", "draws low", "draws high"]].astype(float)).all()
-    assert (row["consistent users"], row["diverse users"], row["fewest"], row["most"]) == (0, 0, 1, 3)
+    assert (row["consistent users"], row["diverse users"], row["fewest"], row["most"]) == (0, 0, 2, 2)
 
 
 def test_users_tied_at_the_cuts_are_told_with_every_bias():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from isolator_jax.data.arrays import read_matrix
 from isolator_jax.data.raw import RawTable, id_texts, listing, needed_column, open_table, without_index
@@ -21,10 +22,12 @@ class ItemFeatures:
     Attributes:
       row_of: the row of each id.
       values: `[rows, F]` of any float type, possibly memory-mapped.
+      source: where they come from, for messages.
     """
 
     row_of: dict[str, int]
     values: np.ndarray
+    source: str
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """`[len(ids)] int64` rows, -1 for items that have none."""
@@ -45,14 +48,14 @@ def read_npy_features(path: Path, ids: Path) -> ItemFeatures:
     texts = _ids_of_npy(ids) if ids.suffix == ".npy" else _ids_of_lines(ids)
     if len(texts) != values.shape[0]:
         raise DataError(f"{ids}: {len(texts)} ids, but {path} has {values.shape[0]} rows; it needs one for each row")
-    return ItemFeatures(_rows_by_id(ids, texts), values)
+    return ItemFeatures(_rows_by_id(ids, texts), values, str(path))
 
 
 def read_table_features(path: Path, item_column: str | None) -> ItemFeatures:
     """A table with a column of item ids; its other columns are the features, in the file's order.
 
     Args:
-      path: text, JSON lines or parquet; a column of parquet may hold lists of one length.
+      path: text, JSON lines or parquet; a column may hold lists of one length, in text with blanks between.
       item_column: the name of the id column, or None to look for a usual one.
 
     Raises:
@@ -74,7 +77,7 @@ def read_table_features(path: Path, item_column: str | None) -> ItemFeatures:
         blocks.append(block)
         ids += id_texts(table, column, chunk[column], len(ids)).to_pylist()
     values = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
-    return ItemFeatures(_rows_by_id(path, ids, table), values)
+    return ItemFeatures(_rows_by_id(path, ids, table), values, str(path))
 
 
 def write_features(path: Path, features: ItemFeatures, item_ids: Sequence[str], missing: str) -> dict[str, int]:
@@ -103,9 +106,10 @@ def write_features(path: Path, features: ItemFeatures, item_ids: Sequence[str], 
         with np.errstate(over="ignore"):
             wrong = ~np.isfinite(block.astype(np.float32)).all(axis=1)
         if wrong.any():
-            item = item_ids[start + int(wrong.argmax())]
+            at = start + int(wrong.argmax())
             raise DataError(
-                f"{path.name}: the features of item {brief(repr(item))} are NaN or infinite; mend or drop them"
+                f"{features.source}, row {rows[at]}: the features of item {brief(repr(item_ids[at]))} are NaN or "
+                "infinite; mend or drop them"
             )
         total += block.sum(axis=0, dtype=np.float64)
         out[part] = block
@@ -123,7 +127,8 @@ def _ids_of_npy(path: Path) -> list[str]:
     try:
         ids = np.load(path, allow_pickle=False)
     except Exception as error:  # of many types: numpy evaluates a broken header as Python
-        raise DataError(f"{path}: not a readable .npy array ({brief(error)}); save it with numpy.save") from None
+        remedy = "save it as text, ids.astype(str)" if "Object arrays" in str(error) else "save it with numpy.save"
+        raise DataError(f"{path}: not a readable .npy array ({brief(error)}); {remedy}") from None
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iuUS":
         raise DataError(
             f"{path}: must be an array [rows] of text or integers; found {brief(getattr(ids, 'dtype', ids))}"
@@ -155,17 +160,17 @@ def _floats(table: RawTable, column: str, chunk: pa.Array, first: int) -> np.nda
     """`[rows, width] float32`, width 1 unless the column holds lists."""
     rows, width = len(chunk), 1
     if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
-        flat = chunk.flatten()
-        width = len(flat) // max(rows, 1)
-        lengths = np.diff(np.asarray(chunk.offsets)) if hasattr(chunk, "offsets") else np.full(rows, width)
-        if chunk.null_count or width == 0 or (lengths != width).any():
-            row = int((lengths != width).argmax()) if (lengths != width).any() else 0
-            raise DataError(f"{table.at(first + row)}: {column} is empty or of another length than the others' lists")
-        chunk = flat
+        lengths = pyarrow.compute.list_value_length(chunk).fill_null(0).to_numpy(zero_copy_only=False)
+        width, chunk = _width(table, column, lengths, first), chunk.flatten()
     try:
         values = chunk.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
-        values = np.array([_float(text) for text in chunk.to_pylist()], np.float32)
+        # A list as JSON has it and as RecBole writes it: numbers with blanks between.
+        cells = [str(text or "").split() for text in chunk.to_pylist()]
+        if width == 1:
+            width = _width(table, column, np.array(list(map(len, cells))), first)
+        chunk = pa.array([text for cell in cells for text in cell])
+        values = np.array(list(map(_float, chunk.to_pylist())), np.float32)
     wrong = ~np.isfinite(values)
     if wrong.any():
         at = int(wrong.argmax())
@@ -174,6 +179,20 @@ def _floats(table: RawTable, column: str, chunk: pa.Array, first: int) -> np.nda
             f"the columns beside the id are the features ({listing(table.columns)})"
         )
     return values.reshape(rows, width)
+
+
+def _width(table: RawTable, column: str, lengths: np.ndarray, first: int) -> int:
+    """The length that lists have, refused where they are empty or have several."""
+    filled = lengths[lengths > 0]
+    width = int(np.bincount(filled).argmax()) if filled.size else 1
+    wrong = lengths != width
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{table.at(first + row)}: {column} has {lengths[row]} numbers, and other items have {width}; give all "
+            "items lists of one length"
+        )
+    return width
 
 
 def _float(text: object) -> float:

@@ -5,6 +5,7 @@ where the split is given (1); what stays beside that is one text for each differ
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from isolator_jax.data.raw import (
     RawTable,
     find_column,
     id_texts,
+    listing,
     needed_column,
     numbers,
     open_table,
@@ -121,7 +123,14 @@ def _find_columns(config: PrepareConfig, table: RawTable, *, of_split: bool) -> 
     found = {role: needed_column(table.path, role, getattr(config, f"{role}_column"), table.columns) for role in roles}
     if config.split == "leave_one_out" and "time" not in found:
         time = find_column(table.path, "time", None, table.columns)
-        found |= {} if time is None else {"time": time}
+        if time is None:
+            warnings.warn(
+                f"{table.path}: no column of times found among {listing(table.columns)}; which two of a user's "
+                "interactions are held out is drawn at random: name the column with --time_column",
+                stacklevel=2,
+            )
+        else:
+            found["time"] = time
     return found
 
 

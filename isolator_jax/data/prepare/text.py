@@ -102,4 +102,4 @@ def text_features(texts: dict[str, str], item_ids: Sequence[str], dim: int, seed
             "the text columns hold no two different terms or items; name columns of words with --text_columns"
         )
     values = TruncatedSVD(width, random_state=seed).fit_transform(weights)
-    return ItemFeatures({original: row for row, original in enumerate(ids)}, values.astype(np.float32))
+    return ItemFeatures({original: row for row, original in enumerate(ids)}, values.astype(np.float32), "text")

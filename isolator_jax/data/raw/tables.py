@@ -18,6 +18,7 @@ from isolator_jax.errors import DataError, brief
 
 _TEXT, _JSON, _PARQUET, _TREC = "text", "json", "parquet", "trec"
 _KINDS = {".parquet": _PARQUET, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
+_NO_TABLES = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".xlsx", ".zip")
 TREC_COLUMNS = ("user", "q0", "item", "rank", "score", "tag")
 _BLOCK_BYTES = 16 << 20
 _CHUNK_ROWS = 1 << 18
@@ -247,6 +248,8 @@ def open_table(path: Path, names: Sequence[str] | None = None) -> RawTable:
     """
     if not path.is_file():
         raise DataError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if path.suffix.lower() in _NO_TABLES:
+        raise DataError(f"{path}: no table; save CSV, TSV, JSON lines or parquet, or an array [rows, dim] as .npy")
     kind = _KINDS.get(Path(path.name.removesuffix(".gz")).suffix.lower(), _TEXT)
     if names is not None and kind != _TEXT:
         raise DataError(f"{path}: --columns is for text without a header; this file names its columns")

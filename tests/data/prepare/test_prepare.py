@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from isolator_jax.data import read_dataset
@@ -154,6 +156,12 @@ def test_a_given_split_without_validation_can_be_audited_and_not_trained_on(tmp_
         make_problem(RunConfig(backbone="mfbpr", training_strategy=False), dataset)
 
 
+def test_leaving_one_out_without_times_says_that_it_draws(tmp_path):
+    RAW.rename(columns={"time": "created"}).to_csv(tmp_path / "raw.csv", index=False)
+    with pytest.warns(UserWarning, match="no column of times found among .*created.*: name the column with --time"):
+        prepared(tmp_path, tmp_path / "raw.csv", split="leave_one_out")
+
+
 def folder_bytes(target):
     return {path.name: path.read_bytes() for path in target.iterdir()}
 
@@ -187,7 +195,7 @@ def test_an_existing_folder_is_never_touched_and_a_failure_leaves_nothing(tmp_pa
     np.save(tmp_path / "bad.npy", features)
     (tmp_path / "ids.txt").write_text("\n".join(ITEMS))
     files = {"features": {"bad": tmp_path / "bad.npy"}, "feature_ids": {"bad": tmp_path / "ids.txt"}}
-    with pytest.raises(DataError, match="item 'milk' are NaN"):
+    with pytest.raises(DataError, match=r"bad\.npy, row 0: the features of item 'milk' are NaN"):
         prepared(tmp_path, tmp_path / "raw.csv", name="other", **files)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["set"]
 
@@ -208,6 +216,16 @@ FEATURE_FILES = {
     ),
     "parquet": lambda folder: pd.DataFrame({"asin": FEATURES.keys(), "vector": FEATURES.values()}).to_parquet(
         folder / "x.parquet"
+    ),
+    "fixed lists": lambda folder: pq.write_table(
+        pa.table({"item": list(FEATURES), "x": pa.array(FEATURES.values(), pa.list_(pa.float32(), 2))}),
+        folder / "x.parquet",
+    ),
+    "json lists": lambda folder: (folder / "x.jsonl").write_text(
+        "".join(json.dumps({"item": item, "vector": vector}) + "\n" for item, vector in FEATURES.items())
+    ),
+    "recbole": lambda folder: (folder / "x.item").write_text(
+        "item_id:token\timg:float_seq\n" + "".join(f"{item}\t{a} {b}\n" for item, (a, b) in FEATURES.items())
     ),
 }
 
@@ -318,6 +336,10 @@ BAD_FEATURES = [
     ("x.csv", "item,a\ntea,1\nrum,2\n", None, "1 of 3 items have none, 'milk' the first; say with --missing_features"),
     ("x.csv", "item,a\nT,1\n", None, "none of the 3 items"),
     ("x.csv", "item\ntea\n", None, "no columns beside item"),
+    ("x.csv", "item,a\ntea,1 2\nrum,3 4\nmilk,5 6 7\n", None, "line 4: a has 3 numbers, and other items have 2"),
+    ("x.jsonl", '{"item": "tea", "a": [1, 2]}\n{"item": "rum", "a": []}\n', None, "line 2: a has"),
+    ("x.pkl", "", None, "no table; save CSV"),
+    ("x.npy", np.zeros((2, 2)), np.array(["tea", "rum"], object), "save it as text"),
 ]
 
 
@@ -326,7 +348,10 @@ def test_features_that_do_not_fit_are_refused(tmp_path, name, content, ids, mess
     RAW.to_csv(tmp_path / "raw.csv", index=False)
     np.save(tmp_path / name, content) if name == "x.npy" else (tmp_path / name).write_text(content)
     feature_ids = {}
-    if ids is not None:
+    if isinstance(ids, np.ndarray):
+        np.save(tmp_path / "ids.npy", ids)
+        feature_ids = {"image": tmp_path / "ids.npy"}
+    elif ids is not None:
         (tmp_path / "ids.txt").write_text(ids)
         feature_ids = {"image": tmp_path / "ids.txt"}
     with pytest.raises((ConfigError, DataError), match=message):
