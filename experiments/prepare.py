@@ -58,13 +58,18 @@ flags.DEFINE_enum(
     MISSING_FEATURES,
     "Items that a feature file lacks: refuse them, zeros (no content), mean of the others, or drop their interactions.",
 )
+flags.DEFINE_bool(
+    "all_items",
+    False,
+    "Keep items that have features and no interactions: lists may hold them, and models rank them.",
+)
 _TEXT = flags.DEFINE_string("text", None, "Table of items with text, for the modality text (TF-IDF and SVD).")
 _TEXT_COLUMNS = flags.DEFINE_list("text_columns", [], "Its columns of text.")
 flags.DEFINE_integer("text_dim", 256, "Width of the modality text.")
 
 _AS_THEY_ARE = (
     *("user_column", "item_column", "rating_column", "time_column", "split_column"),
-    *("min_rating", "duplicates", "k_core", "split", "seed", "missing_features", "text_dim"),
+    *("min_rating", "duplicates", "k_core", "split", "seed", "missing_features", "all_items", "text_dim"),
 )
 
 

@@ -37,6 +37,7 @@ class PrepareConfig:
       feature_ids: the item ids of the rows of a `.npy`, by modality.
       missing_features: items that a feature file lacks: `refuse` them, give them `zeros` (no
         content) or the `mean` of the others, or `drop` their interactions.
+      all_items: keeps items that every file of features, and of text, has, and that nobody interacted with.
       text: a table of items with text columns, which becomes the modality `text`; None: none.
       text_columns: its columns, joined.
       text_dim: its width after truncated SVD.
@@ -61,6 +62,7 @@ class PrepareConfig:
     features: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     feature_ids: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     missing_features: str = "refuse"
+    all_items: bool = False
     text: Path | None = None
     text_columns: tuple[str, ...] = ()
     text_dim: int = 256
@@ -106,6 +108,10 @@ class PrepareConfig:
             (
                 (self.text is None) != (not self.text_columns),
                 "text and text_columns go together: a file and its columns",
+            ),
+            (
+                self.all_items and not (self.features or self.text),
+                "all_items keeps items that have features; give features or text",
             ),
             (not 1 <= self.text_dim <= 10**5, f"text_dim must lie in 1 .. 100000, got {self.text_dim}"),
         ]

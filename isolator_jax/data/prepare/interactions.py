@@ -6,7 +6,7 @@ where the split is given (1); what stays beside that is one text for each differ
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,13 @@ class RawInteractions:
             parts[column] = numbers[getattr(self, column)]
             parts[column[:-1] + "_ids"] = [original for original, is_used in zip(ids, used, strict=True) if is_used]
         return dataclasses.replace(self, **parts)
+
+    def with_items(self, more: Iterable[str]) -> "RawInteractions":
+        """The same interactions among further items, numbered together in the ids' order."""
+        codes = Codes()
+        codes.of(pa.array([*self.item_ids, *sorted(more)], pa.string()))
+        ids, positions = codes.in_order()
+        return dataclasses.replace(self, items=positions[self.items], item_ids=ids)
 
 
 def read_raw(config: PrepareConfig) -> RawInteractions:

@@ -129,15 +129,20 @@ def _filtered(
         _refuse_common_pairs(raw, raw.labels)
     raw = raw.of(one_of_each_pair(raw.users, raw.items, raw.times, config.duplicates))
     note("duplicates dropped")
-    if config.missing_features == "drop" and with_content:
-        rows = [known.row_of if isinstance(known, ItemFeatures) else known for known in with_content]
+    rows = [known.row_of if isinstance(known, ItemFeatures) else known for known in with_content]
+    if config.missing_features == "drop" and rows:
         complete = np.array([all(item in known for known in rows) for item in raw.item_ids])
         raw = raw.of(complete[raw.items])
         note("items without features dropped")
     if config.k_core > 1:
         raw = raw.of(k_core(raw.users, raw.items, config.k_core))
         note(f"{config.k_core}-core")
-    return raw.renumbered(), steps
+    raw = raw.renumbered()
+    if config.all_items:
+        known = raw.item_ids
+        raw = raw.with_items(set(rows[0]).intersection(*rows[1:]))
+        report(f"items without interactions kept: {len(raw.item_ids) - len(known):,}")
+    return raw, steps
 
 
 def _step_line(steps: list[dict[str, Any]]) -> str:

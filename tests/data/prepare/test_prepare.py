@@ -250,6 +250,20 @@ def test_features_in_any_order_and_items_without_them(tmp_path, kind, missing, r
     assert any("items without features dropped" in line for line in lines) == (missing == "drop")
 
 
+def test_items_that_nobody_interacted_with_are_kept_in_the_order_of_all(tmp_path):
+    ale = pd.DataFrame({"user": USERS, "item": "ale"})
+    pd.concat([RAW, ale]).to_csv(tmp_path / "raw.csv", index=False)
+    FEATURE_FILES["csv"](tmp_path)
+    choices = {"features": {"image": tmp_path / "x.csv"}, "missing_features": "zeros", "split": "random"}
+    without, _ = prepared(tmp_path / "a", tmp_path / "raw.csv", **choices)
+    target, lines = prepared(tmp_path / "b", tmp_path / "raw.csv", **choices, all_items=True)
+    assert "items without interactions kept: 1" in lines
+    dataset = read_dataset(target.parent, "set")
+    np.testing.assert_array_equal(dataset.features["image"], [[2, 3.5], [9, 9], [3, 5], [0, 0], [1, 2]])
+    assert read_id_mapping(target, "itemID", 5).tolist() == ["ale", "gin", "milk", "rum", "tea"]
+    assert triples(target) == triples(without)
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_the_index_that_pandas_writes_is_no_feature_and_tables_of_items_have_names_of_their_own(tmp_path, name):
     RAW.rename(columns={"item": "sku"}).to_csv(tmp_path / "raw.csv", index=False)
@@ -320,6 +334,7 @@ def test_broken_files_of_other_formats(tmp_path, name, content, message):
         ({"validation": "v.csv"}, "give both"),
         ({"feature_ids": {"image": "x"}}, "feature_ids names image"),
         ({"text": "t.csv"}, "go together"),
+        ({"all_items": True}, "give features or text"),
         ({"features": {"text": "t.npy"}, "text": "t.csv", "text_columns": ("a",)}, "each once"),
     ],
 )
