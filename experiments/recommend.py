@@ -49,7 +49,8 @@ def main() -> None:
     strategies = strategies_of(config, problem.content is not None)
     name = _STRATEGY.value or ("d" if config.training_strategy else BASELINE)
     if name not in strategies:
-        elsewhere = f"; {BASELINE} is of {Path(_RUN_DIR.value, 'vanilla')}" if name == BASELINE else ""
+        plain = Path(_RUN_DIR.value, "vanilla")
+        elsewhere = f"; {BASELINE} is of {plain}" if name == BASELINE and plain.is_dir() else ""
         raise ConfigError(f"--strategy={name} does not fit this run; it has {', '.join(strategies)}{elsewhere}")
     strategy = strategies[name]
     user_ids, item_ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)

@@ -88,7 +88,7 @@ def scores_of(model: Model, users: np.ndarray) -> tuple[Scores, Array]:
     with np.errstate(over="ignore"):
         stored = np.asarray(model[users])
         rows = stored.astype(np.float32)
-    wrong = ~np.isfinite(rows) & ~np.isneginf(stored)
+    wrong = ~np.isfinite(rows) & (stored != -np.inf)
     if wrong.any():
         row, item = np.argwhere(wrong)[0]
         raise ValueError(

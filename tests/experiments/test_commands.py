@@ -156,10 +156,12 @@ def test_a_knock_out_that_says_nothing_is_refused(folder, value):
     assert done.returncode == 1 and "--knock_out must be modality:way" in done.stderr
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_recommend_writes_lists_in_original_ids_without_what_users_have(folder, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "run", "flags"), [(".csv", "run", ["--strategy=u"]), (".parquet", "run/vanilla", [])]
+)
+def test_recommend_writes_lists_in_original_ids_without_what_users_have(folder, suffix, run, flags):
     out = folder / f"lists{suffix}"
-    arguments = [f"--run_dir={folder / 'run'}", "--strategy=u", "--k=5", "--users=3,1", f"--output={out}"]
+    arguments = [f"--run_dir={folder / run}", *flags, "--k=5", "--users=3,1", f"--output={out}"]
     done = command("recommend", *arguments)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)

@@ -61,9 +61,11 @@ class RawTable:
           DataError: a row that cannot be read, with its line.
         """
         read = {
-            _TEXT: self._text_chunks, _JSON: self._json_chunks, _PARQUET: self._parquet_chunks,
+            _TEXT: self._text_chunks,
+            _JSON: self._json_chunks,
+            _PARQUET: self._parquet_chunks,
             _TREC: self._trec_chunks,
-        }[self.kind]  # fmt: skip
+        }[self.kind]
         wanted = list(dict.fromkeys(wanted))
         for batch in read(wanted):
             yield {name: batch[name] for name in wanted}
