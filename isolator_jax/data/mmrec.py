@@ -5,6 +5,7 @@ and `x_label` (0 training, 1 validation, 2 test); `DIR/NAME/*_feat.npy` holds on
 matrix for each modality, row i belonging to item i.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
             )
     _refuse_unranked_splits(path, rows_of_splits)
     _refuse_sparse_ids(path, table["userID"])
+    _warn_of_unused_users(path, table["userID"])
     least_items = int(table["itemID"].max()) + 1
     features = {
         modality: read_features(folder / f"{modality}{FEATURE_SUFFIX}", least_items)
@@ -105,6 +107,16 @@ def _refuse_sparse_ids(path: Path, ids: pd.Series) -> None:
     if largest + 1 - used > _MAX_UNUSED_IDS:
         raise DataError(
             f"{path}: {ids.name} goes up to {largest}, but only {used} ids occur; renumber them densely from 0"
+        )
+
+
+def _warn_of_unused_users(path: Path, ids: pd.Series) -> None:
+    count, used = int(ids.max()) + 1, ids.nunique()
+    if used < count:
+        warnings.warn(
+            f"{path}: {count - used} of the {count} users up to the largest id have no interaction, and are counted; "
+            "number users from 0 without gaps",
+            stacklevel=4,
         )
 
 

@@ -118,6 +118,12 @@ def test_malformed_interactions_are_refused_with_the_place(folder, text, message
     assert str(folder / "set.inter") in str(error.value)
 
 
+def test_ids_of_users_that_nobody_has_are_told(folder):
+    write(folder, GOOD + "5\t0\t0\n")
+    with pytest.warns(UserWarning, match=r"\d of the 6 users up to the largest id have no interaction"):
+        assert read(folder).num_users == 6
+
+
 def test_duplicate_lines_are_dropped_with_a_counted_warning(folder):
     write(folder, GOOD + "0\t0\t0\n0\t0\t0\n1\t2\t2\n")
     with pytest.warns(UserWarning, match="dropped 3 duplicate lines, the first on line 6") as caught:
