@@ -64,7 +64,9 @@ _VALIDATION = flags.DEFINE_string("validation", None, "Held-out interactions to 
 _TEST = flags.DEFINE_string("test", None, "Held-out interactions to measure accuracy and bias on.")
 _USER_EMBEDDINGS = flags.DEFINE_string("user_embeddings", None, "User embeddings (users, dim), .npy.")
 _ITEM_EMBEDDINGS = flags.DEFINE_string("item_embeddings", None, "Item embeddings (items, dim), .npy.")
-_SCORES = flags.DEFINE_string("scores", None, "Scores (users, items), .npy, in place of embeddings.")
+_SCORES = flags.DEFINE_string(
+    "scores", None, "Scores (users, items), .npy, in place of embeddings; -inf: no candidate."
+)
 _ALPHA = flags.DEFINE_float("alpha", None, "U-ISOLATOR's alpha. Default: chosen on validation, else 2.")
 _BETA = flags.DEFINE_float("beta", None, "U-ISOLATOR's beta. Default: chosen on validation, else 5.")
 _IOTA = flags.DEFINE_float("iota", None, "U-ISOLATOR's iota. Default: chosen on validation, else 0.1.")
