@@ -289,7 +289,7 @@ def _or_none(deviation: float) -> str:
 
 
 def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
-    """Recall@20 (with its deviation over the seeds), UCBias@20 (with its interval) and seconds, a row a backbone."""
+    """Recall@20 (with its deviation over seeds), UCBias@20 (with its interval), seeds and seconds, a row a backbone."""
     means, biases = (pd.read_csv(study.results / f"{name}.csv") for name in ("table2", "fig5"))
     means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
     biases = biases.set_index(["label", "strategy"])
@@ -303,7 +303,7 @@ def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
             name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
             of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
             of_label |= {f"{name} high": f"{row['high']:.3f}"}
-        lines.append(of_label | {"training s": line["training s"]})
+        lines.append(of_label | {"seeds": means.loc[(label, BASELINE), "seeds"], "training s": line["training s"]})
     return pd.DataFrame(lines)
 
 
