@@ -62,6 +62,6 @@ def test_it_trains_and_ranks_without_a_nan(name, case):
 
 
 def test_where_every_user_has_every_item_training_is_refused():
-    one_item = dataset_of("single", 2, 1, [(0, 0), (1, 0)], [], [], {"image": [[1.0]]})
+    one_item = dataset_of("single", 3, 1, [(0, 0), (1, 0)], [(2, 0)], [], {"image": [[1.0]]})
     with pytest.raises(DataError, match="every training user has all 1 items"):
         train("mfbpr", one_item)
