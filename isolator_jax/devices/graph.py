@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from isolator_jax import checks
 from isolator_jax._sparse import block_product, dots_of_edges
 from isolator_jax.devices.mesh import pad_rows, put
+from isolator_jax.errors import ConfigError
 from isolator_jax.graph import Graph
 
 
@@ -140,7 +141,7 @@ def partition(graph: Graph, mesh: Mesh, exchange: str = "float32") -> Partitione
     """Cuts a graph into a block for each device of a mesh with one axis; on the host.
 
     Raises:
-      ValueError: all blocks, each as long as the longest, have 2**31 places or more.
+      ConfigError: all blocks, each as long as the longest, have 2**31 places or more.
     """
     senders, receivers, weights, order = (
         np.asarray(x) for x in (graph.senders, graph.receivers, graph.weights, graph.transpose_order)
@@ -195,9 +196,9 @@ def _blocks(edges: np.ndarray, sources: np.ndarray, offsets: np.ndarray, count: 
     local_offsets = np.concatenate([np.zeros((count, 1), np.int64), lengths.cumsum(axis=1, dtype=np.int64)], axis=1)
     length = max(int(local_offsets[:, -1].max(initial=0)), 1)
     if count * length > checks.MOST:
-        raise ValueError(
-            f"a graph on {count} devices has room for {checks.MOST} edges, as many on each; the fullest device would "
-            f"have {length}"
+        raise ConfigError(
+            f"a graph on {count} devices has room for {checks.MOST} edges, {count} times those of the fullest device; "
+            f"this one would take {count * length}: take fewer devices"
         )
     used = np.arange(length) < local_offsets[:, -1:]
     chosen, local = np.zeros((2, count, length), np.int64)

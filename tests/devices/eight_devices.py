@@ -295,7 +295,7 @@ def test_every_device_has_its_share_of_the_edges_where_items_have_more_than_user
 
 def test_a_graph_of_more_places_than_int32_counts_is_refused(monkeypatch):
     monkeypatch.setattr(checks, "MOST", 100)
-    with pytest.raises(ValueError, match="on 2 devices has room for 100 edges.* would have 60"):
+    with pytest.raises(ConfigError, match="on 2 devices has room for 100 edges.* would take 120: take fewer"):
         partition(graphs.make_graph(np.zeros(60), np.arange(60), np.ones(60), 60), make_mesh(2))
 
 
