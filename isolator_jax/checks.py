@@ -123,6 +123,12 @@ def count(name: str, value: Any, *, least: int = 0) -> int:
     return int(value)
 
 
+def entries(name: str, number: int) -> None:
+    """Refuses more entries than int32 offsets reach."""
+    if number > MOST:
+        raise ValueError(f"{name} must be at most {MOST}, got {number}")
+
+
 def option(name: str, value: Any, allowed: Sequence[str]) -> None:
     """One of a few words."""
     if value not in allowed:

@@ -311,6 +311,7 @@ def _sorted_graph(
     receivers = checks.host_array(names[1], receivers, shape=("E",), dtype="int", below=num_receivers)
     weights = checks.host_array("weights", weights, shape=("E",), finite=True)
     checks.equal_shapes(**dict(zip(names, (senders, receivers), strict=True)), weights=weights)
+    checks.entries("edges", weights.size)
     order = np.lexsort((senders, receivers))
     senders, receivers, weights = senders[order], receivers[order], weights[order]
     again = np.flatnonzero((senders[1:] == senders[:-1]) & (receivers[1:] == receivers[:-1]))

@@ -66,6 +66,7 @@ class Histories:
         users = checks.host_array("users", users, shape=("E",), dtype="int", below=num_users)
         items = checks.host_array("items", items, shape=("E",), dtype="int")
         checks.equal_shapes(users=users, items=items)
+        checks.entries("pairs", users.size)
         order = np.lexsort((items, users))
         users, items = users[order], items[order]
         again = np.zeros(users.size, bool)

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isolator_jax import checks
 from isolator_jax import histories as module
+from isolator_jax.graph import make_graph
 from isolator_jax.histories import Histories, contains, fold_histories, sample_unseen
 
 NUM_ITEMS = 9
@@ -113,6 +115,14 @@ def test_entries_of_more_than_are_counted_at_once_are_folded_in_turn(monkeypatch
 def test_a_search_among_more_than_half_of_what_int32_counts():
     low, high = jnp.int32(1_500_000_000), jnp.int32(1_500_000_100)
     assert module._first_true(lambda k: k >= 1_500_000_050, low, high, 100) == 1_500_000_050
+
+
+def test_more_pairs_than_offsets_count_are_refused(monkeypatch):
+    monkeypatch.setattr(checks, "MOST", 6)
+    with pytest.raises(ValueError, match="pairs must be at most 6, got 7"):
+        Histories.from_pairs(np.zeros(7), np.arange(7), 1)
+    with pytest.raises(ValueError, match="edges must be at most 6, got 7"):
+        make_graph(np.zeros(7), np.arange(7) % 4, np.ones(7), 4)
 
 
 def test_folding_gives_rows_out_of_range_past_the_end():
