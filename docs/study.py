@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from isolator_jax.experiments.common.parsing import parse_counts
 from isolator_jax.experiments.reproduce import load_references
 
 from isolator_jax.backbones import BACKBONES
@@ -419,8 +420,8 @@ def main() -> None:
         if lost := there - {BACKBONES[backbone].label for backbone in backbones}:
             parser.error(f"{study.results} has {', '.join(sorted(lost))} too: name them, or another --name of results")
     every = [int(seed) for seed in given.seeds.split(",")]
-    counts = dict(part.split(":") for part in given.fewer_seeds.split(",") if part)
-    seeds = {backbone: every[: int(counts.get(backbone, len(every)))] for backbone in backbones}
+    counts = parse_counts("fewer_seeds", list(filter(None, given.fewer_seeds.split(","))), most=len(every))
+    seeds = {backbone: every[: counts.get(backbone)] for backbone in backbones}
     chosen, tuned = {}, []
     for backbone in backbones:
         chosen[backbone] = choose_plain(study, backbone)

@@ -58,8 +58,8 @@ def main() -> None:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     config = dataclasses.replace(config, **changes)
     check_list_length("k", max(ks), problem.dataset.num_items)
-    ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
-    if _TREC_RUNS.value:
+    ids = None if output is None else original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
+    if ids is not None and _TREC_RUNS.value:
         refuse_blanks(ids.users, ids.items)
     results = evaluate_problem(
         problem,
@@ -90,7 +90,7 @@ def _report(
     results: Mapping[str, Evaluation],
     epoch: int,
     output: Path | None,
-    ids: OriginalIds,
+    ids: OriginalIds | None,
 ) -> None:
     """Prints the metrics, and writes what was asked for."""
     _show(config, problem, results, epoch)
@@ -105,7 +105,7 @@ def _report(
                 "metrics": {name: result.metrics for name, result in results.items()},
             },
         )
-    if output is not None:
+    if output is not None and ids is not None:
         _write_values(output, problem, results, ids)
 
 

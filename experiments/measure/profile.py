@@ -29,6 +29,7 @@ def profile(learner: Learner, seed: int, repeats: int) -> dict[str, Any]:
 
     Args:
       learner: whose epoch, cut to a few steps, is run.
+      seed: of the parameters.
       repeats: timed runs without the profiler.
 
     Returns:

@@ -47,8 +47,8 @@ class RawTable:
 
     @property
     def quoted(self) -> bool:
-        """Whether `"` holds a field together; separated by tabs or blanks it stands for itself."""
-        return self.delimiter not in ("\t", " ")
+        """Whether `"` holds a field together; separated by tabs it stands for itself."""
+        return self.delimiter != "\t"
 
     @property
     def is_trec_run(self) -> bool:
@@ -145,7 +145,7 @@ class RawTable:
                     f"{self.path}, line {number}: {len(fields)} fields, and there must be {len(self.columns)}; "
                     "every line needs the same columns"
                 )
-            if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
+            if any(map(_has_bad_bytes, fields)):
                 raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
@@ -208,7 +208,7 @@ class RawTable:
                 raise DataError(
                     f"{self.path}, line {number}: {len(fields)} fields, and a line of a run has {len(self.columns)}"
                 )
-            if any("\udc80" <= character <= "\udcff" for character in line):
+            if _has_bad_bytes(line):
                 raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
             if fields:
                 yield fields
@@ -279,11 +279,16 @@ def open_trec_run(path: Path) -> RawTable | None:
     """
     if not path.is_file() or path.suffix in _KINDS:
         return None
-    blank, first = _first_line(path)
+    _, first = _first_line(path)
     fields = first.split()
     if len(fields) != len(TREC_COLUMNS) or not all(map(_is_number, fields[3:5])):
         return None
-    return RawTable(path, TREC_COLUMNS, _TREC, " ", False, blank)
+    return RawTable(path, TREC_COLUMNS, _TREC)
+
+
+def _has_bad_bytes(text: str) -> bool:
+    """Whether text that `_open_text` read was no UTF-8."""
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _is_number(text: str) -> bool:
