@@ -84,11 +84,16 @@ def host_array(
 
 
 def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
-    """Numbers on the host as they are stored, memory-mapped or not, for a function that converts by the block."""
+    """Numbers on the host as they are stored, memory-mapped or not, for a function that converts by the block.
+
+    Those wider than float64, which few operations take, become float64.
+    """
     untraced(name, value)
     numbers = _numbers(name, value)
     _check_shape(name, numbers, shape, {})
-    return np.asarray(numbers)
+    numbers = np.asarray(numbers)
+    wider = numbers.dtype.kind == "f" and numbers.dtype.itemsize > 8
+    return numbers.astype(np.float64) if wider else numbers
 
 
 def unmasked(name: str, value: Any) -> None:

@@ -67,8 +67,8 @@ def fuse_channels(features: Sequence[ArrayLike], fusion: str = "mean") -> list[A
       T matrices `[I, F_t] float32` whose Gram matrices are the channels' similarities.
 
     Raises:
-      ValueError: unknown fusion, no features, features that are not finite, or of
-        different numbers of items.
+      ValueError: unknown fusion, no features, features of no items, features that are not
+        finite, or of different numbers of items.
 
     Examples:
       >>> image, text = np.eye(3), np.ones((3, 2))
@@ -93,6 +93,9 @@ def _normalized(features: Mapping[str, ArrayLike]) -> dict[str, Array]:
         raise ValueError("content similarity needs the features of at least one modality")
     normalized = {name: normalize_features(x, name) for name, x in features.items()}
     check_rows(normalized)
+    name, first = next(iter(normalized.items()))
+    if not first.shape[0]:
+        raise ValueError(f"{name} must have a row for every item, got none")
     return normalized
 
 

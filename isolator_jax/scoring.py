@@ -57,7 +57,7 @@ def content_gate(x: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> Array:
     g(0) = 1; the range is (-1, 1], with -1 reached in floating point for large -beta x.
 
     Raises:
-      ValueError: alpha or beta that is not above 0.
+      ValueError: alpha or beta below 0.
 
     Examples:
       >>> gate = content_gate(jnp.array([-0.2, 0.0, 0.2]), alpha=2.0, beta=5.0)
@@ -65,7 +65,7 @@ def content_gate(x: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> Array:
       [0.0758, 1.0, 0.6703]
     """
     x = checks.array("x", x, shape=(...,))
-    alpha, beta = checks.scalar("alpha", alpha, above=0), checks.scalar("beta", beta, above=0)
+    alpha, beta = checks.scalar("alpha", alpha, least=0), checks.scalar("beta", beta, least=0)
     # Each branch sees its own arguments only, and so neither overflows.
     above, below = jnp.where(x >= 0, x, 0.0), jnp.where(x >= 0, 0.0, x)
     return jnp.where(x >= 0, jnp.exp(-alpha * above), 4.0 * jax.nn.sigmoid(beta * below) - 1.0)

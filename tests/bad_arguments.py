@@ -41,8 +41,8 @@ from tests.public_functions import (
 NAN = np.where(np.arange(18).reshape(6, 3) == 4, np.nan, FEATURES)
 OF_PRIMITIVES = [
     ("elu_prime", {"x": "text"}, "x must hold numbers"),
-    ("content_gate", {"alpha": 0.0}, "alpha must be above 0, got 0"),
-    ("content_gate", {"beta": np.nan}, "beta must be above 0, got nan"),
+    ("content_gate", {"alpha": -0.1}, "alpha must be at least 0, got -0.1"),
+    ("content_gate", {"beta": np.nan}, "beta must be at least 0, got nan"),
     ("content_factor", {"s": 0.5}, r"s must have shape \[T, ...\], got \[\]"),
     ("content_factor", {"gamma": -1}, "gamma must be at least 0, got -1"),
     ("content_factor", {"gamma": [0.1, 0.2]}, r"gamma must have shape \[\], got \[2\]"),
@@ -99,6 +99,7 @@ OF_PRIMITIVES = [
     ("SimilarityTable.rows", {"start": 4}, "start must be at least 0 and below 4, got 4"),
     ("SimilarityOnTheFly", {"items": LISTS + 1}, "items must be at least 0 and below 6, got 6"),
     ("make_content", {"features": {}}, "at least one modality"),
+    ("make_content", {"features": {"a": FEATURES[:0]}}, r"features\['a'\] must have a row for every item, got none"),
     ("make_content", {"features": [FEATURES]}, "features must be of type Mapping, got list"),
     ("make_content", {"features": {"a": FEATURES[:3]}}, "histories must hold items below 3"),
     ("make_content", {"features": {"a": FEATURES, "b": OTHER[:3]}}, r"features\['b'\] must have a row for each"),

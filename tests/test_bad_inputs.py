@@ -130,6 +130,7 @@ FORMS = {
     "DataFrame": lambda x: pd.DataFrame(x) if x.ndim == 2 else pd.Series(x) if x.ndim == 1 else x,
     "DataFrame of columns of several types": lambda x: pd.DataFrame(x).astype({0: object}) if x.ndim == 2 else x,
     "float64": lambda x: x.astype(np.float64),
+    "wider than float64": lambda x: x.astype(np.longdouble),
     "float16": lambda x: x.astype(np.float16),
     "bfloat16": lambda x: jnp.asarray(x, jnp.bfloat16),
     "jax": jnp.asarray,

@@ -31,6 +31,7 @@ from isolator_jax.data import Dataset
 from isolator_jax.devices.graph import PartitionedGraph, partition
 from isolator_jax.devices.mesh import BY_ROW, EVERYWHERE, make_mesh, pad_rows, put, replicate
 from isolator_jax.devices.ranking import build_table_on, place_similarity, top_k_lists_on
+from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import top_k_lists
 from isolator_jax.graph import Graph
 from isolator_jax.neighbours import NeighbourSearch
@@ -200,6 +201,8 @@ def _on_mesh(backbone: Backbone, mesh: Mesh, exchange: str) -> Backbone:
         inputs = backbone.prepare(dataset, hyperparameters, find_neighbours=find_neighbours)
         params = jax.eval_shape(lambda key: backbone.init(key, dataset, hyperparameters), jax.random.key(0))
         placed = jax.tree_util.tree_map_with_path(place_input, inputs, is_leaf=_is_graph)
+        if exchange != "float32" and not any(map(_is_graph, jax.tree.leaves(placed, is_leaf=_is_graph))):
+            raise ConfigError(f"exchange {exchange} changes nothing for a backbone without a graph: leave it out")
         return _PlacedInputs(placed, table_rows(inputs), table_rows(params))
 
     def place_input(path: KeyPath, x: Graph | Array) -> PartitionedGraph | Array:

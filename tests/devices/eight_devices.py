@@ -322,6 +322,12 @@ def test_more_devices_than_there_are_is_refused():
         make_mesh(9)
 
 
+def test_an_exchange_that_changes_nothing_is_refused():
+    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8})
+    with pytest.raises(ConfigError, match="exchange bfloat16 changes nothing for a backbone without a graph"):
+        make_learner(config, make_problem(config, DATASET, make_placement(8, "bfloat16")))
+
+
 def test_rows_exchanged_in_bfloat16_are_summed_in_float32():
     rng = np.random.default_rng(0)
     rows, columns = np.divmod(rng.choice(20 * 17, 60, replace=False), 20)
