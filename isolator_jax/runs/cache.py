@@ -1,6 +1,7 @@
 """Nearest-neighbour lists kept on disk, named by the content they were made from."""
 
 import hashlib
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -17,8 +18,9 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
     """`neighbours.nearest_neighbours` that looks into a folder first, and writes what it had to compute.
 
     A file is named by the hash of the features' shape, type and values, so that changed
-    features never meet old lists. A file that cannot be read is made again. Of several processes
-    the first looks, computes and writes, and gives the others the lists.
+    features never meet old lists. A file that cannot be read is made again; lists that cannot be
+    written, as those of a run that may only be read, are searched each time, with a warning. Of
+    several processes the first looks, computes and writes, and gives the others the lists.
     """
     folder = Path(folder)
 
@@ -30,7 +32,10 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
         lists = read_lists(path, (features.shape[0], min(k, features.shape[0])))
         if lists is None:
             lists = nearest_neighbours(features, k)
-            write_atomically(path, lambda draft: np.savez(draft, **lists._asdict()))
+            try:
+                write_atomically(path, lambda draft: np.savez(draft, **lists._asdict()))
+            except OSError as error:
+                warnings.warn(f"{path}: not written, neighbours are searched again ({error.strerror})", stacklevel=2)
         return lists
 
     return find

@@ -61,6 +61,14 @@ def test_a_damaged_file_is_made_again(tmp_path, features, computed, damage):
     assert len(computed) == 3
 
 
+def test_lists_that_cannot_be_written_are_found_all_the_same(tmp_path, features, computed):
+    (tmp_path / "no folder").touch()
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="not written, neighbours are searched again"):
+            assert_right(cache.cached_nearest_neighbours(tmp_path / "no folder")(features, 4), features, 4)
+    assert computed == [4, 4]
+
+
 def test_a_file_that_declares_more_than_lists_hold_is_not_unpacked(tmp_path, features, monkeypatch):
     (path := tmp_path / "lists.npz").touch()
     for rows, found in ((20, True), (200_000, False)):
