@@ -96,6 +96,14 @@ def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
     return numbers.astype(np.float64) if wider else numbers
 
 
+def rows_lost(rows: np.ndarray) -> np.ndarray:
+    """Which rows of `[N, F]` are not zero, but so small that float32 takes them for zero."""
+    if not (jnp.issubdtype(rows.dtype, jnp.floating) and rows.size):
+        return np.zeros(len(rows), bool)
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+    return (largest > 0) & (largest < np.finfo(np.float32).tiny)
+
+
 def unmasked(name: str, value: Any) -> None:
     """Refuses masked entries, whose values would be taken for numbers."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):

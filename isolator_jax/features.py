@@ -153,14 +153,10 @@ def check_channel(channel: ArrayLike, name: str = "channel", finite: bool = Fals
 def _check_magnitudes(name: str, features: ArrayLike) -> None:
     """Refuses rows that are not zero, but would be in float32."""
     rows = checks.host_numbers(name, features, shape=("I", "F"))
-    if not (jnp.issubdtype(rows.dtype, jnp.floating) and rows.size):
-        return
-    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-    lost = np.flatnonzero((largest > 0) & (largest < np.finfo(np.float32).tiny))
+    lost = np.flatnonzero(checks.rows_lost(rows))
     if lost.size:
-        raise ValueError(
-            f"{name} must be scaled up: row {lost[0]} is lost in float32, its largest is {largest[lost[0]]:g}"
-        )
+        largest = np.abs(rows[lost[0]]).max()
+        raise ValueError(f"{name} must be scaled up: row {lost[0]} is lost in float32, its largest is {largest:g}")
 
 
 def check_rows(features: Mapping[str, Array]) -> None:

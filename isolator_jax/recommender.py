@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from isolator_jax import checks
 from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.data.folder import new_folder
 from isolator_jax.data.frames import ids_of
 from isolator_jax.data.identified import Identified, held_out_of, identify, known, read_kinds, write_identified
-from isolator_jax.data.prepare.folder import new_folder
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.files import write_json
 from isolator_jax.runs import (

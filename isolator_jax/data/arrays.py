@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isolator_jax import checks
 from isolator_jax.errors import DataError, brief
 from isolator_jax.memory import host_bytes
 
@@ -57,13 +58,11 @@ def read_features(path: Path, least_items: int) -> np.ndarray:
 
 def _refuse_vanishing_rows(path: Path, features: np.ndarray) -> None:
     """Refuses rows that are not zero and become so in float32: they would be taken for items without content."""
-    tiny = np.finfo(np.float32).tiny
     for start, rows in _chunks(features):
-        largest = np.abs(rows).max(axis=1, initial=0.0)
-        vanishing = np.flatnonzero((largest > 0) & (largest < tiny))
-        if vanishing.size:
+        lost = np.flatnonzero(checks.rows_lost(rows))
+        if lost.size:
             raise DataError(
-                f"{path}, row {start + vanishing[0]}: its values are so small that float32 takes them for zero, which "
+                f"{path}, row {start + lost[0]}: its values are so small that float32 takes them for zero, which "
                 "means no content; scale the features up"
             )
 

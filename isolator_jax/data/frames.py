@@ -49,7 +49,11 @@ def ids_of(name: str, values: Any) -> Ids:
     """
     try:
         # numpy would make text of all that is in a list with text, NaN and numbers too.
-        array = pa.array(np.asarray(values, object if isinstance(values, list | tuple) else None), from_pandas=True)
+        values = np.asarray(values, object if isinstance(values, list | tuple) else None)
+        try:
+            array = pa.array(values, from_pandas=True)
+        except OverflowError:  # Python's integers above int64
+            array = pa.array(values, pa.uint64(), from_pandas=True)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise DataError(
             f"{name}: ids must be one column of text or of whole numbers ({brief(error)}); convert them to text"

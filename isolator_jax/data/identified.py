@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from isolator_jax import checks
 from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
+from isolator_jax.data.folder import new_folder, write_mapping, write_splits
 from isolator_jax.data.frames import Ids, Pairs, read_features, read_pairs
 from isolator_jax.data.lists import IdIndex
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
-from isolator_jax.data.prepare.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.prepare.split import held_out_counts, label_last
 from isolator_jax.data.raw import Codes
 from isolator_jax.errors import DataError, brief
@@ -156,19 +156,14 @@ def write_identified(target: Path, identified: Identified) -> None:
     Raises:
       FileExistsError: the folder is there.
     """
-    dataset = identified.dataset
-    splits = [dataset.split(name) for name in SPLITS]
-    users, items = (np.concatenate([getattr(split, name) for split in splits]) for name in ("users", "items"))
-    labels = np.repeat(np.arange(len(SPLITS), dtype=np.int8), list(map(len, splits)))
     with new_folder(target) as draft:
-        order = np.lexsort((items, users))
-        write_interactions(draft, target.name, users[order], items[order], labels[order])
+        write_splits(draft, target.name, identified.dataset)
         kinds: dict[str, str] = {}
         for what, ids in (("user", identified.user_ids), ("item", identified.item_ids)):
             write_mapping(draft, f"{what}_id", f"{what}ID", list(map(str, ids)))
             kinds[f"{what}ID"] = ids.dtype.name
         write_json(draft / _KINDS, kinds)
-        for modality, values in dataset.features.items():
+        for modality, values in identified.dataset.features.items():
             np.save(draft / f"{modality}{FEATURE_SUFFIX}", values)
 
 
@@ -208,7 +203,12 @@ def _refuse_without_features(pairs: Pairs, codes: np.ndarray, rows: Mapping[str,
 
 
 def _original(texts: list[str], whole: bool) -> np.ndarray:
-    return np.array([int(text) for text in texts]) if whole else np.array(texts, object)
+    """As integers of the first type that holds all, else as text."""
+    numbers = [int(text) for text in texts] if whole else []
+    for dtype in (np.int64, np.uint64):
+        if numbers and np.iinfo(dtype).min <= min(numbers) and max(numbers) <= np.iinfo(dtype).max:
+            return np.array(numbers, dtype)
+    return np.array(texts, object)
 
 
 def _are_digits(texts: Sequence[str]) -> bool:

@@ -6,19 +6,17 @@ mostly from one style: both can be learned from behaviour, only the first from c
 """
 
 import dataclasses
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from isolator_jax.data.dataset import Dataset, Interactions
+from isolator_jax.data.folder import is_folder_name, new_folder, write_splits
+from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.errors import DataError, brief
-from isolator_jax.files import draft_beside
+from isolator_jax.files import write_json
 
 _MOST_CELLS = 100_000_000
 
@@ -134,31 +132,17 @@ def write_dataset(
       DataError: the name is none of a folder.
       FileExistsError: the folder exists already; nothing is changed.
     """
-    data_dir = Path(data_dir)
-    if Path(name).name != name or "\0" in name:
+    if not is_folder_name(name):
         raise DataError(f"{brief(repr(name))} is no name of a folder; give one without slashes")
-    target = data_dir / name
+    target = Path(data_dir) / name
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name or remove it")
-    data_dir.mkdir(parents=True, exist_ok=True)
-    draft = draft_beside(target)
-    draft.mkdir()
-    try:
-        frames = [
-            pd.DataFrame({"userID": split.users, "itemID": split.items, "x_label": label})
-            for label, split in enumerate((dataset.train, dataset.validation, dataset.test))
-        ]
-        table = pd.concat(frames).sort_values(["userID", "itemID"])
-        table.to_csv(draft / f"{name}.inter", sep="\t", index=False)
+    with new_folder(target) as draft:
+        write_splits(draft, name, dataset)
         for modality, feature in dataset.features.items():
-            np.save(draft / f"{modality}_feat.npy", feature)
+            np.save(draft / f"{modality}{FEATURE_SUFFIX}", feature)
         np.savez(draft / "ground_truth.npz", **truth._asdict())
-        settings = json.dumps(dataclasses.asdict(config), indent=2)
-        (draft / "ground_truth.json").write_text(settings + "\n")
-        os.rename(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        write_json(draft / "ground_truth.json", dataclasses.asdict(config))
     return target
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from isolator_jax.data import read_dataset
-from isolator_jax.data.identified import held_out_of, identify, write_identified
+from isolator_jax.data.frames import ids_of
+from isolator_jax.data.identified import held_out_of, identify, known, read_kinds, write_identified
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.data.prepare import PrepareConfig, prepare_dataset
 
@@ -106,6 +107,19 @@ def test_ids_of_the_catalogue_that_are_no_whole_numbers_stay_text():
     with pytest.warns(UserWarning, match="'Unnamed: 0' is left out"):
         indexed = made(features={"image": table[:9].assign(item=names[:9]).rename(columns={0: "Unnamed: 0"})})
     assert indexed.dataset.features["image"].shape[1] == IMAGES.shape[1] - 1
+
+
+@pytest.mark.parametrize(("shift", "kind"), [(-3, "int64"), (2**63 - 4, "uint64"), (2**64, "object")])
+def test_whole_numbers_of_any_size_stay_apart_and_in_order(tmp_path, shift, kind):
+    users = [int(user) + shift for user in USERS]
+    users = list(map(str, users)) if kind == "object" else users
+    identified = made((users, ITEMS))
+    assert identified.user_ids.dtype.name == kind
+    assert list(map(int, identified.user_ids)) == [user + shift for user in range(12)]
+    write_identified(tmp_path / "own", identified)
+    assert read_kinds(tmp_path / "own")["userID"] == kind
+    last = users[-1:]
+    assert known("users", ids_of("users", last), "userID", identified.user_ids).tolist() == [11]
 
 
 def test_what_is_there_twice_counts_once_and_is_said():

@@ -8,6 +8,7 @@ import pytest
 
 from isolator_jax.content import make_content
 from isolator_jax.data import SyntheticConfig, make_dataset, read_dataset, write_dataset
+from isolator_jax.errors import DataError
 
 CONFIG = SyntheticConfig(users=300, items=200, clusters=8, styles=8, seed=5)
 
@@ -126,6 +127,13 @@ def test_an_existing_folder_is_not_touched(tmp_path):
         write_dataset(tmp_path, "made", dataset, truth, CONFIG)
     assert (tmp_path / "made" / "precious").read_text() == "data"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb", "a\0b"])
+def test_a_name_of_no_folder_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="is no name of a folder"):
+        write_dataset(tmp_path, name, *make_dataset(CONFIG), CONFIG)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

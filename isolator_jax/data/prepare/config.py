@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isolator_jax.data.folder import is_folder_name
 from isolator_jax.data.prepare.filters import KEPT_OF_DUPLICATES
 from isolator_jax.errors import ConfigError, brief
 
@@ -78,7 +79,7 @@ class PrepareConfig:
         modalities = [*self.features, *([TEXT_MODALITY] if self.text else [])]
         return [
             (
-                not self.name or Path(self.name).name != self.name or not self.name.isprintable(),
+                not is_folder_name(self.name),
                 f"name {brief(repr(self.name))} is no name of a folder; give one without slashes",
             ),
             *self._unknown_choices(),

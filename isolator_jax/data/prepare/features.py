@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from isolator_jax import checks
 from isolator_jax.data.arrays import read_matrix
 from isolator_jax.data.raw import RawTable, id_texts, listing, needed_column, open_table, without_index
 from isolator_jax.errors import DataError, brief
@@ -93,7 +94,7 @@ def write_features(path: Path, features: ItemFeatures, item_ids: Sequence[str], 
       `dim`, `items without` and `rows unused`.
 
     Raises:
-      DataError: a value that is not finite in float32, with its item.
+      DataError: a value that is not finite in float32, or a row that float32 loses, with its item.
     """
     rows = features.rows(item_ids)
     present = rows >= 0
@@ -104,13 +105,16 @@ def write_features(path: Path, features: ItemFeatures, item_ids: Sequence[str], 
         part = slice(start, start + _ROWS_AT_ONCE)
         block = np.where(present[part, None], features.values[np.maximum(rows[part], 0)], 0)
         with np.errstate(over="ignore"):
-            wrong = ~np.isfinite(block.astype(np.float32)).all(axis=1)
-        if wrong.any():
-            at = start + int(wrong.argmax())
-            raise DataError(
-                f"{features.source}, row {rows[at]}: the features of item {brief(repr(item_ids[at]))} are NaN or "
-                "infinite; mend or drop them"
-            )
+            infinite = ~np.isfinite(block.astype(np.float32)).all(axis=1)
+        for wrong, what in (
+            (infinite, "NaN or infinite; mend or drop them"),
+            (checks.rows_lost(block), "so small that float32 takes them for zero; scale the features up"),
+        ):
+            if wrong.any():
+                at = start + int(wrong.argmax())
+                raise DataError(
+                    f"{features.source}, row {rows[at]}: the features of item {brief(repr(item_ids[at]))} are {what}"
+                )
         total += block.sum(axis=0, dtype=np.float64)
         out[part] = block
     if missing == "mean" and not present.all():

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from isolator_jax.data.dataset import SPLITS
+from isolator_jax.data.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.data.prepare import split as splits
 from isolator_jax.data.prepare.config import TEXT_MODALITY, PrepareConfig
 from isolator_jax.data.prepare.features import ItemFeatures, read_npy_features, read_table_features, write_features
 from isolator_jax.data.prepare.filters import k_core, one_of_each_pair
-from isolator_jax.data.prepare.folder import new_folder, write_interactions, write_mapping
 from isolator_jax.data.prepare.interactions import RawInteractions, read_raw
 from isolator_jax.data.prepare.text import read_texts, require_scikit_learn, text_features
 from isolator_jax.data.raw import given_column, open_table

@@ -1,6 +1,7 @@
 """Values of raw tables as arrays: ids as codes, numbers; what is neither is refused with its line."""
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,9 @@ class Codes:
         The order is that of numbers if all texts are whole numbers, else that of characters.
         """
         texts = self.texts()
-        if all(text.isascii() and text.isdecimal() for text in texts):
-            digits = [text.lstrip("0") for text in texts]
-            order = sorted(range(len(texts)), key=lambda code: (len(digits[code]), digits[code], texts[code]))
+        if all(text.isascii() and text.removeprefix("-").isdecimal() for text in texts):
+            # Decimal takes any number of digits, unlike int.
+            order = sorted(range(len(texts)), key=lambda code: (Decimal(texts[code]), texts[code]))
         else:
             order = sorted(range(len(texts)), key=texts.__getitem__)
         positions = np.empty(len(texts), np.int32)

@@ -191,12 +191,16 @@ def test_an_existing_folder_is_never_touched_and_a_failure_leaves_nothing(tmp_pa
     with pytest.raises(FileExistsError, match="choose another name"):
         prepared(tmp_path, tmp_path / "raw.csv", k_core=2)
     assert folder_bytes(target) == before
-    features = np.full((3, 2), np.nan)
-    np.save(tmp_path / "bad.npy", features)
     (tmp_path / "ids.txt").write_text("\n".join(ITEMS))
     files = {"features": {"bad": tmp_path / "bad.npy"}, "feature_ids": {"bad": tmp_path / "ids.txt"}}
-    with pytest.raises(DataError, match=r"bad\.npy, row 0: the features of item 'milk' are NaN"):
-        prepared(tmp_path, tmp_path / "raw.csv", name="other", **files)
+    for value, why in (
+        (np.nan, "NaN"),
+        (1e300, "NaN or infinite"),
+        (1e-42, "so small that float32 takes them for zero"),
+    ):
+        np.save(tmp_path / "bad.npy", np.full((3, 2), value))
+        with pytest.raises(DataError, match=rf"bad\.npy, row 0: the features of item 'milk' are {why}"):
+            prepared(tmp_path, tmp_path / "raw.csv", name="other", **files)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["set"]
 
 

@@ -11,9 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from isolator_jax.data.dataset import SPLITS, Dataset
 from isolator_jax.files import draft_beside
 
 _LINES_AT_ONCE = 1 << 20
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder can be called so."""
+    return Path(name).name == name and name not in ("", "..") and name.isprintable()
 
 
 @contextmanager
@@ -51,6 +57,15 @@ def write_interactions(folder: Path, name: str, users: np.ndarray, items: np.nda
             part = slice(start, start + _LINES_AT_ONCE)
             columns = [pa.array(column[part]) for column in (users, items, labels)]
             pyarrow.csv.write_csv(pa.table(columns, names=["u", "i", "x"]), file, options)
+
+
+def write_splits(folder: Path, name: str, dataset: Dataset) -> None:
+    """`write_interactions` of a dataset's splits, by user and item."""
+    splits = [dataset.split(split) for split in SPLITS]
+    users, items = (np.concatenate([getattr(split, side) for split in splits]) for side in ("users", "items"))
+    labels = np.repeat(np.arange(len(SPLITS), dtype=np.int8), list(map(len, splits)))
+    order = np.lexsort((items, users))
+    write_interactions(folder, name, users[order], items[order], labels[order])
 
 
 def write_mapping(folder: Path, original: str, dense: str, ids: Sequence[str]) -> None:
