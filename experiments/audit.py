@@ -23,10 +23,10 @@ from isolator_jax.data.lists import ID_KINDS, NO_ITEM, IdIndex, ReadLists, read_
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.evaluation import list_hits
+from isolator_jax.evaluation.audit import audit_lists
 from isolator_jax.evaluation.metrics import UCBIAS_K
 from isolator_jax.files import write_json, write_text
 from isolator_jax.histories import Histories
-from isolator_jax.reporting.audit import audit_lists
 from isolator_jax.reporting.audit_page import audit_markdown
 from isolator_jax.runs.ids import OriginalIds
 

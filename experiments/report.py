@@ -20,6 +20,7 @@ from isolator_jax.content import Content
 from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS, UCBIAS_K
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
 from isolator_jax.reporting.views import SPLITS, Curve, Interval, ListItem, RunView, SettingsMetrics, UserExample
@@ -45,8 +46,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=Tr
 _USER = flags.DEFINE_string(
     "user", None, "Id of the user whose lists are shown. Default: one with test items and a history of median length."
 )
-
-LIST_LENGTH = 20
 
 
 def main(*run_dirs: str) -> None:
@@ -147,7 +146,7 @@ def _refuse_other_settings(folder: Path, reported: RunConfig, config: RunConfig)
 
 def _evaluate(problem: Problem, config: RunConfig, encoded: Encoded) -> dict[str, Evaluation]:
     strategies = strategies_of(config, problem.content is not None)
-    results = evaluate_problem(problem, encoded, "test", strategies, ks=(LIST_LENGTH,))
+    results = evaluate_problem(problem, encoded, "test", strategies, ks=(UCBIAS_K,))
     return {
         name_beside_others(strategy, trained=config.training_strategy): result for strategy, result in results.items()
     }
@@ -173,7 +172,7 @@ def _curve(folder: Path, config: RunConfig) -> Curve:
 
 
 def _interval(result: Evaluation, groups: Groups) -> Interval:
-    recall = result.per_user["recall@20"]
+    recall = result.per_user[RECALL]
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
 
 
@@ -181,7 +180,7 @@ def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsM
     """Validation metrics of U-ISOLATOR under the paper's grid."""
     grid = Settings()
     metrics = evaluate_settings(encoded, None, problem.train.histories, grid, content, truth=problem.validation)
-    return SettingsMetrics(grid, metrics["recall@20"], metrics["ucbias@20"])
+    return SettingsMetrics(grid, metrics[RECALL], metrics[UCBIAS])
 
 
 def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluation], wanted: str | None) -> UserExample:
@@ -201,7 +200,7 @@ def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluati
         return list(map(ListItem, item_ids[items], similarities, np.isin(items, held_out).tolist()))
 
     def list_of(result: Evaluation) -> np.ndarray:
-        return result.lists[np.searchsorted(result.users, user), :LIST_LENGTH]
+        return result.lists[np.searchsorted(result.users, user), :UCBIAS_K]
 
     consistency = None if problem.content is None else float(problem.content.consistency[user])
     return UserExample(

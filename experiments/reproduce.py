@@ -38,7 +38,8 @@ from isolator_jax.evaluation import (
     reference_lists,
     ucbias_at_equal_popularity,
 )
-from isolator_jax.reporting.model import RECALL, Model
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS_K
+from isolator_jax.reporting.model import ModelResults
 from isolator_jax.runs import (
     Problem,
     evaluate_problem,
@@ -56,8 +57,6 @@ from .common.artefacts import ARTEFACTS, Made, check_drawing, make, write_statis
 from .common.parsing import check_output, parse_counts, parse_seeds, parse_tuned
 from .common.progress import progress
 from .common.training import train_and_show
-
-LIST_LENGTH = 20
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -182,7 +181,9 @@ def make_configs(backbones: Sequence[str]) -> dict[str, RunConfig]:
     return configs
 
 
-def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | None, seeds: Sequence[int]) -> Model:
+def load_models(
+    config: RunConfig, dataset: str, modalities: tuple[str, ...] | None, seeds: Sequence[int]
+) -> ModelResults:
     """One backbone's runs of all seeds, trained where they are missing, evaluated on the test split.
 
     `modalities` are those it is to use; None for all there are.
@@ -215,7 +216,7 @@ def load_models(config: RunConfig, dataset: str, modalities: tuple[str, ...] | N
     ):
         for name, evaluation in evaluate_problem(problem, of_seed, "test", strategies).items():
             evaluations[name].append(evaluation)
-    return Model(
+    return ModelResults(
         dataset=dataset,
         backbone=backbone,
         label=BACKBONES[backbone].label,
@@ -254,15 +255,15 @@ def _load_finished(run_dir: Path, config: RunConfig, problem: Problem, cache_dir
     return load_model(run_dir, problem, cache_dir=cache_dir, checkpoint=report["checkpoint"])[0]
 
 
-def load_references(config: RunConfig) -> list[Model]:
+def load_references(config: RunConfig) -> list[ModelResults]:
     """The rankers by popularity and by content alone, on the configuration's dataset; no training."""
     problem = make_problem(config, load_dataset(config))
     content = _content(problem)
-    lists = reference_lists(None, problem.train.histories, content, num_items=problem.dataset.num_items, k=LIST_LENGTH)
+    lists = reference_lists(None, problem.train.histories, content, num_items=problem.dataset.num_items, k=UCBIAS_K)
     users = np.flatnonzero(np.asarray(problem.train.histories.lengths) > 0)
-    results = evaluate_lists(lists, users, problem.train.histories, problem.test, content, ks=(LIST_LENGTH,))
+    results = evaluate_lists(lists, users, problem.train.histories, problem.test, content, ks=(UCBIAS_K,))
     return [
-        Model(
+        ModelResults(
             dataset=config.dataset or "",
             backbone=name,
             label=f"{name} alone",
@@ -287,7 +288,7 @@ def _content(problem: Problem) -> Content:
 
 def _at_equal_popularity(problem: Problem, evaluation: Evaluation) -> float:
     groups = consistency_groups(_content(problem).consistency)
-    pairs = held_out_hits(evaluation, problem.train.histories, problem.test, k=LIST_LENGTH)
+    pairs = held_out_hits(evaluation, problem.train.histories, problem.test, k=UCBIAS_K)
     return ucbias_at_equal_popularity(*pairs, groups).ucbias
 
 

@@ -42,7 +42,7 @@ from isolator_jax.data.lists import refuse_blanks
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
 from isolator_jax.evaluation.grid import UParameters
-from isolator_jax.evaluation.metrics import UCBIAS_K
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS_K
 from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.features import FUSIONS
@@ -212,7 +212,7 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
             }
         }
     groups = consistency_groups(content.consistency)
-    per_user = {name: result.per_user[f"recall@{UCBIAS_K}"] for name, result in results.items()}
+    per_user = {name: result.per_user[RECALL] for name, result in results.items()}
     users = results["vanilla"].users
     evaluated = np.zeros(dataset.num_users, bool)
     evaluated[users[~np.isnan(per_user["vanilla"])]] = True

@@ -221,6 +221,7 @@ OF_EVALUATION = [
     ("tune", {"validation": OTHERS}, "truth"),
     ("choose_setting", {"aim": "recall_no_more_bias"}, "vanilla"),
     ("choose_setting", {"aim": "best"}, "aim"),
+    ("choose_setting", {"aim": "recall_no_more_bias", "vanilla": (0.1, 0.1)}, "vanilla must be of type Baseline"),
     ("rescore", {"parameters": UParameters(np.nan, 5.0, 0.1)}, "alpha"),
     ("list_hits", {"lists": TOP[0]}, "lists"),
     ("list_hits", {"users": [0, 1, 2, 4]}, "users"),

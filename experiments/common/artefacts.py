@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from isolator_jax.errors import ConfigError
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.files import write_atomically, write_text
 from isolator_jax.reporting import claims, paper, paper_tables
-from isolator_jax.reporting.model import RECALL, SHARES, UCBIAS, Model, activity_groups
+from isolator_jax.reporting.model import SHARES, ModelResults, equal_activity_groups
 from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, Marks, Table, tied_note
 from isolator_jax.reporting.tables import WIDTH, markdown_table, metric_label, strategy_label
 from isolator_jax.reporting.text import markdown, one_line, without_formulas
@@ -44,9 +45,9 @@ class Made(NamedTuple):
       references: the reference rankers; empty where not wanted.
     """
 
-    models: Sequence[Model] = ()
-    of_modalities: Sequence[Model] = ()
-    references: Sequence[Model] = ()
+    models: Sequence[ModelResults] = ()
+    of_modalities: Sequence[ModelResults] = ()
+    references: Sequence[ModelResults] = ()
 
 
 def make(name: str, made: Made, path: Path) -> None:
@@ -76,7 +77,7 @@ def write_statistics(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     _write_table(path, frame, _plain(frame))
 
 
-def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows: Mapping[str, str]) -> None:
+def _accuracy(models: Sequence[ModelResults], path: Path, metrics: Sequence[str], rows: Mapping[str, str]) -> None:
     frame = paper.means(models, MAIN, metrics)
     notes = [
         "± is the standard deviation over the seeds. "
@@ -90,7 +91,7 @@ def _accuracy(models: Sequence[Model], path: Path, metrics: Sequence[str], rows:
     _write_table(path, frame, lambda marks: paper_tables.accuracy_table(frame, rows, marks), notes)
 
 
-def _claims(models: Sequence[Model], of_modalities: Sequence[Model], path: Path) -> None:
+def _claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults], path: Path) -> None:
     frame = claims.claims(models, of_modalities)
     counts = claims.summary(frame)
     notes = [
@@ -109,9 +110,9 @@ def _claims(models: Sequence[Model], of_modalities: Sequence[Model], path: Path)
     print(f"\n{path.name}\n\n" + "\n".join(lines) + f"\n\nWritten: {path}.md, .tex, .csv")
 
 
-def _confounding(models: Sequence[Model], references: Sequence[Model], path: Path) -> None:
+def _confounding(models: Sequence[ModelResults], references: Sequence[ModelResults], path: Path) -> None:
     frame = paper.confounding(models, references, MAIN)
-    activity = activity_groups(models[0])
+    activity = equal_activity_groups(models[0])
     notes = [
         "low and high are 95 % bootstrap intervals over users. At equal activity: users with "
         f"{activity.fewest} to {activity.most} training interactions. At equal popularity: R@20 of each group within "
@@ -124,7 +125,7 @@ def _confounding(models: Sequence[Model], references: Sequence[Model], path: Pat
     _write_table(path, frame, _plain(shown, keys=2), notes)
 
 
-def _origin(models: Sequence[Model]) -> list[str]:
+def _origin(models: Sequence[ModelResults]) -> list[str]:
     """Where a table's numbers come from: dataset, seeds, configuration."""
     return [
         f"Dataset {models[0].dataset}. alpha, beta and iota were chosen on validation.",
@@ -137,39 +138,39 @@ def _origin(models: Sequence[Model]) -> list[str]:
     ]
 
 
-def _setting(model: Model, variant: str) -> str:
+def _setting(model: ModelResults, variant: str) -> str:
     return ", ".join(f"{name} {model.config[name + variant]:g}" for name in ("alpha", "beta", "iota"))
 
 
-def _rho(models: Sequence[Model], path: Path) -> None:
+def _rho(models: Sequence[ModelResults], path: Path) -> None:
     from isolator_jax.reporting import paper_figures
 
     frame = paper.rho_and_recall(models)
     _write_figure(path, paper_figures.recall_against_rho(frame), frame)
 
 
-def _shares(models: Sequence[Model], path: Path) -> None:
+def _shares(models: Sequence[ModelResults], path: Path) -> None:
     from isolator_jax.reporting import paper_figures
 
     frame = paper.bias(models, [BASELINE], SHARES)
     _write_figure(path, paper_figures.bias_by_share(frame), frame)
 
 
-def _equal_activity(models: Sequence[Model], path: Path) -> None:
+def _equal_activity(models: Sequence[ModelResults], path: Path) -> None:
     from isolator_jax.reporting import paper_figures
 
     frame = paper.bias_at_equal_activity(models)
     _write_figure(path, paper_figures.bias_at_equal_activity(frame), frame)
 
 
-def _strategies(models: Sequence[Model], path: Path) -> None:
+def _strategies(models: Sequence[ModelResults], path: Path) -> None:
     from isolator_jax.reporting import paper_figures
 
     frame = paper.bias(models, MAIN)
     _write_figure(path, paper_figures.bias_of_strategies(frame), frame)
 
 
-def _ablation(models: Sequence[Model], path: Path) -> None:
+def _ablation(models: Sequence[ModelResults], path: Path) -> None:
     from isolator_jax.reporting import paper_figures
 
     variants = list(STRATEGIES)
@@ -178,7 +179,7 @@ def _ablation(models: Sequence[Model], path: Path) -> None:
     _write_figure(path, paper_figures.ablation(means, bias, variants), means.merge(bias, on=keys))
 
 
-_FIGURES: dict[str, Callable[[Sequence[Model], Path], None]] = {
+_FIGURES: dict[str, Callable[[Sequence[ModelResults], Path], None]] = {
     "fig1": _rho,
     "fig2": _shares,
     "fig3": _equal_activity,

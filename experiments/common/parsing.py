@@ -7,9 +7,8 @@ from pathlib import Path
 
 from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
+from isolator_jax.evaluation.metrics import UCBIAS_K
 from isolator_jax.runs.sampler import Range
-
-DEFAULT_LIST_LENGTH = 20
 
 
 def parse_hparams(flag: str, text: str) -> dict[str, str]:
@@ -65,7 +64,7 @@ def check_list_length(flag: str, k: int, num_items: int) -> None:
     Raises:
       ConfigError: with the catalogue's size.
     """
-    if k > max(num_items, DEFAULT_LIST_LENGTH):
+    if k > max(num_items, UCBIAS_K):
         raise ConfigError(f"--{flag}={k}: lists cannot be longer than the catalogue, which has {num_items} items")
 
 

@@ -14,11 +14,11 @@ from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation import metrics as definitions
 from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
-from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, item_counts, nan_mean, recall
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS, UCBIAS_K, item_counts, nan_mean, recall
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
-from isolator_jax.similarity import Similarity, similarity_on_the_fly
+from isolator_jax.similarity import Similarity, SimilarityFromFeatures
 from isolator_jax.strategies import Strategy, vanilla
 
 # What `evaluate` measures unless told otherwise, and all that it can.
@@ -205,7 +205,7 @@ def _measured(
             of_lists |= whole
         means = {metric: nan_mean(values) for metric, values in per_user.items()} | of_lists
         if groups is not None:
-            means[f"ucbias@{UCBIAS_K}"] = ucbias(recall(hits, relevant, UCBIAS_K), users, groups)
+            means[UCBIAS] = ucbias(recall(hits, relevant, UCBIAS_K), users, groups)
         results[name] = Evaluation(users, items, per_user, means, groups)
     if content is not None:
         _add_rho(results, histories, content)
@@ -250,7 +250,8 @@ def _list_metrics(
 def _add_rho(results: dict[str, Evaluation], histories: Histories, content: Content) -> None:
     """Adds rho of each modality, and their mean (S is the mean of the S^m), to the metrics."""
     for modality, features in content.modalities.items():
-        similarity = similarity_on_the_fly([features], histories)
+        # A few items a user: from features by far less work than from S, and no more memory than they take.
+        similarity = SimilarityFromFeatures((features,), histories)
         for result in results.values():
             lists = result.lists[:, :UCBIAS_K]
             s = [np.zeros((0, UCBIAS_K), np.float32)]

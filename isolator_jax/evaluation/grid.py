@@ -23,7 +23,7 @@ from isolator_jax._fast import log_elu_prime, log_gate_factor
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.bias import consistency_groups, ucbias
-from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS_K, nan_mean
+from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS, UCBIAS_K, nan_mean
 from isolator_jax.evaluation.ranking import seen_items
 from isolator_jax.evaluation.scores import Model, Scores, scores_of
 from isolator_jax.histories import Histories
@@ -79,6 +79,9 @@ def choose_setting(
     Returns:
       The place; None where no setting qualifies, and Vanilla's lists stand.
 
+    Raises:
+      TypeError, ValueError: an unknown aim, what it needs is missing or no `Baseline`, other shapes.
+
     Examples:
       >>> recall, ucbias = np.array([0.3, 0.2, 0.1]), np.array([-0.06, 0.02, 0.01])
       >>> vanilla = Baseline(recall=0.15, ucbias=0.05)
@@ -91,6 +94,7 @@ def choose_setting(
     if aim != "recall":
         if ucbias is None or vanilla is None:
             raise ValueError(f"aim {aim} needs ucbias and vanilla")
+        checks.instance("vanilla", vanilla, Baseline)
         size = np.abs(np.asarray(ucbias, np.float64).reshape(-1))
         checks.equal_shapes(recall=recall, ucbias=size)
         if aim == "recall_no_more_bias":
@@ -154,7 +158,7 @@ def evaluate_settings(
         model, *pairs, histories, content, settings, k=longest, candidates=candidates, chunk=chunk
     ).reshape(places.size, len(settings.all()))
     groups = consistency_groups(content.consistency)
-    names = [*(f"{metric}@{k}" for metric in metrics for k in ks), f"ucbias@{UCBIAS_K}"]
+    names = [*(f"{metric}@{k}" for metric in metrics for k in ks), UCBIAS]
     found: dict[str, list[float]] = {name: [] for name in names}
     for of_setting in ranks.T:
         hits = np.zeros((rows.size, longest), bool)
@@ -163,7 +167,7 @@ def evaluate_settings(
         for metric in metrics:
             for k in ks:
                 found[f"{metric}@{k}"].append(nan_mean(HIT_METRICS[metric](hits, relevant, k)))
-        found[f"ucbias@{UCBIAS_K}"].append(ucbias(HIT_METRICS["recall"](hits, relevant, UCBIAS_K), rows, groups))
+        found[UCBIAS].append(ucbias(HIT_METRICS["recall"](hits, relevant, UCBIAS_K), rows, groups))
     shape = tuple(map(len, settings))
     return {name: np.array(values).reshape(shape) for name, values in found.items()}
 

@@ -19,8 +19,11 @@ Numbers = TypeVar("Numbers", np.ndarray, Array)
 # What fills the places of a list that has no further item.
 NO_ITEM = -1
 
-# The list length of UCBias and rho.
+# The list length of UCBias and rho, and by which settings are chosen.
 UCBIAS_K = 20
+
+# Those metrics, as results name them.
+RECALL, UCBIAS, RHO = f"recall@{UCBIAS_K}", f"ucbias@{UCBIAS_K}", "rho"
 
 # Share of the training interactions that the most popular items hold; the others are the long tail.
 HEAD_PERCENT = 80

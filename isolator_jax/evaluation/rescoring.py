@@ -22,7 +22,7 @@ from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.evaluate import evaluate
 from isolator_jax.evaluation.grid import AIMS, Baseline, Settings, UParameters, choose_setting, evaluate_settings
-from isolator_jax.evaluation.metrics import NO_ITEM, UCBIAS_K
+from isolator_jax.evaluation.metrics import NO_ITEM, RECALL, UCBIAS, UCBIAS_K
 from isolator_jax.evaluation.ranking import top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
@@ -119,12 +119,12 @@ def tune(
     """
     checks.option("aim", aim, AIMS)
     metrics = evaluate_settings(model, None, histories, settings, content, truth=validation, ks=(UCBIAS_K,))
-    recall, ucbias = metrics[f"recall@{UCBIAS_K}"], metrics[f"ucbias@{UCBIAS_K}"]
+    recall, ucbias = metrics[RECALL], metrics[UCBIAS]
     plain = None
     if aim != "recall":
         strategies = {BASELINE: STRATEGIES[BASELINE].make()}
         of_plain = evaluate(model, None, histories, strategies, content, truth=validation, ks=(UCBIAS_K,))
-        plain = Baseline(*(of_plain[BASELINE].metrics[f"{name}@{UCBIAS_K}"] for name in Baseline._fields))
+        plain = Baseline(*(of_plain[BASELINE].metrics[name] for name in (RECALL, UCBIAS)))
     best = choose_setting(recall, ucbias, aim=aim, vanilla=plain)
     return (None, float("nan")) if best is None else (settings.all()[best], float(recall.flat[best]))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isolator_jax.reporting.audit import REFERENCES, Audit, Bias, Comparison
+from isolator_jax.evaluation.audit import REFERENCES, Audit, Bias, Comparison
 from isolator_jax.reporting.model import SIGNIFICANT
 from isolator_jax.reporting.tables import format_value, markdown_table, metric_label
 from isolator_jax.reporting.text import markdown

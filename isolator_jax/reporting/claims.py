@@ -14,22 +14,20 @@ import pandas as pd
 import scipy
 
 from isolator_jax.evaluation import Groups
+from isolator_jax.evaluation.metrics import RECALL, RHO, UCBIAS
+from isolator_jax.evaluation.resampling import two_sided_p
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.reporting.model import (
-    RECALL,
-    RHO,
     SHARES,
     SIGNIFICANT,
-    UCBIAS,
     Measured,
-    Model,
-    activity_groups,
+    ModelResults,
+    equal_activity_groups,
     measured,
     measured_biases,
     share_groups,
     tied_columns,
 )
-from isolator_jax.reporting.resampling import two_sided_p
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.strategies import MAIN, STRATEGIES
 
@@ -88,7 +86,7 @@ _DIFFERENCES = (
 )
 
 
-def claims(models: Sequence[Model], of_modalities: Sequence[Model] = ()) -> pd.DataFrame:
+def claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults] = ()) -> pd.DataFrame:
     """Every claim of Sec. 3.3 to 3.5 and 5.1 to 5.4 that the models can be held to.
 
     The tests are two-sided: the paired t-test over users (values averaged over the seeds) for
@@ -192,14 +190,14 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return "against beyond noise" if beyond else "against"
 
 
-def _pairs(models: Sequence[Model]) -> Iterator[tuple[str, Model, Model]]:
+def _pairs(models: Sequence[ModelResults]) -> Iterator[tuple[str, ModelResults, ModelResults]]:
     """Multi-modal models and their conventional counterparts: those of the same kind that use no content."""
     for model, other in itertools.product(models, models):
         if model.uses_content and not other.uses_content and model.graph_based == other.graph_based:
             yield f"{model.label} over {other.label}", model, other
 
 
-def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+def _of_content(models: Sequence[ModelResults]) -> Iterator[dict[str, Any]]:
     """Sec. 3.3: accuracy and content similarity of plain models."""
     section = "3.3, Fig. 1"
     for metric in (RHO, RECALL):
@@ -211,7 +209,7 @@ def _of_content(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
         yield _correlation(Claim(section, f"{metric_label(RECALL)} rises with rho over the models"), models, similarity)
 
 
-def _correlation(claim: Claim, models: Sequence[Model], similarity: str) -> dict[str, Any]:
+def _correlation(claim: Claim, models: Sequence[ModelResults], similarity: str) -> dict[str, Any]:
     """Pearson's r of rho and Recall@20 over the models; its test permutes the models."""
     both = [[measured(model, VANILLA, metric) for model in models] for metric in (similarity, RECALL)]
     shared = min(number.seeds.size for numbers in both for number in numbers)
@@ -241,14 +239,14 @@ def _against_zero(value: float, seeds: np.ndarray, draws: np.ndarray | None = No
     return Measured(value, seeds, draws=draws), zero
 
 
-def _of_bias(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+def _of_bias(models: Sequence[ModelResults]) -> Iterator[dict[str, Any]]:
     """Sec. 3.4 and 3.5: UCBias of plain models, for each share of the groups and at equal activity."""
     for percent in SHARES:
         yield from _of_groups("3.4, Fig. 2", f"groups of {percent} %", models, share_groups(models[0], percent))
-    yield from _of_groups("3.5, Fig. 3", "equal activity", models, activity_groups(models[0]).groups)
+    yield from _of_groups("3.5, Fig. 3", "equal activity", models, equal_activity_groups(models[0]).groups)
 
 
-def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups) -> Iterator[dict[str, Any]]:
+def _of_groups(section: str, where: str, models: Sequence[ModelResults], groups: Groups) -> Iterator[dict[str, Any]]:
     """Whether UCBias between the groups is positive, and larger for multi-modal models."""
     biases = measured_biases(models, [VANILLA], groups)
     claim = Claim(section, f"{metric_label(UCBIAS)} is positive, {where}")
@@ -265,7 +263,7 @@ def _of_groups(section: str, where: str, models: Sequence[Model], groups: Groups
         yield _row(claim, name, sides, groups)
 
 
-def _of_strategies(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+def _of_strategies(models: Sequence[ModelResults]) -> Iterator[dict[str, Any]]:
     """Sec. 5.1, 5.3 and 5.4: the variants of the multi-modal models."""
     if not models:
         return
@@ -289,7 +287,7 @@ def _of_strategies(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
             yield _row(claim, model.label, sides, groups if metric == UCBIAS else None)
 
 
-def _of_modalities(models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+def _of_modalities(models: Sequence[ModelResults]) -> Iterator[dict[str, Any]]:
     """Sec. 5.2: one backbone on each modality alone and on all; c_u and its groups are of those it uses."""
     section, names = "5.2, Table 3", ["+".join(model.modalities) for model in models]
     vanilla, recall, bias = strategy_label(VANILLA), metric_label(RECALL), metric_label(UCBIAS)

@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from isolator_jax.evaluation.bias import Groups
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.reporting.text import literal, one_line
 from isolator_jax.reporting.views import Curve, Interval
@@ -93,7 +94,7 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
     figure = Figure((9, 3.4), layout="constrained")
     panels = figure.subplots(1, 2)
     looks = [(VERMILLION, "-", "D"), (BLACK, "--", "o")]
-    recall = f"Validation {metric_label('recall@20')}"
+    recall = f"Validation {metric_label(RECALL)}"
     for axes, field, label in zip(panels, ("loss", "validation"), ("Mean loss", recall), strict=True):
         for curve, (colour, line, marker) in zip(curves, looks, strict=False):
             values = getattr(curve, field)
@@ -125,7 +126,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
         if len(runs) > 1:
             label = axes.annotate(literal(name), first, (7, -3), textcoords="offset points", fontsize=8, zorder=2)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    axes.set(xlabel="rho, average content similarity of the lists", ylabel=metric_label("recall@20"))
+    axes.set(xlabel="rho, average content similarity of the lists", ylabel=metric_label(RECALL))
     axes.margins(0.12)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     names = [name for name in (strategy_label(strategy) for strategy in LOOKS) if name in handles]
@@ -169,7 +170,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> F
     tilted = len(runs) > 4
     names = list(map(literal, runs))
     axes.set_xticks(range(len(runs)), names, rotation=30 * tilted, ha="right" if tilted else "center")
-    axes.set_ylabel(metric_label("ucbias@20"))
+    axes.set_ylabel(metric_label(UCBIAS))
     axes.grid(axis="x", visible=False)
     legend_above(figure, [axes])
     annotate_below(figure, axes, note)
@@ -244,7 +245,7 @@ def trade_off(
         _mark(axes, strategy, cost, gain, size=90)
     gains, costs = front.T
     axes.plot(costs, gains, "o", color=BLACK, markersize=11, fillstyle="none", label="Pareto front", zorder=4)
-    x, y = metric_label("ucbias@20"), metric_label("recall@20")
+    x, y = metric_label(UCBIAS), metric_label(RECALL)
     axes.set(xlabel=f"{x} (the nearer to 0 the better)", ylabel=f"{y} (the higher the better)")
     axes.legend(**BESIDE)
     return figure

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isolator_jax.evaluation import EqualActivity, Evaluation, Groups, consistency_groups, equal_activity, ucbias
-from isolator_jax.reporting.resampling import resampled_ucbias
+from isolator_jax.evaluation.metrics import RECALL
+from isolator_jax.evaluation.resampling import resampled_ucbias
 
-RECALL, UCBIAS, RHO = "recall@20", "ucbias@20", "rho"
 SHARES = (5, 10, 15, 20, 25)
 SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class ModelResults:
     """One backbone on one dataset: its test evaluations, and where they come from.
 
     Attributes:
@@ -86,7 +86,7 @@ class Measured(NamedTuple):
     draws: np.ndarray | None = None
 
 
-def measured(model: Model, strategy: str, metric: str) -> Measured:
+def measured(model: ModelResults, strategy: str, metric: str) -> Measured:
     """A metric with its values of seeds and, where it is a mean over users, of users."""
     seeds = model.per_seed(strategy, metric)
     per_user = metric in model.evaluations[strategy][0].per_user
@@ -94,7 +94,7 @@ def measured(model: Model, strategy: str, metric: str) -> Measured:
 
 
 def measured_biases(
-    models: Sequence[Model], strategies: Sequence[str], groups: Groups
+    models: Sequence[ModelResults], strategies: Sequence[str], groups: Groups
 ) -> dict[tuple[str, str], Measured]:
     """UCBias@20 between two groups of users, by backbone and strategy, all on the same resamples.
 
@@ -127,12 +127,12 @@ def tied_columns(groups: Groups) -> dict[str, int]:
     return dict(zip(("tied consistent", "tied diverse"), groups.tied, strict=True))
 
 
-def share_groups(model: Model, percent: int = 20) -> Groups:
+def share_groups(model: ModelResults, percent: int = 20) -> Groups:
     """The groups of UCBias: the top and bottom `percent` of the users by c_u."""
     return consistency_groups(model.consistency, percent)
 
 
-def activity_groups(model: Model) -> EqualActivity:
+def equal_activity_groups(model: ModelResults) -> EqualActivity:
     """The groups of UCBias cut down to users with the median number of training interactions, or near it."""
     recall = next(iter(model.evaluations.values()))[0].per_user[RECALL]
     return equal_activity(share_groups(model), model.lengths, model.users, recall)

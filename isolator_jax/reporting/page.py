@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
 from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
@@ -99,9 +100,7 @@ def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup |
     if first.consistency is None or first.groups is None:
         return {"rho": None, "bars": None, "consistency": None, "tied": None}
     points = {
-        run.name: {
-            name: (_nan(values["rho"]), _nan(values["recall@20"])) for name, values in run.metrics["test"].items()
-        }
+        run.name: {name: (_nan(values["rho"]), _nan(values[RECALL])) for name, values in run.metrics["test"].items()}
         for run in runs
     }
     tied = tied_sentence(first.groups.summary())
@@ -147,7 +146,7 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
         return None
     validation = run.metrics["validation"]
     marked = {
-        strategy: (_nan(validation[strategy]["recall@20"]), _nan(validation[strategy]["ucbias@20"]))
+        strategy: (_nan(validation[strategy][RECALL]), _nan(validation[strategy][UCBIAS]))
         for strategy in MAIN
         if strategy in validation and not STRATEGIES[strategy].parameters
     }

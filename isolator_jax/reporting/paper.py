@@ -10,27 +10,24 @@ import numpy as np
 import pandas as pd
 
 from isolator_jax.evaluation import Groups, ucbias
-from isolator_jax.evaluation.metrics import nan_mean
+from isolator_jax.evaluation.metrics import RECALL, RHO, UCBIAS, nan_mean
+from isolator_jax.evaluation.resampling import two_sided_p
 from isolator_jax.evaluation.significance import bootstrap_ucbias, holm, paired_test
 from isolator_jax.reporting.model import (
-    RECALL,
-    RHO,
-    UCBIAS,
     Measured,
-    Model,
-    activity_groups,
+    ModelResults,
+    equal_activity_groups,
     measured,
     measured_biases,
     share_groups,
     tied_columns,
 )
-from isolator_jax.reporting.resampling import two_sided_p
 from isolator_jax.strategies import BASELINE
 
-ACCURACY = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+ACCURACY = ("recall@10", RECALL, "ndcg@10", "ndcg@20")
 
 
-def means(models: Sequence[Model], strategies: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+def means(models: Sequence[ModelResults], strategies: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Mean and standard deviation over the seeds, and the significance against Vanilla.
 
     `p over users` is the p-value against the same model's Vanilla over users: of the paired t-test
@@ -80,7 +77,7 @@ def _p_values(number: Measured, other: Measured) -> tuple[float, float]:
     return over_users, paired_test(number.seeds, other.seeds)
 
 
-def bias(models: Sequence[Model], strategies: Sequence[str], percents: Sequence[int] = (20,)) -> pd.DataFrame:
+def bias(models: Sequence[ModelResults], strategies: Sequence[str], percents: Sequence[int] = (20,)) -> pd.DataFrame:
     """UCBias@20 with its 95 % bootstrap interval over users, recall averaged over the seeds.
 
     Returns:
@@ -108,7 +105,7 @@ def bias(models: Sequence[Model], strategies: Sequence[str], percents: Sequence[
     return pd.DataFrame(rows)
 
 
-def rho_and_recall(models: Sequence[Model]) -> pd.DataFrame:
+def rho_and_recall(models: Sequence[ModelResults]) -> pd.DataFrame:
     """Fig. 1: Vanilla's Recall@20 and rho, for each modality and averaged; means over the seeds.
 
     Returns:
@@ -122,7 +119,7 @@ def rho_and_recall(models: Sequence[Model]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def bias_at_equal_activity(models: Sequence[ModelResults], *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Fig. 3: UCBias among users with the median number of training interactions, or near it.
 
     Equally many users of both groups are drawn without replacement, again and again. The spread of
@@ -142,7 +139,7 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
     """
     rows = []
     for model in models:
-        recall, active = model.per_user(BASELINE), activity_groups(model)
+        recall, active = model.per_user(BASELINE), equal_activity_groups(model)
         size, differences = _repeated_draws(model, recall, active.groups, draws=draws, seed=seed)
         low, high = bootstrap_ucbias(recall, model.users, active.groups)
         draws_low, draws_high = np.percentile(differences, [2.5, 97.5])
@@ -166,7 +163,9 @@ def bias_at_equal_activity(models: Sequence[Model], *, draws: int = 1000, seed: 
     return pd.DataFrame(rows)
 
 
-def confounding(models: Sequence[Model], references: Sequence[Model], strategies: Sequence[str]) -> pd.DataFrame:
+def confounding(
+    models: Sequence[ModelResults], references: Sequence[ModelResults], strategies: Sequence[str]
+) -> pd.DataFrame:
     """How much of UCBias@20 activity and popularity explain, beside rankers that know nothing else.
 
     Args:
@@ -181,7 +180,7 @@ def confounding(models: Sequence[Model], references: Sequence[Model], strategies
     """
     rows = []
     for model, strategy in [(m, BASELINE) for m in references] + [(m, s) for m in models for s in strategies]:
-        groups, active, recall = share_groups(model), activity_groups(model).groups, model.per_user(strategy)
+        groups, active, recall = share_groups(model), equal_activity_groups(model).groups, model.per_user(strategy)
         low, high = bootstrap_ucbias(recall, model.users, groups)
         active_low, active_high = bootstrap_ucbias(recall, model.users, active)
         rows.append(
@@ -203,7 +202,7 @@ def confounding(models: Sequence[Model], references: Sequence[Model], strategies
 
 
 def _repeated_draws(
-    model: Model, recall: np.ndarray, groups: Groups, *, draws: int, seed: int
+    model: ModelResults, recall: np.ndarray, groups: Groups, *, draws: int, seed: int
 ) -> tuple[int, np.ndarray]:
     """Differences of the mean recalls of equally many users of both groups, drawn without replacement.
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from isolator_jax.evaluation.metrics import RECALL, RHO, UCBIAS
 from isolator_jax.reporting.figures import (
     BLACK,
     BLUE,
@@ -23,7 +24,6 @@ from isolator_jax.reporting.figures import (
     styled,
     ucbias_bars,
 )
-from isolator_jax.reporting.model import RECALL, RHO, UCBIAS
 from isolator_jax.reporting.paper_tables import tied_note
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.reporting.text import literal

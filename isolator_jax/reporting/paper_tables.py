@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from isolator_jax.reporting.model import SIGNIFICANT, UCBIAS
+from isolator_jax.evaluation.metrics import UCBIAS
+from isolator_jax.reporting.model import SIGNIFICANT
 from isolator_jax.reporting.tables import TIED, metric_label, strategy_label
 from isolator_jax.reporting.text import latex, markdown
 from isolator_jax.strategies import BASELINE

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from isolator_jax.evaluation.metrics import UCBIAS
 from isolator_jax.reporting.tables import (
     AIMS_IN_WORDS,
     format_value,
@@ -90,7 +91,7 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             markdown(strategy_label(name)),
-            format_value(report["metrics"][name]["ucbias@20"]),
+            format_value(report["metrics"][name][UCBIAS]),
             *map(format_value, interval),
         ]
         for name, interval in report["intervals"].items()
@@ -104,6 +105,6 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
         )
         + ".",
         "",
-        markdown_table(["", metric_label("ucbias@20"), "low", "high"], rows),
+        markdown_table(["", metric_label(UCBIAS), "low", "high"], rows),
         "",
     ]

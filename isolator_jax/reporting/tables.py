@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from isolator_jax.evaluation.metrics import RECALL, RHO, UCBIAS
 from isolator_jax.reporting.text import markdown
 from isolator_jax.strategies import LABELS
 
-MAIN_METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "ucbias@20", "rho")
+MAIN_METRICS = ("recall@10", RECALL, "ndcg@10", "ndcg@20", UCBIAS, RHO)
 WIDTH = 80
 TIED = "Users tied at the cut of the content-consistent and of the content-diverse group"
 
@@ -173,8 +174,8 @@ def search_markdown(report: Mapping[str, Any]) -> str:
         ]
         setting = markdown(", ".join(searched + inference))
         chosen.append(
-            f"- {label}: {setting}; validation R@20 {format_value(row['validation recall@20'])}, UCBias@20 "
-            f"{format_value(row['validation ucbias@20'])}"
+            f"- {label}: {setting}; validation R@20 {format_value(row[f'validation {RECALL}'])}, UCBias@20 "
+            f"{format_value(row[f'validation {UCBIAS}'])}"
         )
         cells = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in metrics]
         rows.append([label, *cells, *([f"{row['p']:.2g}" if "p" in row else ""] if compared else [])])

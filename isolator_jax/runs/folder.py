@@ -10,7 +10,7 @@ dataset, in `data/`: it is then read from there, wherever the folder lies.
 import errno
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,12 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     remove_drafts(folder)
 
 
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with each hyper-parameter under a name of its own."""
+    hparams = {f"hparams.{name}": value for name, value in (config.get("hparams") or {}).items()}
+    return {name: value for name, value in config.items() if name != "hparams"} | hparams
+
+
 @processes.by_first
 def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """What `config.json` of a run says, for a folder that is free or holds that run.
@@ -183,10 +189,11 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     if (run_dir / "config.json").is_file():
         _refuse_streams(run_dir)
         saved = read_config(run_dir)
+        before, now = _by_name(saved["config"]), _by_name(wanted["config"])
         different = [
-            f"{name} was {saved['config'].get(name)!r}, now {value!r}"
-            for name, value in wanted["config"].items()
-            if name not in EXTENDABLE and saved["config"].get(name) != value
+            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+            for name in {**now, **before}
+            if name not in EXTENDABLE and before.get(name) != now.get(name)
         ]
         if saved["data_fingerprint"] != wanted["data_fingerprint"]:
             different.append("the data has changed")

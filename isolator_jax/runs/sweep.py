@@ -16,12 +16,11 @@ import pandas as pd
 from isolator_jax.backbones import Encoded
 from isolator_jax.errors import RunError
 from isolator_jax.evaluation import Baseline, Evaluation, Settings, choose_setting, evaluate_settings
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import BASELINE, STRATEGIES, name_beside_others
-
-CHOSEN_BY, BIAS = "recall@20", "ucbias@20"
 
 # Which columns say how a row was trained, and which how it was scored.
 TRAINING = ("training_strategy", "gamma")
@@ -147,10 +146,10 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall", *, seed
       RunError: the aim needs Vanilla, and no plain trial is complete.
     """
     keys = ["strategy", *(f"hparams.{name}" for name in grid), *TRAINING, *INFERENCE]
-    if BIAS not in rows:  # without content
-        rows = rows.assign(**{BIAS: np.nan})
+    if UCBIAS not in rows:  # without content
+        rows = rows.assign(**{UCBIAS: np.nan})
     settings = rows.groupby(keys, dropna=False, sort=False).agg(
-        trained=("seed", "nunique"), recall=(CHOSEN_BY, "mean"), ucbias=(BIAS, "mean")
+        trained=("seed", "nunique"), recall=(RECALL, "mean"), ucbias=(UCBIAS, "mean")
     )
     complete = settings[settings["trained"] == seeds].reset_index()
     # In the catalogue's order, so that Vanilla comes before what is held against it.
@@ -165,7 +164,7 @@ def choose(rows: pd.DataFrame, grid: Sequence[str], aim: str = "recall", *, seed
         places += [] if place is None else [found.index[place]]
         if name == BASELINE and place is not None:
             vanilla = Baseline(float(recall[place]), float(ucbias[place]))
-    columns = {"recall": f"validation {CHOSEN_BY}", "ucbias": f"validation {BIAS}"}
+    columns = {"recall": f"validation {RECALL}", "ucbias": f"validation {UCBIAS}"}
     return complete.loc[places].rename(columns=columns).reset_index(drop=True)
 
 
@@ -187,7 +186,7 @@ def value(rows: pd.DataFrame, grid: Sequence[str], aim: str, trials: Collection[
         return None
     of_bias = strategy == "u" and aim == "least_bias_no_less_recall"
     found = chosen.loc[strategy]
-    return -abs(found[f"validation {BIAS}"]) if of_bias else float(found[f"validation {CHOSEN_BY}"])
+    return -abs(found[f"validation {UCBIAS}"]) if of_bias else float(found[f"validation {RECALL}"])
 
 
 def without_setting(rows: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
@@ -227,7 +226,7 @@ def test_chosen(
         folders = [folder for folder, trial in trials.items() if _is_of(trial, row, grid)]
         evaluations = [_evaluate_on_test(row, problem, folder, cache_dir) for folder in folders]
         metrics = pd.DataFrame([evaluation.metrics for evaluation in evaluations])
-        per_user[row["strategy"]] = np.mean([evaluation.per_user[CHOSEN_BY] for evaluation in evaluations], axis=0)
+        per_user[row["strategy"]] = np.mean([evaluation.per_user[RECALL] for evaluation in evaluations], axis=0)
         results.append(
             {
                 **row,

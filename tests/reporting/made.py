@@ -3,7 +3,7 @@
 import numpy as np
 
 from isolator_jax.evaluation import Evaluation
-from isolator_jax.reporting.model import Model
+from isolator_jax.reporting.model import ModelResults
 from isolator_jax.strategies import STRATEGIES
 
 KINDS = {"mfbpr": (False, False), "lightgcn": (True, False), "vbpr": (False, True), "mgcn": (True, True)}
@@ -22,7 +22,7 @@ def model(backbone="vbpr", *, seeds=(0.0, 0.1), rho=0.3, modalities=("image", "t
     """One model; `recalls` by strategy, to which each seed adds its number. Half of the users have 3 items, half 4."""
     users = next(iter(recalls.values())).size
     graph_based, uses_content = KINDS[backbone]
-    return Model(
+    return ModelResults(
         dataset="made",
         backbone=backbone,
         label=LABELS[backbone],

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from isolator_jax.evaluation import consistency_groups, ucbias
+from isolator_jax.evaluation.resampling import resampled_ucbias, two_sided_p
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.reporting.claims import VERDICTS, claims, summary
-from isolator_jax.reporting.resampling import resampled_ucbias, two_sided_p
 from tests.reporting.made import evaluation, model, same
 
 N = 400

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from isolator_jax.reporting import paper
-from isolator_jax.reporting.model import activity_groups
+from isolator_jax.reporting.model import equal_activity_groups
 from isolator_jax.reporting.paper_tables import LATEX, MARKDOWN, accuracy_table, plain_table, tied_note, typeset
 from tests.reporting.made import evaluation, model
 
@@ -78,7 +78,7 @@ def active(lengths, diverse=50, consistent=50):
 def test_equal_activity_takes_the_lower_median_and_widens_until_both_groups_have_100():
     """Of 200 users in each group; the median of 4.5 is nobody's."""
     for pattern, window in (([4, 5], (4, 4, 4)), ([3, 4, 4, 5, 5], (4, 3, 5))):
-        found = activity_groups(active(np.concatenate([[0], np.tile(pattern, 1000 // len(pattern))]), 200, 200))
+        found = equal_activity_groups(active(np.concatenate([[0], np.tile(pattern, 1000 // len(pattern))]), 200, 200))
         assert (found.median, found.fewest, found.most) == window
 
 

@@ -151,8 +151,10 @@ def test_a_run_that_saved_nothing_leaves_the_folder_to_another_configuration(pro
         assert part in str(error.value)
     assert "checkpoint of epoch" not in str(error.value)
     train(problem, tmp_path)
-    with pytest.raises(RunError, match="holds a run of another configuration"):
+    with pytest.raises(RunError, match=r"another configuration \(seed was 0, now 1\)"):
         train(problem, tmp_path, config(seed=1))
+    with pytest.raises(RunError, match=r"another configuration \(hparams.reg was .*, now 0.5\)"):
+        train(problem, tmp_path, config(hparams={**config().hparams, "reg": 0.5}))
 
 
 def test_the_lock_keeps_every_other_command_out_also_in_this_process(problem, tmp_path):

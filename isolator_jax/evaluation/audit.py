@@ -27,10 +27,10 @@ from isolator_jax.evaluation import (
 )
 from isolator_jax.evaluation.bias import weighted_mean
 from isolator_jax.evaluation.evaluate import METRICS
-from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.evaluation.metrics import RECALL, UCBIAS, UCBIAS_K
+from isolator_jax.evaluation.resampling import resampled_ucbias, two_sided_p
+from isolator_jax.evaluation.significance import bootstrap_ucbias, holm, paired_test
 from isolator_jax.histories import Histories
-from isolator_jax.reporting.model import RECALL, UCBIAS
-from isolator_jax.reporting.resampling import DRAWS, resampled_ucbias, two_sided_p
 
 # The rankers that `reference_lists` has, and how they are called beside systems of any name.
 REFERENCES = {"popularity": "popularity alone", "content": "s_ui alone"}
@@ -122,8 +122,7 @@ def audit_lists(
     content: Content | None = None,
     *,
     num_items: int,
-    ks: Sequence[int] = (10, 20),
-    seed: int = 0,
+    ks: Sequence[int] = (10, UCBIAS_K),
 ) -> Audit:
     """Measures lists of systems and of the reference rankers.
 
@@ -135,14 +134,12 @@ def audit_lists(
       content: None where there are no item features; then there are no biases.
       num_items: I.
       ks: list lengths of the metrics.
-      seed: of the resamples.
 
     Raises:
       TypeError, ValueError: arguments that do not fit each other.
     """
-    ks = [*ks, *({20} - set(ks))]
-    longest = max(ks)
-    references = reference_lists(users, histories, content, num_items=num_items, k=longest)
+    ks = [*ks, *({UCBIAS_K} - set(ks))]
+    references = reference_lists(users, histories, content, num_items=num_items, k=max(ks))
     systems, others = (
         evaluate_lists(part, users, histories, truth, content, ks=ks, metrics=METRICS, num_items=num_items)
         for part in (lists, references)
@@ -150,7 +147,7 @@ def audit_lists(
     per_user = {metric: None for evaluation in systems.values() for metric in evaluation.per_user}
     compared_metrics = [metric for metric in per_user if metric.startswith(("recall@", "ndcg@"))]
     groups = next(iter(systems.values())).groups
-    comparisons = compared(systems, compared_metrics, groups, seed=seed)
+    comparisons = compared(systems, compared_metrics, groups)
     parts = _parts_of_users(np.asarray(histories.lengths), groups)
     for evaluation in (*systems.values(), *others.values()):
         own = evaluation.per_user[RECALL]
@@ -163,13 +160,11 @@ def audit_lists(
         return Audit(systems, others, {}, {}, None, comparisons)
     first = next(iter(systems.values()))
     alike = equal_activity(groups, np.asarray(histories.lengths), first.users, first.per_user[RECALL])
-    biases, of_references = (_biases(part, groups, alike.groups, histories, truth, seed) for part in (systems, others))
+    biases, of_references = (_biases(part, groups, alike.groups, histories, truth) for part in (systems, others))
     return Audit(systems, others, biases, of_references, alike, comparisons)
 
 
-def compared(
-    evaluations: Mapping[str, Evaluation], metrics: Sequence[str], groups: Groups | None, *, seed: int = 0
-) -> list[Comparison]:
+def compared(evaluations: Mapping[str, Evaluation], metrics: Sequence[str], groups: Groups | None) -> list[Comparison]:
     """Each pair of systems by each metric, and by UCBias where there are groups."""
     rows: list[tuple[str, str, str, float, float]] = []
     for first, second in itertools.combinations(evaluations, 2):
@@ -178,7 +173,9 @@ def compared(
             means = [evaluations[name].metrics[metric] for name in (first, second)]
             rows.append((first, second, metric, means[0] - means[1], paired_test(*values)))
     if groups is not None and len(evaluations) > 1:
-        resamples = dict(zip(evaluations, _resamples(evaluations, groups, seed).T, strict=True))
+        recalls = np.stack([evaluation.per_user[RECALL] for evaluation in evaluations.values()], axis=1)
+        users = next(iter(evaluations.values())).users
+        resamples = dict(zip(evaluations, resampled_ucbias(recalls, users, groups).T, strict=True))
         for first, second in itertools.combinations(evaluations, 2):
             difference = evaluations[first].metrics[UCBIAS] - evaluations[second].metrics[UCBIAS]
             rows.append((first, second, UCBIAS, difference, two_sided_p(resamples[first] - resamples[second])))
@@ -201,19 +198,17 @@ def _biases(
     alike: Groups,
     histories: Histories,
     truth: Histories,
-    seed: int,
 ) -> dict[str, Bias]:
-    """UCBias of each system with its intervals; all systems on the same resamples."""
-    resamples, resamples_alike = (_resamples(evaluations, of, seed) for of in (groups, alike))
+    """UCBias of each system with its intervals."""
     return {
         name: Bias(
             value=evaluation.metrics[UCBIAS],
-            interval=_interval(resamples[:, place]),
+            interval=bootstrap_ucbias(evaluation.per_user[RECALL], evaluation.users, groups),
             activity=ucbias(evaluation.per_user[RECALL], evaluation.users, alike),
-            activity_interval=_interval(resamples_alike[:, place]),
+            activity_interval=bootstrap_ucbias(evaluation.per_user[RECALL], evaluation.users, alike),
             popularity=ucbias_at_equal_popularity(*held_out_hits(evaluation, histories, truth), groups).ucbias,
         )
-        for place, (name, evaluation) in enumerate(evaluations.items())
+        for name, evaluation in evaluations.items()
     }
 
 
@@ -226,15 +221,3 @@ def _metrics(evaluations: Mapping[str, Evaluation], biases: Mapping[str, Bias]) 
             metrics[name] |= {ACTIVITY: bias.activity, POPULARITY: bias.popularity}
             metrics[name]["intervals"] = {UCBIAS: list(bias.interval), ACTIVITY: list(bias.activity_interval)}
     return metrics
-
-
-def _resamples(evaluations: Mapping[str, Evaluation], groups: Groups, seed: int) -> np.ndarray:
-    """UCBias of each system on the same resamples of the users, `[draws, systems]`."""
-    recalls = np.stack([evaluation.per_user[RECALL] for evaluation in evaluations.values()], axis=1)
-    users = next(iter(evaluations.values())).users
-    return resampled_ucbias(recalls, users, groups, draws=DRAWS, seed=seed)
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)

@@ -6,7 +6,9 @@ from isolator_jax.evaluation import Groups
 
 # Enough that a p-value adjusted for 400 comparisons can be below 0.05.
 DRAWS = 20_000
-_BATCH = 250
+
+# Of users drawn at once.
+_CELLS = 1 << 22
 
 
 def resampled_ucbias(
@@ -45,8 +47,9 @@ def _resampled_means(values: np.ndarray, weights: np.ndarray, draws: int, rng: n
         return np.full((draws, values.shape[1]), np.nan)
     weighted = np.concatenate([weights[:, None] * values, weights[:, None]], axis=1)
     sums = []
-    for start in range(0, draws, _BATCH):
-        size = min(_BATCH, draws - start)
+    at_once = max(1, _CELLS // weights.size)
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
         drawn = rng.integers(weights.size, size=(size, weights.size), dtype=np.int32)
         drawn += np.arange(size, dtype=np.int32)[:, None] * np.int32(weights.size)
         counts = np.bincount(drawn.ravel(), minlength=size * weights.size).reshape(size, -1)

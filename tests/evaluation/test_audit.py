@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isolator_jax import Encoded, Histories, evaluate, make_content, vanilla
+from isolator_jax import Encoded, Histories, bootstrap_ucbias, evaluate, make_content, vanilla
 from isolator_jax.evaluation import reference_lists
-from isolator_jax.reporting.audit import Bias, audit_lists
+from isolator_jax.evaluation.audit import Bias, audit_lists
 from isolator_jax.reporting.audit_page import audit_markdown, reading
 
 
@@ -44,7 +44,10 @@ def test_its_numbers_are_those_of_evaluate_and_references_stand_beside_them(audi
 
 
 def test_the_bias_lies_between_its_ends_and_is_the_difference_of_its_groups(audited):
-    for values in audited[0].to_dict()["systems"].values():
+    for name, values in audited[0].to_dict()["systems"].items():
+        system = audited[0].systems[name]
+        ends = bootstrap_ucbias(system.per_user["recall@20"], system.users, system.groups)
+        assert tuple(values["intervals"]["ucbias@20"]) == ends  # what every other command says of these lists
         for metric, (low, high) in values["intervals"].items():
             assert low <= values[metric] <= high
         difference = values["recall@20/consistent"] - values["recall@20/diverse"]
