@@ -38,6 +38,7 @@ from isolator_jax.runs import (
     make_problem,
     read_config,
     read_metrics,
+    vanilla_folder,
 )
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
@@ -154,9 +155,10 @@ def adopt(study: Study, backbone: str, gamma: float) -> None:
     trials, target = study.folder / "gamma" / backbone / "trials", _run_folder(study, backbone, 0)
     if not target.exists():
         shutil.copytree(trials / f"gamma={gamma:g},seed=0", target)
-    if not (target / "vanilla").exists():
-        shutil.copytree(trials / "plain,seed=0", target / "vanilla")
-        for path in (target / "vanilla" / name for name in ("config.json", "report.json")):
+    plain = vanilla_folder(target)
+    if not plain.exists():
+        shutil.copytree(trials / "plain,seed=0", plain)
+        for path in (plain / name for name in ("config.json", "report.json")):
             written = json.loads(path.read_text())
             written["config"]["gamma"] = gamma  # plain BPR does not read it
             path.write_text(json.dumps(written, indent=2))
@@ -268,7 +270,7 @@ def training(study: Study, seeds: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     for backbone, of_backbone in seeds.items():
         seconds, epochs, fastest = [], [], []
         for folder in (_run_folder(study, backbone, seed) for seed in of_backbone):
-            for run_dir in (folder, folder / "vanilla"):
+            for run_dir in (folder, vanilla_folder(folder)):
                 records = read_metrics(run_dir)
                 fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
                 epochs.append(len(records))

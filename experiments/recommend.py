@@ -8,14 +8,12 @@ are read and written in their original ids, as they are: a spreadsheet may take 
 begins with =, +, - or @ for a formula, so import the columns of a CSV file as text.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.files import write_atomically
-from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of
+from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of, vanilla_folder
 from isolator_jax.runs.ids import with_training_items
 from isolator_jax.strategies import BASELINE, IN_RUNS
 
@@ -49,7 +47,7 @@ def main() -> None:
     strategies = strategies_of(config, problem.content is not None)
     name = _STRATEGY.value or ("d" if config.training_strategy else BASELINE)
     if name not in strategies:
-        plain = Path(_RUN_DIR.value, "vanilla")
+        plain = vanilla_folder(_RUN_DIR.value)
         elsewhere = f"; {BASELINE} is of {plain}" if name == BASELINE and plain.is_dir() else ""
         raise ConfigError(f"--strategy={name} does not fit this run; it has {', '.join(strategies)}{elsewhere}")
     strategy = strategies[name]

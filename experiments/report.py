@@ -34,6 +34,7 @@ from isolator_jax.runs import (
     read_metrics,
     read_report,
     strategies_of,
+    vanilla_folder,
 )
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
@@ -62,8 +63,8 @@ def main(*run_dirs: str) -> None:
     # What can be wrong is found before the first run is evaluated.
     for folder in folders:
         report = _read_whole_report(folder)
-        if (folder / "vanilla").is_dir():
-            _read_whole_report(folder / "vanilla")
+        if vanilla_folder(folder).is_dir():
+            _read_whole_report(vanilla_folder(folder))
         if _USER.value is not None:
             config = RunConfig.from_dict(report["config"])
             _find_user(config, load_dataset(config), _USER.value)
@@ -103,7 +104,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     _refuse_other_settings(folder, RunConfig.from_dict(reports[0]["config"]), config)
     content = problem.content
     curves, results = [_curve(folder, config)], _evaluate(problem, config, encoded)
-    plain_folder = folder / "vanilla"
+    plain_folder = vanilla_folder(folder)
     if plain_folder.is_dir():
         reports.append(read_report(plain_folder))
         plain = RunConfig.from_dict(reports[1]["config"])

@@ -48,6 +48,7 @@ from isolator_jax.runs import (
     load_dataset,
     load_model,
     make_problem,
+    vanilla_folder,
 )
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import BASELINE, STRATEGIES, Strategy
@@ -201,7 +202,7 @@ def load_models(
     for seed in seeds:
         folder = Path(_RUNS_DIR.value, *parts, f"seed-{seed}")
         of_seed = dataclasses.replace(base, seed=seed)
-        both = {folder: of_seed, folder / "vanilla": dataclasses.replace(of_seed, training_strategy=False)}
+        both = {folder: of_seed, vanilla_folder(folder): dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, of_run, problem.dataset) for run_dir, of_run in both.items()):
             train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
         for models, (run_dir, of_run) in zip((encoded, plain), both.items(), strict=True):

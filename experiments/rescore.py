@@ -51,6 +51,7 @@ from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, none_qualifies, rescoring_markdown, tied_sentence
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 from isolator_jax.runs.ids import OriginalIds, id_mappings
+from isolator_jax.strategies import BASELINE
 
 from .common import aim, cli
 from .common.ids import warn_of_formulas
@@ -213,9 +214,9 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
         }
     groups = consistency_groups(content.consistency)
     per_user = {name: result.per_user[RECALL] for name, result in results.items()}
-    users = results["vanilla"].users
+    users = results[BASELINE].users
     evaluated = np.zeros(dataset.num_users, bool)
-    evaluated[users[~np.isnan(per_user["vanilla"])]] = True
+    evaluated[users[~np.isnan(per_user[BASELINE])]] = True
     return {
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},

@@ -17,8 +17,11 @@ from isolator_jax.histories import Histories, check_histories
 
 DECIMALS = 6
 
+# Of working memory, unless told otherwise.
+MEMORY_BYTES = 256 << 20
 
-def content_consistency(channel: ArrayLike, histories: Histories, *, memory_bytes: int = 256 << 20) -> np.ndarray:
+
+def content_consistency(channel: ArrayLike, histories: Histories, *, memory_bytes: int = MEMORY_BYTES) -> np.ndarray:
     """c_u, the mean similarity between different items of a history (Eq. 3). Works on the host.
 
     Args:
@@ -44,11 +47,11 @@ def content_consistency(channel: ArrayLike, histories: Histories, *, memory_byte
     return rounded(pair_means(rows, histories, np.ones(rows.shape[0]), memory_bytes))
 
 
-def consistency_of_modality(features: ArrayLike, histories: Histories, *, memory_bytes: int = 256 << 20) -> np.ndarray:
+def consistency_of_modality(features: ArrayLike, histories: Histories) -> np.ndarray:
     """c_u of raw features that have been checked, normalised in float64: `[U] float64`, not rounded."""
     rows = checks.host_numbers("features", features, shape=("I", "F"))
     norms = np.sqrt(np.einsum("if,if->i", rows, rows, dtype=np.float64))
-    return pair_means(rows, histories, np.where(norms > 0, norms, 1.0), memory_bytes)
+    return pair_means(rows, histories, np.where(norms > 0, norms, 1.0))
 
 
 def rounded(consistency: np.ndarray) -> np.ndarray:
@@ -56,7 +59,9 @@ def rounded(consistency: np.ndarray) -> np.ndarray:
     return np.round(consistency, DECIMALS) + 0.0
 
 
-def pair_means(rows: np.ndarray, histories: Histories, norms: np.ndarray, memory_bytes: int) -> np.ndarray:
+def pair_means(
+    rows: np.ndarray, histories: Histories, norms: np.ndarray, memory_bytes: int = MEMORY_BYTES
+) -> np.ndarray:
     """Mean of e_i . e_j over ordered pairs i != j of each history, e_i = row i / norm i. `[U] float64`.
 
     Uses sum_{i != j} e_i . e_j = |sum_i e_i|^2 - sum_i |e_i|^2, some columns at a time, so

@@ -143,7 +143,8 @@ STRATEGIES: dict[str, StrategyEntry] = {entry.name: entry for entry in _ENTRIES}
 LABELS: dict[str, str] = {name: entry.label for name, entry in STRATEGIES.items()}
 MAIN: tuple[str, ...] = tuple(name for name, entry in STRATEGIES.items() if entry.main)
 IN_RUNS: tuple[str, ...] = tuple(dict.fromkeys(entry.in_run for entry in STRATEGIES.values()))
-BASELINE = "vanilla"
+# What all strategies are held against, and the one whose parameters are chosen on validation.
+BASELINE, TUNED = "vanilla", "u"
 
 
 def strategies_of_run(values: Mapping[str, Any], *, trained: bool, with_content: bool) -> dict[str, Strategy]:

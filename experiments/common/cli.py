@@ -35,7 +35,7 @@ from . import process
 from .help import define_help
 from .process import stop_requests
 
-__all__ = ["one_line", "run", "stop_requests"]
+__all__ = ["run", "stop_requests"]
 
 _ERROR, _DIVERGED, _SAVED = 1, 3, 75
 # Raised by all processes of a command where by one.
@@ -60,7 +60,7 @@ def run(main: Callable[..., None], operands: str | None = None, without: Collect
         logging.set_verbosity(logging.FATAL)
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         _silence_saving_threads()
-        warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: print(f"warning: {printable(message)}", file=sys.stderr)
         with process.shown_streams() as stderr:
             code, message, alone = _outcome(main, given)
             if message and (alone or processes.is_first()):
@@ -111,14 +111,14 @@ def _told(error: Exception) -> tuple[int, str] | None:
             "another number of them: the run goes on from its last checkpoint"
         )
     if isinstance(error, TrainingInterrupted):
-        return _SAVED, f"interrupted: {one_line(error)}; the same command goes on from there"
+        return _SAVED, f"interrupted: {printable(error)}; the same command goes on from there"
     if isinstance(error, TrainingDiverged):
-        return _DIVERGED, f"error: {one_line(error)}"
+        return _DIVERGED, f"error: {printable(error)}"
     if isinstance(error, BrokenPipeError):
         process.discard(1)
         return _ERROR, "error: standard output was closed before all was written"
     if isinstance(error, ConfigError | DataError | RunError | CheckpointError | OSError):
-        return _ERROR, f"error: {one_line(error)}"
+        return _ERROR, f"error: {printable(error)}"
     message = _of_the_machine(error)
     return None if message is None else (_ERROR, f"error: {message}")
 
@@ -144,11 +144,6 @@ def _refuse_numbers_that_are_none() -> None:
     for name, flag in flags.FLAGS._flags().items():
         if isinstance(flag.value, float) and not math.isfinite(flag.value):
             raise ConfigError(f"--{name} must be a finite number, got {flag.value}")
-
-
-def one_line(message: object) -> str:
-    """A message on one line, without control characters, whatever the names in it are made of."""
-    return printable(message)
 
 
 def _silence_saving_threads() -> None:

@@ -5,9 +5,10 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from isolator_jax.backbones import get_backbone
+from isolator_jax.backbones.base import hyperparameter_types
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs import sweep as search
@@ -110,7 +111,7 @@ def ranges_of(backbone: str, space: Mapping[str, Range]) -> dict[str, Range]:
     Raises:
       ConfigError: a hyper-parameter the backbone does not have or that is no number, or bounds that are not whole.
     """
-    kinds = {**get_type_hints(get_backbone(backbone).hyperparameters), "gamma": float}
+    kinds = {**hyperparameter_types(get_backbone(backbone).hyperparameters), "gamma": float}
     found = {}
     for name, values in space.items():
         if name not in kinds:

@@ -9,15 +9,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from isolator_jax.errors import CheckpointError, FolderInUse, RunError, TrainingInterrupted, brief
+from isolator_jax.errors import CheckpointError, FolderInUse, RunError, TrainingInterrupted, brief, printable
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json
 from isolator_jax.runs import Problem, is_finished, load_model, locked, time_to_save, train_run
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord, FitState
-
-from . import cli
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds
 
@@ -150,7 +148,7 @@ class Worker:
             raise
         except (RuntimeError, ValueError) as error:
             # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
-            tqdm.write(f"failed: {folder.name}: {cli.one_line(error)}", file=sys.stderr)
+            tqdm.write(f"failed: {folder.name}: {printable(error)}", file=sys.stderr)
             failure = {"error": type(error).__name__, "message": str(error), "of": self._identity(trial)}
             write_json(folder / "failure.json", failure)
             return None

@@ -7,7 +7,7 @@ receives a `Score` that turns raw scores into whatever is being trained.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,12 @@ def bounded(
     return dataclasses.field(default=default, metadata={"least": least, "above": above, "most": most, "static": static})
 
 
+def hyperparameter_types(kind: type) -> dict[str, Any]:
+    """The type of each hyper-parameter of a class of them."""
+    types = get_type_hints(kind)
+    return {field.name: types[field.name] for field in dataclasses.fields(kind)}
+
+
 Kind = TypeVar("Kind")
 
 
@@ -79,7 +85,7 @@ def hyperparameters(kind: type[Kind]) -> type[Kind]:
     and truth values, which shapes and loops depend on, are constants.
     """
     kind = dataclasses.dataclass(frozen=True)(kind)
-    types = get_type_hints(kind)
+    types = hyperparameter_types(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     traced = [field.name for field in fields if types[field.name] is float and not field.metadata.get("static")]
     constant = [field.name for field in fields if field.name not in traced]
@@ -93,7 +99,10 @@ class Hyperparameters:
     Attributes:
       dim: embedding width D.
       learning_rate: Adam's step size.
+      of_batch_size: names of those that are a run's batch size where they are not given.
     """
+
+    of_batch_size: ClassVar[tuple[str, ...]] = ()
 
     dim: int = bounded(64, least=1, most=65536)
     learning_rate: float = bounded(1e-3, above=0)

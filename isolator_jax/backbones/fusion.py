@@ -6,7 +6,7 @@ and the loss fuses the rows of its batch from the views, which `encode` gives it
 step reads no fused row of `encode`, so the compiler leaves them out (a test counts).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,17 +35,18 @@ from isolator_jax.graph import Graph, propagate
 
 @hyperparameters
 class FusionHyperparameters(Hyperparameters):
-    """Common to MGCN and GUME.
+    """Common to MGCN, SMORE and GUME.
 
     Attributes:
       neighbours: length of the items' nearest-neighbour lists.
       trainable_features: whether the feature tables, which start as the raw features, are
         trained (the papers); if not, they stay as they are.
-      norm_batch: N_b, what the squared norms of a batch's rows are divided by; a run's is its batch size
-        where it is not given.
+      norm_batch: N_b, what the squared norms of a batch's rows are divided by.
       learning_rate_decay, decay_epochs: the learning rate after e epochs is
         learning_rate * learning_rate_decay^(e / decay_epochs).
     """
+
+    of_batch_size: ClassVar[tuple[str, ...]] = ("norm_batch",)
 
     neighbours: int = bounded(10, least=1)
     trainable_features: bool = True

@@ -48,12 +48,12 @@ def recall(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
 
 def precision(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """Precision@k = hits / k. Shapes as `recall`."""
-    return _ratio(_count(hits, relevant, k) * relevant, relevant) / k
+    return _where_relevant(_count(hits, relevant, k) / k, relevant)
 
 
 def hit_rate(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     """HitRate@k: 1 with any hit, else 0. Shapes as `recall`."""
-    return _ratio(relevant * (_count(hits, relevant, k) > 0).astype(relevant.dtype), relevant)
+    return _where_relevant((_count(hits, relevant, k) > 0).astype(float), relevant)
 
 
 def mrr(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
@@ -62,7 +62,7 @@ def mrr(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
     hits = hits[:, :k]
     # The first of equal values is the first hit.
     first = xp.where(xp.any(hits, axis=1), 1.0 / (1.0 + xp.argmax(hits, axis=1).astype(float)), 0.0)
-    return xp.where(relevant > 0, first, xp.nan)
+    return _where_relevant(first, relevant)
 
 
 def ndcg(hits: Numbers, relevant: Numbers, k: int) -> Numbers:
@@ -193,6 +193,11 @@ def _ratio(numerator: Numbers, denominator: Numbers) -> Numbers:
     xp = _namespace(numerator)
     defined = denominator > 0
     return xp.where(defined, numerator / xp.where(defined, denominator, 1).astype(denominator.dtype), xp.nan)
+
+
+def _where_relevant(values: Numbers, relevant: Numbers) -> Numbers:
+    xp = _namespace(values)
+    return xp.where(relevant > 0, values, xp.nan)
 
 
 def _of_counts(lists: np.ndarray, num_items: int, function: Callable[[np.ndarray], float]) -> float:

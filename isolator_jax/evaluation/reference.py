@@ -3,8 +3,6 @@
 Their UCBias tells how much of a model's is popularity's or content's.
 """
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -16,7 +14,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.metrics import item_counts
-from isolator_jax.evaluation.ranking import Lists, top_k_lists
+from isolator_jax.evaluation.ranking import top_k_lists
 from isolator_jax.histories import Histories
 from isolator_jax.strategies import Strategy, vanilla
 
@@ -34,7 +32,6 @@ def reference_lists(
     *,
     num_items: int,
     k: int,
-    rank: Callable[..., Lists] = top_k_lists,
 ) -> dict[str, np.ndarray]:
     """Lists of the reference rankers.
 
@@ -44,11 +41,13 @@ def reference_lists(
       content: None where there are no item features; then there is no ranker by content.
       num_items: I, the catalogue's size.
       k: list length.
-      rank: `top_k_lists`, or the same on several devices.
 
     Returns:
       `popularity`, by training interactions of the item, and `content`, by s_ui; ties by the lower
       id. `[N, k] int32` each, `NO_ITEM` where fewer than k are left.
+
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other.
 
     Examples:
       >>> histories = Histories.from_pairs([0, 1, 1, 2], [1, 1, 2, 0], num_users=3)
@@ -62,10 +61,6 @@ def reference_lists(
     model = Encoded(jnp.ones((histories.num_users, 1)), jnp.asarray(item_counts(histories, num_items))[:, None])
     strategies = {"popularity": vanilla()}
     if content is not None:
-        strategies["content"] = Strategy(Partial(_mean_similarity), _itself, needs_content=True)
-    lists = rank(model, entry.chosen_users(users, histories), histories, strategies, content, k=k)
+        strategies["content"] = Strategy(Partial(_mean_similarity), vanilla().score, needs_content=True)
+    lists = top_k_lists(model, entry.chosen_users(users, histories), histories, strategies, content, k=k)
     return {name: np.asarray(items) for name, (items, _) in lists.items()}
-
-
-def _itself(key: Array) -> Array:
-    return key

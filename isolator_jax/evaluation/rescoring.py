@@ -26,7 +26,7 @@ from isolator_jax.evaluation.metrics import NO_ITEM, RECALL, UCBIAS, UCBIAS_K
 from isolator_jax.evaluation.ranking import top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories
-from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
+from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES, TUNED
 
 PAPER_GRID = Settings()
 
@@ -158,8 +158,8 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
       (1.0, 1.3863)
     """
     checks.instance("rescored", rescored, Rescored)
-    filled = rescored.lists["vanilla"] != NO_ITEM
-    f = rescored.scores["vanilla"]
+    filled = rescored.lists[BASELINE] != NO_ITEM
+    f = rescored.scores[BASELINE]
     values = f[filled]
     # As float32 computes it for ranking.
     log_elu = np.where(filled, np.asarray(log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
@@ -168,11 +168,11 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
     rows = log_elu[filled.any(axis=1)]
     spans = np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1)
-    u_lists = rescored.lists.get("u")
+    u_lists = rescored.lists.get(TUNED)
     return ScoreSummary(
         quantiles={q: float(np.quantile(values, q)) if values.size else float("nan") for q in QUANTILES},
         equal=1 - float(different.sum() / neighbours) if neighbours else 0.0,
         tied=float(tied.sum() / different.sum()) if different.any() else 0.0,
         span=float(np.median(spans)) if spans.size else float("nan"),
-        changed=float("nan") if u_lists is None else float((u_lists != rescored.lists["vanilla"]).any(axis=1).mean()),
+        changed=float("nan") if u_lists is None else float((u_lists != rescored.lists[BASELINE]).any(axis=1).mean()),
     )

@@ -60,7 +60,7 @@ def audit_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     names = dict.fromkeys(key for values in metrics.values() for key in values if key != "intervals")
     rows: list[list[str]] = []
     for name in sorted(names, key=_place):
-        rows.append([_label(name), *(format_value(values.get(name)) for values in metrics.values())])
+        rows.append([markdown(metric_label(name)), *(format_value(values.get(name)) for values in metrics.values())])
         intervals = [values.get("intervals", {}).get(name) for values in metrics.values()]
         if any(intervals):
             rows.append(["- 95 %", *("-" if ends is None else _range(ends) for ends in intervals)])
@@ -72,7 +72,7 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> str:
     rows = [
         [
             f"{markdown(row.first)} - {markdown(row.second)}",
-            _label(row.metric),
+            markdown(metric_label(row.metric)),
             f"{row.difference:+.4f}{'*' if row.adjusted < SIGNIFICANT else ''}",
             f"{row.p:.2g}",
             f"{row.adjusted:.2g}",
@@ -152,10 +152,6 @@ def _groups_of(audit: Audit) -> list[str]:
         f"Groups: {' and '.join(parts)} users. Like activity: {window} training interactions, "
         f"{' and '.join(alike)} users with held-out items. Intervals are of 95 %, by resamples of the users.",
     ]
-
-
-def _label(metric: str) -> str:
-    return markdown(metric_label(metric)).replace("equal_", "equal ").replace("activity_", "activity ")
 
 
 def _place(metric: str) -> int:

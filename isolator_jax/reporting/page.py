@@ -16,7 +16,7 @@ from isolator_jax.reporting import figures
 from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
 from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
-from isolator_jax.strategies import LABELS, MAIN, STRATEGIES, name_beside_others
+from isolator_jax.strategies import LABELS, MAIN, STRATEGIES, TUNED, name_beside_others
 
 _PARTS = {"train": "training", "validation": "validation"}
 
@@ -150,7 +150,7 @@ def _trade_off(run: RunView, name: str) -> dict[str, Any] | None:
         for strategy in MAIN
         if strategy in validation and not STRATEGIES[strategy].parameters
     }
-    of_u = name_beside_others("u", trained=run.report["config"]["training_strategy"])
+    of_u = name_beside_others(TUNED, trained=run.report["config"]["training_strategy"])
     settings_of_u = itertools.product(*settings.grid)
     labels = [(of_u, setting) for setting in settings_of_u] + [(strategy, None) for strategy in marked]
     points = np.stack([settings.recall, settings.ucbias], axis=-1).reshape(-1, 2)

@@ -27,7 +27,7 @@ _METRICS = {
     "ils": "ILS",
 }
 # What a metric is of, where it is no modality.
-_OF = {"equal_activity": "equal activity", "equal_popularity": "equal popularity"}
+_OF = ("equal_activity", "equal_popularity", *(f"activity_{fifth}" for fifth in range(1, 6)))
 
 
 def metric_label(metric: str) -> str:
@@ -41,7 +41,7 @@ def metric_label(metric: str) -> str:
     name, at, k = name.partition("@")
     *before, name = name.split(" ")
     label = " ".join([*before, _METRICS.get(name, name) if at else name]) + at + k
-    return f"{label} ({_OF.get(of, of)})" if of else label
+    return f"{label} ({of.replace('_', ' ') if of in _OF else of})" if of else label
 
 
 def strategy_label(name: str) -> str:

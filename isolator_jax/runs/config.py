@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from isolator_jax.backbones import Hyperparameters, get_backbone
+from isolator_jax.backbones.base import hyperparameter_types
 from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.features import FUSIONS
@@ -99,14 +100,14 @@ class RunConfig:
     def hyperparameters(self) -> Hyperparameters:
         """The backbone's hyper-parameters as its own dataclass."""
         made = make_hyperparameters(self.backbone, self.hparams)
-        if hasattr(made, "norm_batch") and "norm_batch" not in self.hparams:
-            made = dataclasses.replace(made, **{"norm_batch": self.batch_size})  # N_b
-        return made
+        not_given = [name for name in made.of_batch_size if name not in self.hparams]
+        return dataclasses.replace(made, **dict.fromkeys(not_given, self.batch_size))
 
     @property
     def given_hparams(self) -> dict[str, Any]:
-        """The hyper-parameters without an N_b that is the batch size, so that it follows another one."""
-        return {k: v for k, v in self.hparams.items() if (k, v) != ("norm_batch", self.batch_size)}
+        """The hyper-parameters without those that are the batch size, so that they follow another one."""
+        of_batch_size = dict.fromkeys(self.hyperparameters.of_batch_size, self.batch_size).items()
+        return {k: v for k, v in self.hparams.items() if (k, v) not in of_batch_size}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -138,7 +139,7 @@ def make_hyperparameters(backbone: str, values: Mapping[str, Any]) -> Hyperparam
         kind = get_backbone(backbone).hyperparameters
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    fields = get_type_hints(kind)
+    fields = hyperparameter_types(kind)
     unknown = [name for name in values if name not in fields]
     if unknown:
         unknown_names = brief(", ".join(map(str, unknown)))

@@ -20,11 +20,11 @@ from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.runs import Problem, evaluate_problem, load_model
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.strategies import BASELINE, STRATEGIES, name_beside_others
+from isolator_jax.strategies import BASELINE, STRATEGIES, TUNED, name_beside_others
 
 # Which columns say how a row was trained, and which how it was scored.
 TRAINING = ("training_strategy", "gamma")
-INFERENCE = STRATEGIES["u"].parameters
+INFERENCE = STRATEGIES[TUNED].parameters
 
 # Of a search of plain BPR alone, which is for Vanilla.
 NO_SETTINGS = Settings((), (), ())
@@ -96,7 +96,7 @@ def trial_rows(
     rows = [
         {**trained, "strategy": strategy, **metrics}
         for strategy, metrics in report["validation"].items()
-        if strategy != "u"
+        if strategy != TUNED
     ]
     if settings != NO_SETTINGS:
         rows += _rows_of_settings(trial, trained, problem, encoded, settings)
@@ -112,7 +112,7 @@ def _rows_of_settings(
     metrics = evaluate_settings(
         encoded, None, problem.train.histories, settings, problem.content, truth=problem.validation
     )
-    name = name_beside_others("u", trained=trial.training_strategy)
+    name = name_beside_others(TUNED, trained=trial.training_strategy)
     return [
         {
             **trained,
@@ -180,11 +180,11 @@ def value(rows: pd.DataFrame, grid: Sequence[str], aim: str, trials: Collection[
     Returns:
       The value; None where no setting of U qualifies.
     """
-    strategy = "u" if next(iter(trials)).training_strategy else BASELINE
-    chosen = choose(rows, grid, aim if strategy == "u" else "recall", seeds=len(trials)).set_index("strategy")
+    strategy = TUNED if next(iter(trials)).training_strategy else BASELINE
+    chosen = choose(rows, grid, aim if strategy == TUNED else "recall", seeds=len(trials)).set_index("strategy")
     if strategy not in chosen.index:
         return None
-    of_bias = strategy == "u" and aim == "least_bias_no_less_recall"
+    of_bias = strategy == TUNED and aim == "least_bias_no_less_recall"
     found = chosen.loc[strategy]
     return -abs(found[f"validation {UCBIAS}"]) if of_bias else float(found[f"validation {RECALL}"])
 

@@ -31,7 +31,7 @@ from isolator_jax.runs.folder import (
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.metrics import MetricsFile
 from isolator_jax.runs.problem import Problem, evaluate_problem, load_dataset, make_problem
-from isolator_jax.strategies import Strategy, strategies_of_run
+from isolator_jax.strategies import BASELINE, Strategy, strategies_of_run
 from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, fit
 
 # Larger values are named where a run diverges.
@@ -140,7 +140,7 @@ def train_with_vanilla(
         of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
         report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
         for split in ("validation", "test"):
-            report[split] = {"vanilla": of_plain[split]["vanilla"], **report[split]}
+            report[split] = {BASELINE: of_plain[split][BASELINE], **report[split]}
         write_report(run_dir, report)
     return report
 

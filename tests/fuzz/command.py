@@ -100,8 +100,7 @@ def prepare(name):
 
 
 def call(module, arguments, takes_operands):
-    from experiments.common import cli
-    from isolator_jax.errors import ConfigError, DataError, RunError
+    from isolator_jax.errors import ConfigError, DataError, RunError, printable
 
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
@@ -119,7 +118,7 @@ def call(module, arguments, takes_operands):
     except app.UsageError as error:
         return "usage", str(error)
     except (ConfigError, DataError, RunError, OSError) as error:
-        return "error", cli.one_line(error)
+        return "error", printable(error)
     except (Exception, SystemExit, Hang):
         return "crash", f"{arguments}\n{traceback.format_exc()}"
 
