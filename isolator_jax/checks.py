@@ -24,7 +24,7 @@ from jax.core import Tracer
 
 from isolator_jax.errors import brief
 
-# The largest id, and the most entries that int32 offsets reach.
+# The most entries that int32 offsets reach; ids lie below it.
 MOST = 2**31 - 1
 
 # A size by name ("U"), a size, or any number of axes (...).

@@ -111,11 +111,16 @@ class Hyperparameters:
 def ranking_loss(encoded: Encoded, batch: Batch, score: Score) -> Array:
     """BPR on the scores of the batch's positives and negatives (Eq. 5)."""
     users = take_rows(encoded.users, batch.users)
+    positives, negatives = (take_rows(encoded.items, items) for items in (batch.positives, batch.negatives))
+    return bpr_of_rows(users, positives, negatives, batch, score)
 
-    def of_items(items: Array) -> Array:
-        return score(jnp.sum(users * take_rows(encoded.items, items), axis=1), batch.users, items)
 
-    return losses.bpr(of_items(batch.positives), of_items(batch.negatives))
+def bpr_of_rows(users: Array, positives: Array, negatives: Array, batch: Batch, score: Score) -> Array:
+    """`ranking_loss` of the batch's embeddings, `[B, D]` each."""
+    return losses.bpr(
+        score(jnp.sum(users * positives, axis=1), batch.users, batch.positives),
+        score(jnp.sum(users * negatives, axis=1), batch.users, batch.negatives),
+    )
 
 
 def adam(hyperparameters: Hyperparameters, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -24,6 +24,7 @@ from isolator_jax.backbones.base import (
     Params,
     Score,
     bounded,
+    bpr_of_rows,
     dense,
     dense_init,
     embedding_table,
@@ -183,10 +184,21 @@ def fuse_batch(params: Params, views: Views, num_users: int, batch: Batch) -> Fu
 
 def ranking_loss(fused: Fused, batch: Batch, score: Score) -> Array:
     """BPR (Eq. 5) of the batch's fused rows."""
-    users, positives, negatives = fused.output
-    return losses.bpr(
-        score(jnp.sum(users * positives, axis=1), batch.users, batch.positives),
-        score(jnp.sum(users * negatives, axis=1), batch.users, batch.negatives),
+    return bpr_of_rows(*fused.output, batch, score)
+
+
+def contrast(fused: Fused, temperature: ArrayLike) -> Array:
+    """InfoNCE of side and ID view, at the batch's users and at its positives."""
+    return sum(
+        (cosine_info_nce(fused.side[part], fused.identity[part], temperature) for part in (0, 1)), jnp.float32(0)
+    )
+
+
+def contrastive_loss(fused: Fused, batch: Batch, score: Score, hyperparameters: Any) -> Array:
+    """BPR + reg / 2 * |output rows|^2 / N_b + cl * `contrast`, of MGCN and SMORE."""
+    penalty = hyperparameters.reg * squared_norm(fused.output, hyperparameters)
+    return ranking_loss(fused, batch, score) + (
+        penalty + hyperparameters.cl * contrast(fused, hyperparameters.temperature)
     )
 
 

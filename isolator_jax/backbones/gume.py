@@ -135,15 +135,11 @@ def loss(
     fused = fusion.fuse_batch(params, views, num_users, batch)
     extended_users = take_rows(extended, batch.users)
     extended_positives = take_rows(extended, num_users + batch.positives)
-    behaviour = sum(
-        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.bm_temperature)
-        for part in (0, 1)
-    )
     auxiliary = (
         hyperparameters.reg1 * fusion.squared_norm(fused.output, hyperparameters)
         + hyperparameters.reg2 * fusion.squared_norm(extended_positives, hyperparameters)
         + hyperparameters.vt * moment_difference(list(views.content.values()))
-        + hyperparameters.bm * behaviour
+        + hyperparameters.bm * fusion.contrast(fused, hyperparameters.bm_temperature)
         + hyperparameters.um * _user_contrast(extended_users, fused.side[0], hyperparameters, key)
     )
     return fusion.ranking_loss(fused, batch, score) + auxiliary

@@ -21,6 +21,7 @@ from isolator_jax.backbones.base import (
     Params,
     Score,
     bounded,
+    bpr_of_rows,
     dense,
     dense_init,
     embedding_table,
@@ -225,10 +226,7 @@ def loss(
     users = encoded.users.shape[0]
     nodes = jnp.stack([batch.users, users + batch.positives, users + batch.negatives])
     of_users, positives, negatives = combine(encoded.extras.rows(nodes), hyperparameters.global_weight)
-    ranking = losses.bpr(
-        score(jnp.sum(of_users * positives, axis=1), batch.users, batch.positives),
-        score(jnp.sum(of_users * negatives, axis=1), batch.users, batch.negatives),
-    )
+    ranking = bpr_of_rows(of_users, positives, negatives, batch, score)
     kinds = (slice(None, users), batch.users), (slice(users, None), batch.positives)
     pairs = list(itertools.combinations(encoded.extras.hypergraphs, 2))
     contrasts = [

@@ -62,12 +62,7 @@ def loss(
 ) -> Array:
     """BPR + reg / 2 * |output rows|^2 / N_b + cl * InfoNCE(side, ID view) at positives and users."""
     fused = fusion.fuse_batch(params, encoded.extras, encoded.users.shape[0], batch)
-    contrast = sum(
-        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature) for part in (0, 1)
-    )
-    penalty = fusion.squared_norm(fused.output, hyperparameters)
-    auxiliary = hyperparameters.reg * penalty + hyperparameters.cl * contrast
-    return fusion.ranking_loss(fused, batch, score) + auxiliary
+    return fusion.contrastive_loss(fused, batch, score, hyperparameters)
 
 
 MGCN = Backbone(

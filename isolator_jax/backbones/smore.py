@@ -234,12 +234,7 @@ def loss(
     users = encoded.users.shape[0]
     nodes = jnp.stack([batch.users, users + batch.positives, users + batch.negatives])
     fused = fuse(params, encoded.extras, nodes, hyperparameters.dropout)
-    contrast = sum(
-        fusion.cosine_info_nce(fused.side[part], fused.identity[part], hyperparameters.temperature) for part in (0, 1)
-    )
-    penalty = fusion.squared_norm(fused.output, hyperparameters)
-    auxiliary = hyperparameters.reg * penalty + hyperparameters.cl * contrast
-    return fusion.ranking_loss(fused, batch, score) + auxiliary
+    return fusion.contrastive_loss(fused, batch, score, hyperparameters)
 
 
 SMORE = Backbone(

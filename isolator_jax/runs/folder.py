@@ -26,6 +26,7 @@ from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.training.checkpoint import check_path, recorded_digest, saved_epochs
+from isolator_jax.training.fit import improves
 
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
@@ -245,7 +246,7 @@ def _epochs_allowed(run_dir: Path, config: RunConfig) -> int:
     """After how many epochs a run of these limits ends or has ended, by the epochs it recorded."""
     best, best_epoch = -math.inf, 0
     for record in read_metrics(run_dir):
-        if record.validation > best or math.isinf(best):
+        if improves(record.validation, best):
             best, best_epoch = record.validation, record.epoch
         if record.epoch - best_epoch >= config.patience:
             return min(record.epoch, config.max_epochs)

@@ -1,4 +1,4 @@
-"""The fit loop: epochs, validation, patience, best epoch, checkpoints."""
+"""The fit loop: epochs, validation, patience, best epoch."""
 
 import dataclasses
 import math
@@ -90,11 +90,16 @@ def fit(
         state = dataclasses.replace(state, train=train)
         best = float(state.best_value)
         # Hosts that round differently must not differ in what they do.
-        if processes.of_first(record.validation > best or math.isinf(best)):
+        if processes.of_first(improves(record.validation, best)):
             # Copies, which stay where the originals are.
             state = FitState(train, _copy(train.params), _copy(train.epoch), jnp.asarray(value, jnp.float32))
         on_epoch(state, record)
     return state
+
+
+def improves(value: float, best: float) -> bool:
+    """Whether a validation metric makes its epoch the best so far; the first does in any case."""
+    return value > best or math.isinf(best)
 
 
 def finished(state: FitState, *, max_epochs: int, patience: int) -> bool:
