@@ -126,11 +126,8 @@ def _u_scores(encoded: Encoded, content: Content, settings: Mapping[str, float])
     users = jnp.arange(encoded.users.shape[0])
     f = encoded.users @ encoded.items.T
     s = content.similarity.rows(users, jnp.int32(0), encoded.items.shape[0])
-
-    def score(f: jax.Array, s: jax.Array, c: jax.Array) -> jax.Array:
-        return scoring.u_score(f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"])
-
-    return jax.vmap(jax.vmap(score, (0, 1, None)), (0, 1, 1))(f, s, content.channel_consistency)
+    c = content.channel_consistency[:, :, None]
+    return scoring.u_score(f, s, c, settings["alpha"], settings["beta"], settings["gamma_infer"])
 
 
 def read_golden(path: Path) -> dict[str, np.ndarray]:

@@ -86,8 +86,7 @@ LAYOUTS = {
         parameters={
             "user": "u_embedding",
             "item": "i_embedding",
-            "projection/weight": "item_linear.weight",
-            "projection/bias": "item_linear.bias",
+            **dense({"projection": "item_linear"}),
         },
         hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
         modalities=("text", "image"),
@@ -98,10 +97,7 @@ LAYOUTS = {
             "confidence": "model_specific_conf",
             "preference/0": "v_gcn.preference",
             "preference/1": "t_gcn.preference",
-            "content/0/weight": "v_gcn.MLP.weight",
-            "content/0/bias": "v_gcn.MLP.bias",
-            "content/1/weight": "t_gcn.MLP.weight",
-            "content/1/bias": "t_gcn.MLP.bias",
+            **dense({"content/0": "v_gcn.MLP", "content/1": "t_gcn.MLP"}),
         },
         hyperparameters={"dim": "embedding_size", "reg": "reg_weight"},
     ),
@@ -109,9 +105,8 @@ LAYOUTS = {
         parameters={
             "user": "embedding_user.weight",
             "item": "embedding_item.weight",
-            **{
-                f"{ours}/{part}": f"{theirs}.{part}"
-                for ours, theirs in {
+            **dense(
+                {
                     "projection/0": "v_dense",
                     "projection/1": "t_dense",
                     "fuse_user": "embedding_user_after_GCN",
@@ -121,9 +116,8 @@ LAYOUTS = {
                     "merge/1": "g_iv_iva",
                     "last_merge": "g_iva_ivat",
                     "last_compare": "g_t_ivat",
-                }.items()
-                for part in ("weight", "bias")
-            },
+                }
+            ),
         },
         hyperparameters={
             "dim": "embedding_size",
@@ -142,22 +136,19 @@ LAYOUTS = {
             "user": "user_embedding.weight",
             "item": "item_id_embedding.weight",
             "features/image": "image_embedding.weight",
-            "content/image/projection/weight": "image_trs.weight",
-            "content/image/projection/bias": "image_trs.bias",
-            "content/image/purifier/weight": "gate_v.0.weight",
-            "content/image/purifier/bias": "gate_v.0.bias",
-            "content/image/gate/weight": "gate_image_prefer.0.weight",
-            "content/image/gate/bias": "gate_image_prefer.0.bias",
             "features/text": "text_embedding.weight",
-            "content/text/projection/weight": "text_trs.weight",
-            "content/text/projection/bias": "text_trs.bias",
-            "content/text/purifier/weight": "gate_t.0.weight",
-            "content/text/purifier/bias": "gate_t.0.bias",
-            "content/text/gate/weight": "gate_text_prefer.0.weight",
-            "content/text/gate/bias": "gate_text_prefer.0.bias",
-            "attention/query/weight": "query_common.0.weight",
-            "attention/query/bias": "query_common.0.bias",
             "attention/score/weight": "query_common.2.weight",
+            **dense(
+                {
+                    "content/image/projection": "image_trs",
+                    "content/image/purifier": "gate_v.0",
+                    "content/image/gate": "gate_image_prefer.0",
+                    "content/text/projection": "text_trs",
+                    "content/text/purifier": "gate_t.0",
+                    "content/text/gate": "gate_text_prefer.0",
+                    "attention/query": "query_common.0",
+                }
+            ),
         },
         hyperparameters={
             "dim": "embedding_size",
@@ -173,23 +164,20 @@ LAYOUTS = {
             "item": "item_id_embedding.weight",
             "features/image": "image_embedding.weight",
             "extended/image": "extended_image_user.weight",
-            "content/image/projection/weight": "image_reduce_dim.weight",
-            "content/image/projection/bias": "image_reduce_dim.bias",
-            "content/image/purifier/weight": "image_trans_dim.0.weight",
-            "content/image/purifier/bias": "image_trans_dim.0.bias",
-            "content/image/gate/weight": "image_behavior.0.weight",
-            "content/image/gate/bias": "image_behavior.0.bias",
             "features/text": "text_embedding.weight",
             "extended/text": "extended_text_user.weight",
-            "content/text/projection/weight": "text_reduce_dim.weight",
-            "content/text/projection/bias": "text_reduce_dim.bias",
-            "content/text/purifier/weight": "text_trans_dim.0.weight",
-            "content/text/purifier/bias": "text_trans_dim.0.bias",
-            "content/text/gate/weight": "text_behavior.0.weight",
-            "content/text/gate/bias": "text_behavior.0.bias",
-            "attention/query/weight": "separate_coarse.0.weight",
-            "attention/query/bias": "separate_coarse.0.bias",
             "attention/score/weight": "separate_coarse.2.weight",
+            **dense(
+                {
+                    "content/image/projection": "image_reduce_dim",
+                    "content/image/purifier": "image_trans_dim.0",
+                    "content/image/gate": "image_behavior.0",
+                    "content/text/projection": "text_reduce_dim",
+                    "content/text/purifier": "text_trans_dim.0",
+                    "content/text/gate": "text_behavior.0",
+                    "attention/query": "separate_coarse.0",
+                }
+            ),
         },
         hyperparameters={
             "dim": "embedding_size",

@@ -184,14 +184,14 @@ def fuse_batch(params: Params, views: Views, num_users: int, batch: Batch) -> Fu
 
 def ranking_loss(fused: Fused, batch: Batch, score: Score) -> Array:
     """BPR (Eq. 5) of the batch's fused rows."""
-    return bpr_of_rows(*fused.output, batch, score)
+    users, positives, negatives = fused.output
+    return bpr_of_rows(users, positives, negatives, batch, score)
 
 
 def contrast(fused: Fused, temperature: ArrayLike) -> Array:
     """InfoNCE of side and ID view, at the batch's users and at its positives."""
-    return sum(
-        (cosine_info_nce(fused.side[part], fused.identity[part], temperature) for part in (0, 1)), jnp.float32(0)
-    )
+    users, positives = (cosine_info_nce(fused.side[part], fused.identity[part], temperature) for part in (0, 1))
+    return users + positives
 
 
 def contrastive_loss(fused: Fused, batch: Batch, score: Score, hyperparameters: Any) -> Array:
