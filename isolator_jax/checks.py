@@ -27,6 +27,9 @@ from isolator_jax.errors import brief
 # The most entries that int32 offsets reach; ids lie below it.
 MOST = 2**31 - 1
 
+# Of large arrays looked at at once.
+_CELLS = 1 << 22
+
 # A size by name ("U"), a size, or any number of axes (...).
 Shape = Sequence[str | int | EllipsisType]
 
@@ -83,7 +86,7 @@ def host_array(
     return np.asarray(_converted(name, value, shape, sizes, dtype, finite, least, below))
 
 
-def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
+def host_numbers(name: str, value: Any, *, shape: Shape, finite: bool = False) -> np.ndarray:
     """Numbers on the host as they are stored, memory-mapped or not, for a function that converts by the block.
 
     Those wider than float64, which few operations take, become float64.
@@ -92,6 +95,10 @@ def host_numbers(name: str, value: Any, *, shape: Shape) -> np.ndarray:
     numbers = _numbers(name, value)
     _check_shape(name, numbers, shape, {})
     numbers = np.asarray(numbers)
+    if finite:
+        rows = max(1, _CELLS * len(numbers) // max(1, numbers.size))
+        for start in range(0, len(numbers), rows):
+            _floats(name, numbers[start : start + rows], True, start)
     wider = numbers.dtype.kind == "f" and numbers.dtype.itemsize > 8
     return numbers.astype(np.float64) if wider else numbers
 
@@ -216,15 +223,17 @@ def _check_shape(name: str, value: Array | np.ndarray, shape: Shape, sizes: Mapp
         raise ValueError(f"{name} must have shape [{axes}]{where}, got {list(value.shape)}") from None
 
 
-def _floats(name: str, value: Array | np.ndarray, finite: bool) -> Array | np.ndarray:
+def _floats(name: str, value: Array | np.ndarray, finite: bool, first: int = 0) -> Array | np.ndarray:
+    """As float32; `first` is the place of its first row among all that are told of."""
     with np.errstate(over="ignore"):
         value = value if value.dtype == np.float32 else value.astype(np.float32)
     if finite and known(value):
         there = np.asarray(value)  # not jnp: inside a trace it would be traced as well
         if not np.isfinite(there).all():
-            place = np.argwhere(~np.isfinite(there))[0]
+            place = np.argwhere(~np.isfinite(there))[0].tolist()
             found = float(there[tuple(place)])
-            raise ValueError(f"{name} must be finite in float32, got {found:g} at {place.tolist()}")
+            place[:1] = [first + row for row in place[:1]]
+            raise ValueError(f"{name} must be finite in float32, got {found:g} at {place}")
     return value
 
 

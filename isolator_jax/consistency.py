@@ -41,8 +41,7 @@ def content_consistency(channel: ArrayLike, histories: Histories, *, memory_byte
       >>> content_consistency(features, histories).tolist()
       [1.0, 0.0, nan]
     """
-    checks.host_array("channel", channel, shape=("I", "F"), finite=True)
-    rows = checks.host_numbers("channel", channel, shape=("I", "F"))
+    rows = checks.host_numbers("channel", channel, shape=("I", "F"), finite=True)
     check_histories(histories, rows.shape[0])
     return rounded(pair_means(rows, histories, np.ones(rows.shape[0]), memory_bytes))
 

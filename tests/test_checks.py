@@ -107,3 +107,12 @@ def test_scalars_and_counts():
         checks.option("fusion", "sum", ("mean", "per_modality"))
     with pytest.raises(TypeError, match="h must be of type dict or list, got int"):
         checks.instance("h", 3, (dict, list))
+
+
+def test_what_is_not_finite_is_found_block_by_block_at_its_place(monkeypatch):
+    monkeypatch.setattr(checks, "_CELLS", 4)
+    values = np.zeros((5, 2))
+    assert checks.host_numbers("x", values, shape=("I", "F"), finite=True).dtype == np.float64
+    values[3, 1] = 1e300
+    with pytest.raises(ValueError, match=r"x must be finite in float32, got inf at \[3, 1\]"):
+        checks.host_numbers("x", values, shape=("I", "F"), finite=True)

@@ -246,7 +246,7 @@ LGMREC = Backbone(
     init=init,
     encode=encode,
     loss=loss,
-    tables=("user", "item", "features"),
+    tables=("user", "item", "features", "degrees"),
     graph_based=True,
     uses_content=True,
 )
