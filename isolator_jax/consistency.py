@@ -86,6 +86,9 @@ def fill_undefined(consistency: ArrayLike) -> Array:
 
     `[..., U] -> [..., U]`; zero where no user of a channel has a defined c_u.
 
+    Raises:
+      TypeError, ValueError: no numbers, or none of users.
+
     Examples:
       >>> print(fill_undefined(np.array([[1.0, 0.0, np.nan]])))
       [[1.  0.  0.5]]

@@ -109,6 +109,9 @@ def fuse_normalized(normalized: Sequence[Array], fusion: str) -> list[Array]:
 def item_similarity(channel: ArrayLike) -> Array:
     """S[i, j] = e_i . e_j.  `[I, F] -> [I, I] float32`, in full precision on every device.
 
+    Raises:
+      TypeError, ValueError: no numbers, or another shape.
+
     Examples:
       >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])
       >>> print(np.asarray(item_similarity(channel)).round(4))  # the mean of I and 1
@@ -128,6 +131,9 @@ def mean_item_similarity(channel: ArrayLike) -> Array | np.floating:
     """S-bar: the mean of S over ordered pairs i != j (Table 1). `[I, F] -> []`.
 
     Uses sum_ij S[i, j] = |sum_i e_i|^2, linear in I. NaN for fewer than two items.
+
+    Raises:
+      TypeError, ValueError: no numbers, or another shape.
 
     Examples:
       >>> (channel,) = fuse_channels([np.eye(2), np.ones((2, 1))])

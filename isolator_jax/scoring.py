@@ -33,6 +33,9 @@ def elu_prime(x: ArrayLike) -> Array:
     zero: below -87 the value stays that of -87, 1.6e-38. The slope is
     min(ELU'(x), 1), finite everywhere and cheaper than the derivative of the choice.
 
+    Raises:
+      TypeError: no numbers.
+
     Examples:
       >>> [round(float(x), 4) for x in elu_prime(jnp.array([-1.0, 0.0, 2.0]))]
       [0.3679, 1.0, 3.0]
@@ -101,6 +104,9 @@ def training_score(f: ArrayLike, s: ArrayLike, gamma: ArrayLike) -> Array:
 
 def d_score(f: ArrayLike) -> Array:
     """D-ISOLATOR: ELU'(f), content similarity removed (Eq. 10). Ranks as f does. `[*F] -> [*F]`.
+
+    Raises:
+      TypeError: no numbers.
 
     Examples:
       >>> print(f"{d_score(2.0):.4f}")

@@ -51,6 +51,9 @@ def vanilla() -> Strategy:
 def training_strategy(gamma: float) -> Strategy:
     """The training score at inference too ("Vanilla w/ TS").
 
+    Raises:
+      TypeError, ValueError: gamma that is no number of at least 0.
+
     Examples:
       >>> strategy = training_strategy(gamma=0.1)
       >>> print(f"{strategy.score(strategy.key(2.0, jnp.array([0.5]), None)):.4f}")  # `training_score`
@@ -73,6 +76,9 @@ def d_isolator() -> Strategy:
 
 def u_isolator(alpha: float, beta: float, iota: float) -> Strategy:
     """U-ISOLATOR (Eq. 11, 13).
+
+    Raises:
+      TypeError, ValueError: a parameter that is no number of at least 0.
 
     Examples:
       >>> strategy = u_isolator(alpha=2.0, beta=5.0, iota=1.0)

@@ -19,6 +19,7 @@ import pytest
 from isolator_jax import (
     Histories,
     UParameters,
+    _public,
     bootstrap_ucbias,
     evaluate,
     evaluate_lists,
@@ -173,6 +174,12 @@ def test_every_public_function_is_in_the_table_or_said_to_be_elsewhere():
     missing = {name for name, function in public.items() if function not in tabled}
     said = {name for names in ELSEWHERE.values() for name in names}
     assert missing == said, missing ^ said
+
+
+def test_what_refuses_something_says_so():
+    refusing = {name for name, *_ in BAD if name in _public.__all__ and name.islower()}
+    assert len(refusing) > 25
+    assert not {name for name in refusing if "Raises:" not in GOOD[name][0].__doc__}
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ def activity_groups(lengths: np.ndarray, groups: int = 5) -> np.ndarray:
     Returns:
       Weights `[G, U] float64`, the least active first.
 
+    Raises:
+      TypeError, ValueError: lengths that are no counts, or no groups at all.
+
     Examples:
       >>> activity_groups(np.array([3, 0, 1, 1]), groups=3).tolist()
       [[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]]
@@ -122,6 +125,9 @@ def ucbias(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> float:
     Returns:
       The difference of the weighted means, NaN where a group has nobody with a value.
 
+    Raises:
+      TypeError, ValueError: values and users that are not one for one, users or weights that do not fit each other.
+
     Examples:
       >>> groups = Groups(consistent=np.array([1.0, 1.0, 0.0]), diverse=np.array([0.0, 0.0, 1.0]))
       >>> ucbias([0.5, 1.0, 0.25], [0, 1, 2], groups)
@@ -154,6 +160,9 @@ def rho(list_similarity: np.ndarray, lists: np.ndarray) -> float:
 
     Returns:
       Mean over users of the mean over list items; users with an empty list are left out.
+
+    Raises:
+      TypeError, ValueError: arrays of other shapes, or that are no numbers.
 
     Examples:
       >>> rho(np.array([[0.25, 0.75], [1.0, 0.0]]), lists=np.array([[4, 7], [2, -1]]))

@@ -44,6 +44,9 @@ def equal_activity(
       per_user: `[N]` their values; those with NaN are not counted.
       least: users wanted of each group that has twice as many.
 
+    Raises:
+      TypeError, ValueError: as `ucbias`; lengths that are no counts of these users, or all zero.
+
     Examples:
       >>> groups = Groups(consistent=np.array([1.0, 1.0, 0.0, 0.0]), diverse=np.array([0.0, 0.0, 1.0, 1.0]))
       >>> equal = equal_activity(groups, [3, 9, 3, 4], np.arange(4), np.ones(4), least=1)
@@ -113,6 +116,9 @@ def ucbias_at_equal_popularity(
 
     Returns:
       NaN where no bin has users of both groups.
+
+    Raises:
+      TypeError, ValueError: arrays that are not one for one, or users and weights that do not fit each other.
 
     Examples:
       >>> groups = Groups(consistent=np.array([1.0, 0.0]), diverse=np.array([0.0, 1.0]))

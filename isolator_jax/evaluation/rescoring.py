@@ -60,6 +60,9 @@ def rescore(
       parameters: of U-ISOLATOR; None leaves it out.
       k: list length.
 
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other, parameters out of range.
+
     Examples:
       >>> from isolator_jax import make_content
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
@@ -107,6 +110,9 @@ def tune(
     Returns:
       The setting and its validation Recall@20; None and NaN where no setting qualifies.
 
+    Raises:
+      TypeError, ValueError: arguments that do not fit each other, an unknown aim.
+
     Examples:
       >>> from isolator_jax import make_content
       >>> users, items = np.repeat(np.arange(4), 2), np.array([0, 1, 2, 3, 0, 2, 1, 3])
@@ -150,6 +156,9 @@ class ScoreSummary(NamedTuple):
 
 def summarize_scores(rescored: Rescored) -> ScoreSummary:
     """Describes a model's f by its lists; NaN where there is nothing to describe.
+
+    Raises:
+      TypeError: not what `rescore` gives.
 
     Examples:
       >>> lists = {"vanilla": np.array([[3, 1, 2]]), "u": np.array([[1, 3, 2]])}

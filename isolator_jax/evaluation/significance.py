@@ -34,6 +34,9 @@ def bootstrap_ucbias(
     Returns:
       The ends `(low, high)`; NaN where a group has fewer than two users with a value.
 
+    Raises:
+      TypeError, ValueError: as `ucbias`; draws below 1, or a level that is no share.
+
     Examples:
       >>> inside = np.arange(40) < 20
       >>> groups = Groups(consistent=1.0 * inside, diverse=1.0 * ~inside)
