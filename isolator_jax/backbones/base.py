@@ -7,7 +7,7 @@ receives a `Score` that turns raw scores into whatever is being trained.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import Array
 from isolator_jax import losses
 from isolator_jax._sparse import take_rows
 from isolator_jax.data import Dataset
+from isolator_jax.errors import ConfigError
 from isolator_jax.neighbours import NeighbourSearch
 
 Params = dict[str, Any]
@@ -69,9 +70,17 @@ def bounded(
 
 
 def hyperparameter_types(kind: type) -> dict[str, Any]:
-    """The type of each hyper-parameter of a class of them."""
+    """The type of each hyper-parameter of a class of them.
+
+    Raises:
+      ConfigError: it has others that are no fields, as it is not decorated.
+    """
     types = get_type_hints(kind)
-    return {field.name: types[field.name] for field in dataclasses.fields(kind)}
+    found = {field.name: types[field.name] for field in dataclasses.fields(kind)}
+    lost = [name for name, hint in types.items() if name not in found and get_origin(hint) is not ClassVar]
+    if lost:
+        raise ConfigError(f"{kind.__name__} must be decorated by hyperparameters: {lost[0]} is none of its fields")
+    return found
 
 
 Kind = TypeVar("Kind")

@@ -19,6 +19,7 @@ from jax import Array
 
 from isolator_jax._ordered import compiler_options
 from isolator_jax.backbones import Backbone, Encoded, Hyperparameters, get_backbone
+from isolator_jax.backbones.checked import checked
 from isolator_jax.devices.placement import Placement
 from isolator_jax.evaluation import mean_recall, users_to_validate
 from isolator_jax.histories import Histories
@@ -108,14 +109,19 @@ def make_learner(config: RunConfig, problem: Problem, cache_dir: str | Path | No
       config: the run's.
       problem: its data, from `make_problem`.
       cache_dir: where nearest-neighbour lists are kept; None: nowhere.
+
+    Raises:
+      ConfigError: a backbone that breaks its contract (`backbones.checked`), as soon as it is seen.
     """
-    backbone, hyperparameters = problem.placement.backbone(get_backbone(config.backbone)), config.hyperparameters
+    dataset, hyperparameters = problem.shown, config.hyperparameters
+    kept_to = checked(get_backbone(config.backbone), dataset.num_users, dataset.num_items)
+    backbone = problem.placement.backbone(kept_to)
     find: NeighbourSearch = nearest_neighbours if cache_dir is None else cached_nearest_neighbours(cache_dir)
     return Learner(
         backbone=backbone,
         hyperparameters=hyperparameters,
         problem=problem,
-        inputs=backbone.prepare(problem.shown, hyperparameters, find_neighbours=find),
+        inputs=backbone.prepare(dataset, hyperparameters, find_neighbours=find),
         gamma=config.gamma if config.training_strategy else None,
         batch_size=config.batch_size,
     )

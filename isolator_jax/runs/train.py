@@ -183,6 +183,8 @@ def _train_run(
         except TrainingDiverged as error:
             raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
+        if not epoch:
+            raise TrainingInterrupted(f"{run_dir}: stopped before its first epoch, nothing is saved")
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
         saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}

@@ -272,6 +272,13 @@ def test_a_folder_that_another_process_trains_in_is_refused(data, tmp_path):
     assert [record.epoch for record in read_metrics(tmp_path / "run")] == [1, 2]
 
 
+def test_a_run_stopped_before_its_first_epoch_leaves_its_folder_to_any_other(data, tmp_path):
+    with pytest.raises(TrainingInterrupted, match="before its first epoch, nothing is saved"):
+        start(configure(data), tmp_path, stop=lambda: True)
+    other = configure(data, seed=7, max_epochs=1)
+    assert start(other, tmp_path)["config"]["seed"] == 7
+
+
 def test_a_run_told_to_stop_is_saved_and_goes_on_as_if_never_stopped(data, tmp_path):
     whole = start(configure(data), tmp_path / "whole")
     epochs = []
