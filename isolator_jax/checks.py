@@ -111,6 +111,15 @@ def rows_lost(rows: np.ndarray) -> np.ndarray:
     return (largest > 0) & (largest < np.finfo(np.float32).tiny)
 
 
+def not_lost(name: str, features: Any) -> None:
+    """Refuses rows of `[I, F]` that are not zero, but would be in float32."""
+    rows = host_numbers(name, features, shape=("I", "F"))
+    lost = np.flatnonzero(rows_lost(rows))
+    if lost.size:
+        largest = np.abs(rows[lost[0]]).max()
+        raise ValueError(f"{name} must be scaled up: row {lost[0]} is lost in float32, its largest is {largest:g}")
+
+
 def unmasked(name: str, value: Any) -> None:
     """Refuses masked entries, whose values would be taken for numbers."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):

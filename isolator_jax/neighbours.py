@@ -194,16 +194,25 @@ def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndar
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(np.asarray(rows, np.float64), axis=1)
+    return np.linalg.norm(_in_range(rows), axis=1)
+
+
+def _in_range(rows: np.ndarray) -> np.ndarray:
+    """In float64, rows that would underflow when squared times 2^900, which changes no cosine."""
+    if rows.dtype != np.float64:
+        return rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    tiny = (largest > 0) & (largest < 1e-150)
+    return rows * np.where(tiny, 2.0**900, 1.0) if tiny.any() else rows
 
 
 def _cosine_rows(features: np.ndarray, norms: np.ndarray, start: int, block: int) -> np.ndarray:
     """Cosines of `block` items from `start` on with all items. `[block, I] float32`."""
     items = features.shape[0]
-    rows = np.asarray(features[start : start + block], np.float64)
+    rows = _in_range(features[start : start + block])
     products = np.empty((rows.shape[0], items))
     for other in range(0, items, block):
-        columns = np.asarray(features[other : other + block], np.float64)
+        columns = _in_range(features[other : other + block])
         np.matmul(rows, columns.T, out=products[:, other : other + block])
     for by in (norms[start : start + block, None], norms[None, :]):
         np.divide(products, by, out=products, where=by > 0)

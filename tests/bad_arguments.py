@@ -6,10 +6,12 @@ import pandas as pd
 
 from isolator_jax import (
     Encoded,
+    Groups,
     Histories,
     UParameters,
     d_isolator,
     make_content,
+    vanilla,
 )
 from isolator_jax.data import Interactions
 from isolator_jax.neighbours import Neighbours, item_graph
@@ -164,6 +166,7 @@ def spoiled(array, value):
     return array
 
 
+ONE_USER = Histories.from_pairs([0], [0], 1)
 OF_EVALUATION = [
     *((name, {"users": [9]}, "users") for name in ("top_k_lists", "devices.top_k_lists_on", "mean_recall")),
     ("top_k_lists", {"users": [-1]}, "users"),
@@ -245,6 +248,17 @@ OF_EVALUATION = [
     ("ucbias_at_equal_popularity", {"popularity": [-1, 1]}, "popularity"),
     ("ucbias_at_equal_popularity", {"bins": 0}, "bins"),
     ("activity_groups", {"groups": 0}, "groups"),
+    ("ucbias", {"groups": Groups(np.ones(U), np.ones(U - 1))}, "groups.consistent and groups.diverse"),
+    ("ucbias", {"groups": Groups(np.ones(U), -np.ones(U))}, "groups.diverse"),
+    ("equal_activity", {"least": "3"}, "least"),
+    ("ucbias_at_equal_popularity", {"hits": np.full(3, 5)}, "hits"),
+    ("evaluate_lists", {"num_items": 20.0}, "num_items"),
+    ("evaluate", {"metrics": iter(["recall"])}, "metrics"),
+    ("evaluate", {"metrics": ["ils"], "content": None, "strategies": {"f": vanilla()}}, "ils"),
+    ("top_k_lists", {"strategies": {1: vanilla(), "a": vanilla()}}, "each name of strategies"),
+    ("rescore", {"parameters": {"alpha": 2.0, "beta": 5.0, "iota": 1.0}}, "parameters must be of type UParameters"),
+    ("held_out_hits", {"histories": ONE_USER, "truth": Histories.from_pairs([0], [1], 1)}, "histories has 1 users"),
+    ("per_user_table", {"content": "x"}, "content must be of type Content"),
     ("reference_lists", {"num_items": 0}, "num_items"),
     ("reference_lists", {"num_items": 3}, "histories"),
     ("per_user_table", {"evaluations": {}}, "evaluations"),

@@ -28,19 +28,22 @@ class Interactions:
 
     @classmethod
     def from_pairs(cls, users: ArrayLike, items: ArrayLike) -> "Interactions":
-        """The pairs in order.
+        """The pairs in order, each once.
 
         Args:
-          users, items: `[E]` ids.
+          users, items: `[N]` ids, pairs in any order and any number of times.
 
         Raises:
           TypeError, ValueError: other shapes, or no ids.
         """
-        users = checks.host_array("users", users, shape=("E",), dtype="int")
-        items = checks.host_array("items", items, shape=("E",), dtype="int")
+        users = checks.host_array("users", users, shape=("N",), dtype="int")
+        items = checks.host_array("items", items, shape=("N",), dtype="int")
         checks.equal_shapes(users=users, items=items)
         order = np.lexsort((items, users))
-        return cls(users[order], items[order])
+        users, items = users[order], items[order]
+        first = np.ones(users.size, bool)
+        first[1:] = (np.diff(users) > 0) | (np.diff(items) > 0)
+        return cls(users[first], items[first])
 
     def __len__(self) -> int:
         return self.users.size

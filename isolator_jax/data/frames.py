@@ -153,6 +153,7 @@ def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, i
         raise DataError(f"{name}: a modality needs a name of letters and digits, such as image or text")
     of_rows, value = _ids_and_rows(name, value, item_ids)
     values = checks.host_array(name, value, shape=("I", "F"), finite=True)
+    checks.not_lost(name, value)
     of_rows = np.arange(len(values)) if of_rows is None else of_rows
     texts = ids_of(f"{name}, items", of_rows).texts.to_pylist()
     if len(texts) != len(values) or not values.shape[1]:

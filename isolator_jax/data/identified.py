@@ -97,7 +97,7 @@ def identify(
         "item": _original(item_texts, all(pairs.items.whole for pairs in given.values()) and _are_digits(catalogue)),
     }
     dense = {
-        split: _unique(given[split].name, Interactions.from_pairs(user_order[of_users], item_order[of_items]))
+        split: _unique(given[split].name, user_order[of_users], item_order[of_items])
         for split, (of_users, of_items) in coded.items()
     }
     _refuse_common(dense, {split: pairs.name for split, pairs in given.items()}, ids["user"], ids["item"])
@@ -117,7 +117,7 @@ def held_out_of(name: str, value: Any, identified: Identified) -> Interactions:
     pairs, dataset = read_pairs(name, value), identified.dataset
     users = known(f"{name}, users", pairs.users, "userID", identified.user_ids)
     items = known(f"{name}, items", pairs.items, "itemID", identified.item_ids)
-    held_out = _unique(name, Interactions.from_pairs(users, items))
+    held_out = _unique(name, users, items)
     _refuse_common(
         {"train": dataset.train, name: held_out}, {"train": "interactions"}, identified.user_ids, identified.item_ids
     )
@@ -216,14 +216,12 @@ def _are_digits(texts: Sequence[str]) -> bool:
     return all(re.fullmatch(r"0|-?[1-9]\d*", text) for text in texts)
 
 
-def _unique(name: str, pairs: Interactions) -> Interactions:
+def _unique(name: str, users: np.ndarray, items: np.ndarray) -> Interactions:
     """Each pair once, with a warning of what is dropped."""
-    again = (np.diff(pairs.users) == 0) & (np.diff(pairs.items) == 0)
-    if not again.any():
-        return pairs
-    warnings.warn(f"{name}: dropped {int(again.sum())} pairs that are there more than once", stacklevel=4)
-    kept = np.append(True, ~again)
-    return Interactions(pairs.users[kept], pairs.items[kept])
+    pairs = Interactions.from_pairs(users, items)
+    if len(pairs) < users.size:
+        warnings.warn(f"{name}: dropped {users.size - len(pairs)} pairs that are there more than once", stacklevel=4)
+    return pairs
 
 
 def _refuse_common(

@@ -140,8 +140,9 @@ def audit_lists(
     """
     ks = [*ks, *({UCBIAS_K} - set(ks))]
     references = reference_lists(users, histories, content, num_items=num_items, k=max(ks))
+    metrics = [metric for metric in METRICS if metric != "ils" or content is not None]
     systems, others = (
-        evaluate_lists(part, users, histories, truth, content, ks=ks, metrics=METRICS, num_items=num_items)
+        evaluate_lists(part, users, histories, truth, content, ks=ks, metrics=metrics, num_items=num_items)
         for part in (lists, references)
     )
     per_user = {metric: None for evaluation in systems.values() for metric in evaluation.per_user}

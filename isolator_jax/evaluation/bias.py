@@ -4,7 +4,9 @@ Groups are weights: users tied at a group's cut share the places that are left, 
 among them is preferred.
 """
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +64,7 @@ def consistency_groups(consistency: np.ndarray, percent: float = 20) -> Groups:
         raise ValueError(f"percent, a group's share, must be above 0 and at most 50, got {percent}")
     consistency = np.asarray(consistency, np.float64)
     defined = int(np.count_nonzero(~np.isnan(consistency)))
-    size = int(defined * percent // 100)
+    size = math.floor(defined * Fraction(str(percent)) / 100)  # as it is written: 18.4 % of 750 are 138
     consistent, diverse = shared_places(consistency, [(defined - size, defined), (0, size)])
     tied = tuple(int(np.count_nonzero((weight > 0) & (weight < 1))) for weight in (consistent, diverse))
     return Groups(consistent, diverse, (tied[0], tied[1]))
@@ -133,16 +135,34 @@ def ucbias(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> float:
       >>> ucbias([0.5, 1.0, 0.25], [0, 1, 2], groups)
       0.5
     """
-    values, ids = group_values(per_user, users, groups)
+    values, ids, groups = group_values(per_user, users, groups)
     return weighted_mean(values, groups.consistent[ids]) - weighted_mean(values, groups.diverse[ids])
 
 
-def group_values(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-    """The values that are not NaN, and their users' ids, checked against the groups."""
+def checked_groups(groups: Groups) -> Groups:
+    """The groups with their weights as `[U] float64` on the host.
+
+    Raises:
+      TypeError, ValueError: no `Groups`, or weights that are negative or not one for one.
+    """
     checks.instance("groups", groups, Groups)
-    values, ids = entry.per_user_of(per_user, users, len(groups.consistent))
+    consistent, diverse = (
+        checks.host_numbers(f"groups.{name}", getattr(groups, name), shape=("U",), finite=True).astype(np.float64)
+        for name in ("consistent", "diverse")
+    )
+    checks.equal_shapes(**{"groups.consistent": consistent, "groups.diverse": diverse})
+    for name, weights in (("consistent", consistent), ("diverse", diverse)):
+        if (weights < 0).any():
+            raise ValueError(f"groups.{name} must be weights of at least 0, got {weights.min():g}")
+    return Groups(consistent, diverse, groups.tied)
+
+
+def group_values(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> tuple[np.ndarray, np.ndarray, Groups]:
+    """The values that are not NaN, their users' ids, and the groups, all checked."""
+    groups = checked_groups(groups)
+    values, ids = entry.per_user_of(per_user, users, groups.consistent.size)
     defined = ~np.isnan(values)
-    return values[defined], ids[defined]
+    return values[defined], ids[defined], groups
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:

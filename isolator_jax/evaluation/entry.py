@@ -132,6 +132,7 @@ def check_strategies(strategies: Any, content: Content | None) -> None:
     """Strategies by name, with content where one reads it."""
     checks.instance("strategies", strategies, Mapping)
     for name, strategy in strategies.items():
+        checks.instance("each name of strategies", name, str)
         checks.instance(f"strategies[{name!r}]", strategy, Strategy)
         if strategy.needs_content and content is None:
             raise ValueError(f"strategy {name!r} reads content similarity; give content, from make_content")

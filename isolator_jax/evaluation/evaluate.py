@@ -119,7 +119,7 @@ def evaluate(
       >>> {name: (result.metrics["recall@1"], result.metrics["recall@2"]) for name, result in results.items()}
       {'d': (0.5, 1.0), 'u': (0.75, 1.0)}
     """
-    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics)
+    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics, content)
     model = entry.model_of(model)
     num_users, num_items = entry.size_of(model)
     entry.check_histories("histories", histories, num_users, num_items)
@@ -163,9 +163,11 @@ def evaluate_lists(
       >>> result.metrics["recall@20"], result.per_user["recall@20"].tolist()
       (0.5, [1.0, 0.0])
     """
-    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics)
+    ks, metrics = entry.lengths_of(ks), _known_metrics(metrics, content)
     checks.instance("lists", lists, Mapping)
     checks.instance("histories", histories, Histories)
+    if num_items is not None:
+        checks.count("num_items", num_items, least=1)
     entry.check_content(content, histories.num_users, num_items)
     if num_items is None and content is not None:
         num_items = next(iter(content.modalities.values())).shape[0]
@@ -212,10 +214,12 @@ def _measured(
     return results
 
 
-def _known_metrics(metrics: Sequence[str]) -> Sequence[str]:
-    unknown = [name for name in metrics if name not in METRICS]
-    if isinstance(metrics, str) or unknown:
+def _known_metrics(metrics: Sequence[str], content: Content | None) -> Sequence[str]:
+    is_sequence = isinstance(metrics, Sequence | np.ndarray) and not isinstance(metrics, str)
+    if not is_sequence or any(name not in METRICS for name in metrics):
         raise ValueError(f"metrics must be a sequence of {', '.join(METRICS)}; got {metrics!r}")
+    if "ils" in metrics and content is None:
+        raise ValueError("ils is of item features; give content, from make_content")
     return metrics
 
 

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from isolator_jax import checks
 from isolator_jax.evaluation import entry
-from isolator_jax.evaluation.bias import Groups, weighted_mean
+from isolator_jax.evaluation.bias import Groups, checked_groups, weighted_mean
 
 
 class EqualActivity(NamedTuple):
@@ -53,8 +53,8 @@ def equal_activity(
       >>> (equal.fewest, equal.most), equal.groups.consistent.tolist(), equal.groups.diverse.tolist()
       ((3, 3), [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0])
     """
-    checks.instance("groups", groups, Groups)
-    count = len(groups.consistent)
+    groups, least = checked_groups(groups), checks.count("least", least, least=1)
+    count = groups.consistent.size
     lengths = checks.host_array("lengths", lengths, shape=("U",), sizes={"U": count}, dtype="int")
     values, ids = entry.per_user_of(per_user, users, count)
     active = lengths > 0
@@ -75,8 +75,9 @@ def equal_activity(
 
 def _enough(distance: np.ndarray, weights: np.ndarray, least: int) -> int:
     """The smallest distance within which the weights sum to `least`, or to half of their sum."""
-    sums = np.cumsum(np.bincount(distance, weights))
-    return int(np.searchsorted(sums, min(least, sums[-1] / 2) - 1e-9))
+    distances, rows = np.unique(distance, return_inverse=True)
+    sums = np.cumsum(np.bincount(rows, weights))
+    return int(distances[np.searchsorted(sums, min(least, sums[-1] / 2) - 1e-9)])
 
 
 class EqualPopularity(NamedTuple):
@@ -126,12 +127,14 @@ def ucbias_at_equal_popularity(
       >>> equal.ucbias, equal.consistent.tolist(), equal.diverse.tolist()
       (0.5, [1.0, 1.0], [0.0, 1.0])
     """
-    checks.instance("groups", groups, Groups)
+    groups = checked_groups(groups)
     entry.check_sizes(bins=bins)
-    ids = np.asarray(entry.users_of(users, len(groups.consistent)))
+    ids = np.asarray(entry.users_of(users, groups.consistent.size))
     sizes = {"N": ids.size}
     counts = checks.host_array("popularity", popularity, shape=("N",), sizes=sizes, dtype="int")
     found = checks.host_array("hits", hits, shape=("N",), sizes=sizes, finite=True)
+    if not np.isin(found, (0, 1)).all():
+        raise ValueError(f"hits must be true or false, got {found[~np.isin(found, (0, 1))][0]:g}")
     _, blocks, sizes_of = np.unique(counts, return_inverse=True, return_counts=True)
     ends = np.cumsum(sizes_of)
     # 2 * middle place, so that all is in whole numbers.

@@ -49,6 +49,9 @@ def per_user_table(
         if not np.array_equal(evaluation.users, first.users):
             raise ValueError(f"evaluations[{name!r}] is of other users than {next(iter(evaluations))!r}")
     users = first.users
+    if content is not None:
+        checks.instance("content", content, Content)
+        _refuse_unknown_users("content", content.consistency.size, users)
     ids = np.arange(1 + users.max(initial=-1)) if user_ids is None else np.asarray(user_ids)
     if ids.ndim != 1 or users.max(initial=-1) >= ids.size:
         raise ValueError(f"user_ids must have an id for each user up to {users.max()}, got shape {list(ids.shape)}")
@@ -96,6 +99,7 @@ def held_out_hits(
     checks.count("k", k, least=1)
     checks.instance("histories", histories, Histories)
     entry.check_truth(truth, histories, None)
+    _refuse_unknown_users("histories", histories.num_users, evaluation.users)
     lists = entry.lists_of("evaluation.lists", evaluation.lists, evaluation.users.size, k, None)[:, :k]
     row_of = np.full(histories.num_users, -1)
     row_of[evaluation.users] = np.arange(evaluation.users.size)
@@ -106,3 +110,8 @@ def held_out_hits(
     users, items = users[measured], items[measured]
     hits = (lists[row_of[users]] == items[:, None]).any(axis=1)
     return users, item_counts(histories, 1 + int(items.max(initial=0)))[items], hits
+
+
+def _refuse_unknown_users(name: str, num_users: int, users: np.ndarray) -> None:
+    if users.max(initial=-1) >= num_users:
+        raise ValueError(f"{name} has {num_users} users, and the evaluation is of user {users.max()}")

@@ -77,7 +77,9 @@ def rescore(
     model = entry.model_of(model)
     checks.instance("histories", histories, Histories)
     users = entry.trained_users(histories)
-    values = {} if parameters is None else UParameters(*parameters)._asdict()
+    if parameters is not None:
+        checks.instance("parameters", parameters, UParameters)
+    values = {} if parameters is None else parameters._asdict()
     strategies = {name: STRATEGIES[name].of(values) for name in MAIN if set(STRATEGIES[name].parameters) <= set(values)}
     # D reads no content and ranks as Vanilla does, by f: its lists are there already.
     ranked = {name: strategy for name, strategy in strategies.items() if name == BASELINE or strategy.needs_content}
@@ -180,8 +182,8 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     u_lists = rescored.lists.get(TUNED)
     return ScoreSummary(
         quantiles={q: float(np.quantile(values, q)) if values.size else float("nan") for q in QUANTILES},
-        equal=1 - float(different.sum() / neighbours) if neighbours else 0.0,
-        tied=float(tied.sum() / different.sum()) if different.any() else 0.0,
+        equal=1 - float(different.sum() / neighbours) if neighbours else float("nan"),
+        tied=float(tied.sum() / max(different.sum(), 1)) if neighbours else float("nan"),
         span=float(np.median(spans)) if spans.size else float("nan"),
         changed=float("nan") if u_lists is None else float((u_lists != rescored.lists[BASELINE]).any(axis=1).mean()),
     )

@@ -45,7 +45,7 @@ def bootstrap_ucbias(
       >>> low < 0.3 < high
       True
     """
-    values, ids = group_values(per_user, users, groups)
+    values, ids, groups = group_values(per_user, users, groups)
     checks.count("draws", draws, least=1)
     checks.count("seed", seed)
     if not 0 < level < 1:
@@ -94,6 +94,7 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
     """
     for name, values in (("first", first), ("second", second)):
         checks.unmasked(name, values)
+    rounding = max(map(_rounding, (first, second)))
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
         raise ValueError(f"a paired test needs values of the same users, got shapes {first.shape} and {second.shape}")
@@ -105,9 +106,15 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> float:
     if not differences.any():
         return 1.0
     largest = max(np.abs(first[defined]).max(), np.abs(second[defined]).max())
-    if np.ptp(differences) <= 4 * np.finfo(np.float64).eps * largest:
+    if np.ptp(differences) <= 4 * rounding * largest:
         return float("nan")
     return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _rounding(values: np.ndarray) -> float:
+    """The relative rounding of the type that values come in."""
+    dtype = np.asarray(values).dtype
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -19,7 +19,8 @@ def pareto_front(gain: np.ndarray, cost: np.ndarray) -> np.ndarray:
     Raises:
       TypeError, ValueError: no numbers, or points of one coordinate.
     """
-    gain, cost = (checks.host_numbers(name, x, shape=("N",)) for name, x in (("gain", gain), ("cost", cost)))
+    points = (("gain", gain), ("cost", cost))
+    gain, cost = (checks.host_numbers(name, x, shape=("N",)).astype(np.float64) for name, x in points)
     checks.equal_shapes(gain=gain, cost=cost)
     defined = np.flatnonzero(~np.isnan(gain) & ~np.isnan(cost))
     # From the highest gain down, equal gains by the lower cost: a point is on the front where

@@ -73,7 +73,10 @@ class RunConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # a number of numpy's, as loops over its arrays give
+                object.__setattr__(self, field.name, value := value.item())
+            _check_type(field.name, value, field.type)
         if (self.data_dir is None) != (self.dataset is None):
             raise ConfigError("data_dir and dataset go together: give both, or neither for the embedded dataset")
         _one_of("fusion", self.fusion, FUSIONS)

@@ -32,6 +32,11 @@ def test_interactions_are_sorted_by_user_then_item():
     assert np.asarray(BASE.train.histories(3).offsets).tolist() == [0, 2, 3, 3]
 
 
+def test_a_pair_given_twice_is_one_interaction():
+    pairs = split((1, 2), (0, 1), (1, 2), (1, 0))
+    assert (pairs.users.tolist(), pairs.items.tolist()) == ([0, 1, 1], [1, 0, 2])
+
+
 def test_the_fingerprint_is_of_the_content_and_not_of_its_storage():
     stored = {name: np.asfortranarray(x) for name, x in BASE.features.items()}
     reordered = split((0, 0), (1, 0), (0, 1))

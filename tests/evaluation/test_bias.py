@@ -3,7 +3,9 @@
 import itertools
 import math
 
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import Interactions
 from isolator_jax.evaluation import (
+    Groups,
     activity_groups,
     consistency_groups,
     evaluate,
@@ -71,6 +74,19 @@ def test_activity_groups_are_quintiles_of_those_with_training_items_and_ties_are
     np.testing.assert_allclose(groups[0], [0, 0, *[2 / 3] * 3, 0, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(groups[1], [0, 0, *[1 / 3] * 3, 1, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(groups[4], [1, *[0] * 9, 1])
+
+
+def test_a_share_is_taken_as_it_is_written():
+    # In binary 18.4 % of 750 are less than 138.
+    for users, percent, size in ((750, 18.4, 138), (750, 32.8, 246), (2500, np.float64(5.56), 139)):
+        groups = consistency_groups(np.arange(float(users)), percent)
+        assert groups.consistent.sum() == groups.diverse.sum() == size
+
+
+@pytest.mark.parametrize("form", [list, lambda x: pd.Series(x, index=[3, 2, 1, 0]), jnp.asarray])
+def test_weights_are_taken_by_place_in_any_form(form):
+    groups = Groups(form([1.0, 1.0, 0.0, 0.0]), form([0.0, 0.0, 1.0, 1.0]))
+    assert ucbias([0.5, 0.6, 0.1, 0.2], [0, 1, 2, 3], groups) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("percent", [5, 10, 12.5, 20.0, 25])

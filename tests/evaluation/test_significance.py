@@ -90,6 +90,7 @@ def test_the_paired_test_where_nothing_differs_or_nobody_is_left():
     assert math.isnan(paired_test([1.0, NAN], [0.5, 0.5]))
     # Equal differences, but for rounding, have no spread to be held against.
     assert math.isnan(paired_test([0.5, 0.75], [0.25, 0.5]))
+    assert math.isnan(paired_test(np.float32([0.3, 0.4, 0.5, 0.6]), np.float32([0.2, 0.3, 0.4, 0.5])))
     assert math.isnan(paired_test([0.3, 0.4, 0.9], [0.1, 0.2, 0.7]))
     assert 0 < paired_test([0.3, 0.4, 0.9], [0.1, 0.2, 0.7001]) < 0.01
     with pytest.raises(ValueError, match="same users"):

@@ -1,5 +1,8 @@
 """Configurations are resolved when made, and impossible ones refused by name."""
 
+import json
+
+import numpy as np
 import pytest
 
 from isolator_jax.errors import ConfigError
@@ -46,6 +49,14 @@ def test_several_numbers_are_checked_one_by_one(value):
 def test_what_cannot_run_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RunConfig(**{"backbone": "vbpr", **options})
+
+
+def test_numbers_of_numpy_are_taken_and_written_as_plain_ones():
+    config = RunConfig("mfbpr", seed=np.arange(3)[1], gamma=np.float32(1), training_strategy=np.bool_(False))
+    assert (
+        json.loads(json.dumps(config.to_dict()))
+        == RunConfig("mfbpr", seed=1, gamma=1.0, training_strategy=False).to_dict()
+    )
 
 
 def test_the_squared_norms_of_a_batch_are_divided_by_the_batch_size_unless_told_otherwise():
