@@ -1,11 +1,14 @@
 """The bootstrap over users of several UCBiases at once, so that their differences and sizes can be compared."""
 
 import numpy as np
+import scipy.stats
 
 from isolator_jax.evaluation import Groups
 
-# Enough that a p-value adjusted for 400 comparisons can be below 0.05.
 DRAWS = 20_000
+
+# Draws beyond zero, below which their number says more of the seed than of the difference.
+_FEWEST = 100
 
 # Of users drawn at once.
 _CELLS = 1 << 22
@@ -61,13 +64,19 @@ def _resampled_means(values: np.ndarray, weights: np.ndarray, draws: int, rng: n
 def two_sided_p(draws: np.ndarray) -> float:
     """The p-value of a difference being zero, from its resamples: twice the smaller share on one side of zero.
 
-    NaN where the resamples are; never below `2 / (draws + 1)`.
+    Where too few lie there to be counted, it is that of a normal distribution with their mean and
+    deviation. NaN where the resamples are.
 
     Examples:
-      >>> two_sided_p(np.array([0.1, 0.2, 0.3, -0.1])), two_sided_p(np.zeros(4))
-      (0.8, 1.0)
+      >>> print(f"{two_sided_p(np.arange(-300.0, 700.0)):.4f}")
+      0.6034
+      >>> print(f"{two_sided_p(np.arange(1.0, 1001.0)):.4f}")  # none below zero: a mean of 500, a deviation of 289
+      0.0830
     """
     if np.isnan(draws).any():
         return float("nan")
     smaller = min(np.sum(draws <= 0), np.sum(draws >= 0))
-    return float(min(1.0, 2 * (1 + smaller) / (draws.size + 1)))
+    deviation = np.std(draws)
+    if smaller >= _FEWEST or not deviation:
+        return float(min(1.0, 2 * (1 + smaller) / (draws.size + 1)))
+    return float(2 * scipy.stats.norm.sf(abs(np.mean(draws)) / deviation))

@@ -232,3 +232,10 @@ def test_resamples_agree_with_the_bootstrap_of_one_and_keep_weights():
 )
 def test_p_of_resamples(draws, p):
     np.testing.assert_equal(two_sided_p(np.array(draws)), p)
+
+
+def test_p_of_a_clear_difference_is_the_difference_s_and_not_the_seed_s():
+    """1.96 and 4.5 deviations off zero, of 20,000 draws the first has some below it and the second none."""
+    for away, p in ((1.96, 0.05), (3.0, 2.7e-3), (4.5, 6.8e-6)):
+        found = [two_sided_p(np.random.default_rng(seed).normal(away, 1, 20_000)) for seed in range(5)]
+        np.testing.assert_allclose(found, p, rtol=0.35)
