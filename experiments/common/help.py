@@ -29,7 +29,7 @@ TOPICS = {
     ),
     "inference": ("strategy", "k", "aim", "alpha", "alphas", "beta", "betas", "iota", "iotas"),
     "machine": (
-        "devices", "coordinator", "num_processes", "process_id", "similarity_budget_mb", "similarity_dtype",
+        "devices", "exchange", "coordinator", "num_processes", "process_id", "similarity_budget_mb", "similarity_dtype",
         "user_chunk", "item_chunk",
     ),
 }  # fmt: skip
