@@ -182,14 +182,24 @@ def test_without_dropout_every_epoch_has_the_whole_graph():
     assert FREEDOM.per_epoch(jax.random.key(0), inputs, hyperparameters) is inputs
 
 
-def test_the_item_graph_is_frozen_and_features_start_raw():
-    dataset, _, _ = problem(2)
+def test_features_start_raw_and_are_trained_and_the_item_graph_stays_as_the_raw_ones_made_it():
+    dataset, _, inputs = problem(2)
     params = FREEDOM.init(jax.random.key(0), dataset, HYPERPARAMETERS)
     for name, feature in dataset.features.items():
         np.testing.assert_array_equal(params["features"][name], feature)
+    drawn = jax.jit(FREEDOM.per_epoch)(jax.random.key(0), inputs, HYPERPARAMETERS)
+    for found, made in zip(*(jax.tree.leaves(x["item_graph"]) for x in (drawn, inputs)), strict=True):
+        np.testing.assert_array_equal(found, made)
 
+    def loss(params):
+        encoded = FREEDOM.encode(params, drawn, HYPERPARAMETERS)
+        return FREEDOM.loss(params, encoded, ref.make_batch(), lambda f, u, i: f, HYPERPARAMETERS, None), encoded
 
-def test_defaults_are_the_published_ones():
-    defaults = FREEDOMHyperparameters()
-    assert (defaults.layers, defaults.item_layers, defaults.neighbours) == (2, 1, 10)
-    assert (defaults.image_weight, defaults.dropout, defaults.learning_rate) == (0.1, 0.8, 1e-3)
+    step = jax.jit(jax.grad(loss, has_aux=True))
+    gradient, before = step(params)
+    trained = jax.tree.map(lambda x, slope: x - slope, params["features"], gradient["features"])
+    for name, feature in dataset.features.items():
+        assert np.abs(trained[name] - feature).max() > 0
+    _, after = step({**params, "features": trained})
+    np.testing.assert_array_equal(after.users, before.users)
+    np.testing.assert_array_equal(after.items, before.items)

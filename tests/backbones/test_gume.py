@@ -151,16 +151,21 @@ def test_noise_follows_the_signs_has_the_given_length_and_depends_on_the_key():
 
 
 def test_the_four_perturbed_views_are_perturbed_apart(monkeypatch):
-    rng = np.random.default_rng(0)
-    extended, integration = rng.standard_normal((2, 6, 16)).astype(np.float32)
-    compared = []
-    monkeypatch.setattr(gume.fusion, "cosine_info_nce", lambda a, b, temperature: compared.append((a, b)) or 0.0)
-    hyperparameters = dataclasses.replace(HYPERPARAMETERS, perturbation=0.1)
-    gume._user_contrast(extended, integration, hyperparameters, jax.random.key(3))
-    unperturbed, *perturbed = compared
-    assert unperturbed[0] is extended and unperturbed[1] is integration
+    _, params, inputs, batch = problem(2)
+    batch = batch._replace(users=jnp.arange(5))  # all but the isolated one, whose content is zero
+    pairs = []
+    monkeypatch.setattr(gume.fusion, "cosine_info_nce", lambda a, b, temperature: pairs.append((a, b)) or 0.0)
+    loss = loss_function(inputs, batch, dataclasses.replace(HYPERPARAMETERS, perturbation=0.1))
+
+    @jax.jit
+    def compared(params, key):
+        loss(params, key)
+        return pairs
+
+    # The first two are of the behaviour: at users and at positives.
+    _, _, unperturbed, of_extended, of_integration = compared(params, jax.random.key(3))
     noises = []
-    for view, pair in zip((extended, integration), perturbed, strict=True):
+    for view, pair in zip(unperturbed, (of_extended, of_integration), strict=True):
         for other in pair:
             np.testing.assert_allclose(np.linalg.norm(other - view, axis=1), 0.1, rtol=1e-4)
             noises.append(np.abs(other - view))
@@ -174,12 +179,3 @@ def test_the_loss_depends_on_the_key_through_the_noise():
     loss = jax.jit(loss_function(inputs, batch, hyperparameters))
     first, same, other = (float(loss(params, jax.random.key(number))[0]) for number in (0, 0, 1))
     assert first == same and abs(first - other) > 1e-5
-
-
-def test_defaults_are_the_published_ones_for_baby():
-    defaults = dataclasses.asdict(GUMEHyperparameters())
-    published = dict(
-        reg1=1e-5, reg2=0.1, bm=0.01, um=0.01, vt=0.1, bm_temperature=0.4, um_temperature=0.1,
-        item_layers=2, layers=3, perturbation=0.1, neighbours=10, norm_batch=2048, learning_rate=1e-3,
-    )  # fmt: skip
-    assert {name: defaults[name] for name in published} == published

@@ -148,10 +148,3 @@ def test_each_modality_has_noise_of_its_own():
     params["content"]["1"] = params["content"]["0"]
     one, other = jax.jit(LGMREC.encode)(params, inputs, HYPERPARAMETERS, jax.random.key(0)).extras.hypergraphs
     assert np.abs(one.members - other.members).max() > 0.01
-
-
-def test_defaults_are_those_published_for_baby():
-    defaults = LGMRecHyperparameters()
-    assert (defaults.layers, defaults.content_layers, defaults.hyperedges, defaults.hyper_layers) == (2, 2, 4, 1)
-    assert (defaults.keep_rate, defaults.global_weight, defaults.cl, defaults.reg) == (0.5, 0.3, 1e-4, 1e-6)
-    assert (defaults.hyper_temperature, defaults.temperature, defaults.learning_rate) == (0.2, 0.2, 1e-3)

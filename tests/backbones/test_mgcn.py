@@ -119,10 +119,3 @@ def test_the_learning_rate_decays_by_epoch_and_is_constant_within_one():
         rates.append(-float(updates[0]))
     expected = np.repeat([0.1, 0.1 * 0.5**0.5, 0.05], 3)
     np.testing.assert_allclose(rates, expected, rtol=1e-4)
-
-
-def test_defaults_are_the_published_ones():
-    defaults = MGCNHyperparameters()
-    assert (defaults.neighbours, defaults.layers, defaults.temperature, defaults.reg) == (10, 2, 0.2, 1e-4)
-    assert (defaults.learning_rate, defaults.learning_rate_decay, defaults.decay_epochs) == (1e-3, 0.96, 50)
-    assert defaults.norm_batch == 2048 and defaults.trainable_features

@@ -143,9 +143,3 @@ def test_one_length_of_neighbour_lists_serves_all_modalities_and_another_number_
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(ConfigError, match="neighbours has 2 values for 3 modalities"):
         prepare(4, 5)
-
-
-def test_defaults_are_the_published_ones():
-    defaults = SMOREHyperparameters()
-    assert (defaults.neighbours, defaults.item_layers, defaults.temperature, defaults.cl) == ((10,), 1, 0.2, 0.01)
-    assert (defaults.learning_rate, defaults.learning_rate_decay, defaults.decay_epochs) == (1e-3, 0.96, 50)
