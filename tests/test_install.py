@@ -117,7 +117,7 @@ def test_a_signal_while_the_installed_command_starts_is_one_line(scripts, tmp_pa
 # Imports what commands share, forks for each command, and hides the packages that are optional.
 HELP = """
 import os, runpy, sys
-for name in ("jinja2", "matplotlib", "sklearn", "tensorboardX", "ranx"):
+for name in ("jinja2", "matplotlib", "optuna", "sklearn", "tensorboardX", "ranx"):
     sys.modules[name] = None
 import isolator_jax.runs, isolator_jax.reporting
 for name in sys.argv[1:]:

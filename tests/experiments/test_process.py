@@ -216,39 +216,6 @@ def test_a_signal_ends_a_command_in_one_line_from_its_first_line_on(start, numbe
     assert done.stderr == f"interrupted by {number.name}\n"
 
 
-HIDDEN = """
-import contextlib, io, os, sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] in ("matplotlib", "jinja2", "tensorboardX"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hidden())
-import runpy, jax, isolator_jax, isolator_jax.runs, orbax.checkpoint, pandas
-for name in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        sys.argv, shown = [name, "--help"], io.StringIO()
-        try:
-            with contextlib.redirect_stdout(shown):
-                runpy.run_module("experiments." + name, run_name="__main__", alter_sys=True)
-        except SystemExit:
-            pass
-        os._exit(0 if "--" in shown.getvalue() else 1)
-    if os.waitpid(child, 0)[1]:
-        print(name)
-"""
-
-
-@pytest.mark.slow
-def test_help_of_every_command_needs_no_optional_package():
-    names = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_"))
-    assert {"train", "report", "reproduce"} <= set(names)
-    done = subprocess.run(
-        [sys.executable, "-c", HIDDEN, *names], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0 and done.stdout == "", done.stderr
-
-
 @pytest.mark.slow
 def test_a_closed_standard_error_and_a_gone_reader_of_output_are_borne():
     def statistics(redirected):
