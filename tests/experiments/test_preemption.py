@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KILLS", "2"))
 # Of milliseconds each, enough of them to be hit.
-EPOCHS = 10 * KILLS
+EPOCHS = 6 * KILLS
 
 
 def start(folder, run_dir, **limits):
@@ -35,6 +35,10 @@ def finish(process):
 def lines(run_dir):
     path = run_dir / "metrics.jsonl"
     return path.read_text().count("\n") if path.exists() else 0
+
+
+def newest_checkpoint(run_dir):
+    return max(int(path.name) for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit())
 
 
 def wait_for(process, epochs, *run_dirs):
@@ -88,46 +92,40 @@ def uninterrupted(folder):
 
 def test_killed_at_any_moment_a_run_resumes_and_ends_as_if_never_killed(folder, uninterrupted, tmp_path):
     run_dir = tmp_path / "run"
-    moments = random.Random(0)
+    moments, codes = random.Random(0), []
     for _ in range(KILLS):
         process = start(folder, run_dir)
         wait_for(process, moments.randrange(1, 2 * EPOCHS // KILLS), run_dir, run_dir / "vanilla")
         time.sleep(moments.random() * 0.05)
         process.send_signal(signal.SIGKILL)
-        assert finish(process)[0] in (-signal.SIGKILL, 0)
+        codes.append(finish(process)[0])
+    # A late one may find the run ended.
+    assert -signal.SIGKILL in codes and set(codes) <= {-signal.SIGKILL, 0}
     code, stderr = finish(start(folder, run_dir))
     assert code == 0, stderr
     assert_equal(results(run_dir), uninterrupted)
 
 
-def test_a_signal_saves_and_ends_the_command_which_then_goes_on(folder, uninterrupted, tmp_path):
+def test_a_signal_saves_and_ends_the_command_a_full_disk_is_one_clear_error_and_then_it_goes_on(
+    folder, uninterrupted, tmp_path
+):
     run_dir = tmp_path / "run"
     for number in (signal.SIGTERM, signal.SIGINT):
         process = start(folder, run_dir)
-        wait_for(process, 8, run_dir)
+        wait_for(process, EPOCHS // 4, run_dir)
         process.send_signal(number)
         code, stderr = finish(process)
         assert code == 75
         assert "Traceback" not in stderr and "the same command goes on from there" in stderr.splitlines()[-1]
         # What was trained is saved: nothing is trained twice.
-        saved = max(int(path.name) for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit())
-        assert saved == lines(run_dir)
-    code, stderr = finish(start(folder, run_dir))
-    assert code == 0, stderr
-    assert_equal(results(run_dir), uninterrupted)
-
-
-def test_a_full_disk_is_one_clear_error_and_what_was_saved_stays(folder, uninterrupted, tmp_path):
-    run_dir = tmp_path / "run"
-    process = start(folder, run_dir)
-    wait_for(process, 8, run_dir)
-    process.send_signal(signal.SIGTERM)
-    finish(process)
+        assert newest_checkpoint(run_dir) == lines(run_dir)
+    saved = newest_checkpoint(run_dir)
     # Files of checkpoints are larger than this, all others smaller.
     code, stderr = finish(start(folder, run_dir, file_bytes=16 * 1024))
     assert code == 1
     assert "Traceback" not in stderr
     assert "could not be written" in stderr.splitlines()[-1] and str(run_dir) in stderr.splitlines()[-1]
+    assert newest_checkpoint(run_dir) == saved
     code, stderr = finish(start(folder, run_dir))
     assert code == 0, stderr
     assert_equal(results(run_dir), uninterrupted)
