@@ -1,4 +1,4 @@
-"""Tests that need a mesh of several devices; `test_sharding.py` runs them in a process that has eight.
+"""Tests that need a mesh of several devices; `test_placement.py` runs them in processes that have eight.
 
 By hand: XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest tests/devices/eight_devices.py
 """

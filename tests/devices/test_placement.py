@@ -9,14 +9,19 @@ from started import finish, start
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 
 pytestmark = pytest.mark.slow
-GROUPS = ("training", "not training")
+# Each takes about a third of the time.
+LONGEST = "grcn or smore or gume"
+GROUPS = (f"training and ({LONGEST})", f"training and not ({LONGEST})", "not training")
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes(tmp_path_factory):
     """All at once: each mostly compiles, on one core."""
-    chosen = ("-m", "pytest", "-p", "no:cacheprovider", "--durations=20", "tests/devices/eight_devices.py", "-k")
-    running = {group: start(*chosen, group) for group in GROUPS}
+    folder = tmp_path_factory.mktemp("eight_devices")
+    chosen = ("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--durations=20", "tests/devices/eight_devices.py")
+    running = {
+        group: start(*chosen, f"--basetemp={folder / str(number)}", "-k", group) for number, group in enumerate(GROUPS)
+    }
     yield running
     for process in running.values():
         process.kill()
