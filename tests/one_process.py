@@ -1,6 +1,7 @@
 """Runs commands one after another in one process: a start costs more than what the pages ask of most of them.
 
-Standard input has the commands, a JSON line of name and arguments each; standard output gets a JSON line for each.
+Standard input has the commands, a JSON line `{"run": [name, arguments]}` each; standard output gets a JSON line for
+each. Of `{"read the flags of": [name, arguments]}` nothing is done but that.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import time
 from absl import app, flags
 
 
-def run(name, arguments, kept):
+def done(what, name, arguments, kept):
     """`python -m experiments.NAME ARGUMENTS` with flags and modules of its own; exit code and standard error."""
     for flag in set(flags.FLAGS) - kept:
         delattr(flags.FLAGS, flag)
@@ -23,9 +24,16 @@ def run(name, arguments, kept):
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(sys.__stderr__):
         try:
-            runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+            if what == "run":
+                runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_module(f"experiments.{name}", alter_sys=True)
+                flags.FLAGS(sys.argv)
+                return 0, shown.getvalue()
         except SystemExit as ended:
             return ended.code, shown.getvalue()
+        except flags.Error as error:
+            return 1, str(error)
     return None, shown.getvalue()
 
 
@@ -34,7 +42,8 @@ def main():
     kept = set(flags.FLAGS)
     for line in sys.stdin:
         start = time.process_time()
-        code, errors = run(*json.loads(line), kept)
+        ((what, command),) = json.loads(line).items()
+        code, errors = done(what, *command, kept)
         print(json.dumps([code, errors, time.process_time() - start]), file=sys.__stdout__, flush=True)
 
 
