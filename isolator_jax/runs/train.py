@@ -199,14 +199,20 @@ def _train_run(
         "checkpoint": saved,
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
-    encoded = learner.encode(state.best_params)
-    for split in splits:
-        results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
-        report[split] = {name: result.metrics for name, result in results.items()}
-    if problem.content is not None:
-        report["groups"] = consistency_groups(problem.content.consistency).summary()
+    report |= _measured(config, problem, learner.encode(state.best_params), splits)
     write_report(run_dir, report)
     return report
+
+
+def _measured(config: RunConfig, problem: Problem, encoded: Encoded, splits: Sequence[str]) -> dict[str, Any]:
+    """What a report says of the model: metrics by split and strategy, and with content the groups."""
+    found: dict[str, Any] = {}
+    for split in splits:
+        results = evaluate_problem(problem, encoded, split, strategies_of(config, problem.content is not None))
+        found[split] = {name: result.metrics for name, result in results.items()}
+    if problem.content is not None:
+        found["groups"] = consistency_groups(problem.content.consistency).summary()
+    return found
 
 
 def _warn_of_a_first_epoch(run_dir: Path, state: FitState, patience: int) -> None:
