@@ -4,8 +4,12 @@ Everything here runs inside `jit` with static shapes although users differ in ho
 items they have: one user's row is searched by bisection, and many users' rows are walked
 in fixed-size blocks of their concatenation. Ids are checked on entry (`checks`), where they
 are not traced.
+
+What loops is compiled once for each shape, also where it is called outside `jit`: JAX would
+compile a loop outside it anew at every call. It is inlined where it is called inside.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -119,6 +123,11 @@ def contains(histories: Histories, user: ArrayLike, item: ArrayLike) -> Array:
     """Whether `item` is in the set of `user`; both scalars, `vmap` over batches. No set has a negative item."""
     user = check_users(histories, user, "user", shape=())
     item = checks.array("item", item, shape=(), dtype="int", least=-checks.MOST)
+    return _contains(histories, user, item)
+
+
+@functools.partial(jax.jit, inline=True)
+def _contains(histories: Histories, user: Array, item: Array) -> Array:
     low, high = histories.offsets[user], histories.offsets[user + 1]
     place = _first_true(lambda k: histories.items[k] >= item, low, high, histories.max_length)
     return (place < high) & (histories.items[place] == item)
@@ -144,7 +153,11 @@ def sample_unseen(key: Array, histories: Histories, users: ArrayLike, num_items:
     """
     num_items = checks.count("num_items", num_items)
     check_histories(histories, num_items)
-    users = check_users(histories, users)
+    return _sample_unseen(key, histories, check_users(histories, users), num_items)
+
+
+@functools.partial(jax.jit, inline=True)
+def _sample_unseen(key: Array, histories: Histories, users: Array, num_items: ArrayLike) -> Array:
     low, high = histories.offsets[users], histories.offsets[users + 1]
     rank = jax.random.randint(key, users.shape, 0, jnp.maximum(num_items - (high - low), 1), jnp.int32)
 
@@ -163,6 +176,8 @@ def fold_histories(
     block: int = 1024,
 ) -> Accumulator:
     """Folds `update` over all history entries of `users`, `block` entries at a time.
+
+    To be called inside `jit`. Outside, every call compiles: `update` is the caller's, and may read what has changed.
 
     Args:
       users: `[B] int32`.

@@ -1,5 +1,7 @@
 """Losses and regularisers shared by the backbones. Means over the batch, gradients finite."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -188,21 +190,24 @@ def table_nce(anchors: ArrayLike, table: ArrayLike, positives: ArrayLike) -> Arr
     positives = checks.array("positives", positives, shape=("B",), sizes={"B": rows}, dtype="int", below=table.shape[0])
     if not rows:
         raise ValueError(f"anchors must have at least one row, got shape {list(anchors.shape)}")
-    return _table_nce(anchors, table, positives)
+    steps = -(-rows // max(_BLOCK_ROWS, _BLOCK_LOGITS // table.shape[0]))
+    return _compiled_table_nce(steps, anchors, table, positives)
 
 
-@jax.custom_jvp
-def _table_nce(anchors: Array, table: Array, positives: Array) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _table_nce(steps: int, anchors: Array, table: Array, positives: Array) -> Array:
     def block(total: Array, rows: tuple[Array, Array]) -> tuple[Array, None]:
         largest, _, totals = _row_exponentials(rows[0] @ table.T, 1.0)
         return total + jnp.sum(rows[1] * (largest + jnp.log(totals))), None
 
-    total, _ = lax.scan(block, jnp.float32(0), _in_blocks(anchors, table.shape[0]))
+    total, _ = lax.scan(block, jnp.float32(0), _in_blocks(anchors, steps))
     return total - jnp.sum(anchors * table[positives])
 
 
 @_table_nce.defjvp
-def _table_nce_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+def _table_nce_jvp(
+    steps: int, primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
     anchors, table, positives = primals
 
     def block(carry: tuple[Array, Array], rows: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
@@ -214,7 +219,7 @@ def _table_nce_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, A
         return (total, of_table), (exponentials @ table) / totals[:, None]
 
     start = jnp.float32(0), jnp.zeros_like(table)
-    (total, of_table), of_anchors = lax.scan(block, start, _in_blocks(anchors, table.shape[0]))
+    (total, of_table), of_anchors = lax.scan(block, start, _in_blocks(anchors, steps))
     matches = table[positives]
     of_anchors = of_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]] - matches
     of_table = add_rows(of_table, positives, -anchors)
@@ -222,10 +227,13 @@ def _table_nce_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, A
     return loss, jnp.sum(of_anchors * tangents[0]) + jnp.sum(of_table * tangents[1])
 
 
-def _in_blocks(anchors: Array, columns: int) -> tuple[Array, Array]:
-    """Anchors in blocks of few logits, `[S, rows, D]`, and one for each of them, zero for padding, `[S, rows]`."""
+# A scan outside `jit` would be compiled at every call; inside, this is part of what is compiled there.
+_compiled_table_nce = jax.jit(_table_nce, static_argnums=0, inline=True)
+
+
+def _in_blocks(anchors: Array, steps: int) -> tuple[Array, Array]:
+    """Anchors in S equal blocks, `[S, rows, D]`, and one for each of them, zero for padding, `[S, rows]`."""
     count, width = anchors.shape
-    steps = -(-count // max(_BLOCK_ROWS, _BLOCK_LOGITS // columns))
     rows = -(-count // steps)
     padded = jnp.pad(anchors, ((0, steps * rows - count), (0, 0)))
     used = jnp.arange(steps * rows) < count
