@@ -13,10 +13,9 @@ from flax import struct
 from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
-from isolator_jax import checks
-from isolator_jax._sparse import add_rows
+from isolator_jax import _similarity, checks
 from isolator_jax.features import check_channel, check_rows, gram
-from isolator_jax.histories import Histories, check_histories, check_users, fold_histories
+from isolator_jax.histories import Histories, check_histories, check_users
 from isolator_jax.precision import EXACT
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
@@ -44,13 +43,7 @@ def history_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLi
     """
     item_sim = checks.array("item_sim", item_sim, shape=("I", "W"))
     check_histories(histories, item_sim.shape[0])
-    users = check_users(histories, users)
-
-    def add(sums, rows, items):
-        return add_rows(sums, rows, item_sim[items])
-
-    init = jnp.zeros((users.size, item_sim.shape[1]), jnp.float32)
-    return _mean(fold_histories(histories, users, init, add, block=256), histories, users)
+    return _similarity.history_rows(item_sim, histories, check_users(histories, users))
 
 
 def list_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLike, lists: ArrayLike) -> Array:
@@ -80,17 +73,7 @@ def list_similarity(item_sim: ArrayLike, histories: Histories, users: ArrayLike,
     lists = checks.array(
         "lists", lists, shape=("B", "K"), sizes={"B": users.shape[0]}, dtype="int", below=item_sim.shape[1]
     )
-    return _listed(item_sim, histories, users, lists)
-
-
-@jax.jit
-def _listed(item_sim: Array, histories: Histories, users: Array, lists: Array) -> Array:
-    def add(sums, rows, items):
-        listed = lists.at[rows].get(mode="clip")
-        return add_rows(sums, rows, item_sim[items[:, None], listed])
-
-    init = jnp.zeros(lists.shape, jnp.float32)
-    return _mean(fold_histories(histories, users, init, add), histories, users)
+    return _similarity.listed(item_sim, histories, users, lists)
 
 
 @struct.dataclass
@@ -107,16 +90,8 @@ class SimilarityTable:
         """s_ui of users `[...]` and items `[...]` (broadcast): `[T, ...] float32`."""
         users, items = _pair_ids(users, items, *self.table.shape[1:])
         if users.ndim == items.ndim == 2 and users.shape[1] == items.shape[0] == 1:
-            return self._block(users[:, 0], items)
+            return _similarity.table_block(self.table, users[:, 0], items)
         return self.table[:, users, items].astype(jnp.float32)
-
-    def _block(self, users: Array, items: Array) -> Array:
-        """Of users `[B]` with each of items `[1, K]`. Some users at a time: else the CPU reads anew at each use."""
-
-        def of_chunk(chunk: Array) -> Array:
-            return jnp.swapaxes(self.table[:, chunk[:, None], items], 0, 1)
-
-        return jnp.swapaxes(_map_users(of_chunk, users, 256), 0, 1).astype(jnp.float32)
 
     def lists(self, users: ArrayLike, items: ArrayLike) -> Array:
         """s_ui of a few items of each user, `[B]` and `[B, K]`: `[T, B, K] float32`."""
@@ -125,13 +100,8 @@ class SimilarityTable:
 
     def rows(self, users: ArrayLike, start: ArrayLike, width: int) -> Array:
         """s_ui of users `[B]` and the items from `start` on: `[T, B, width] float32`."""
-        channels = self.table.shape[0]
         users, start = _row_ids(users, start, width, *self.table.shape[1:])
-
-        def row(user: Array) -> Array:
-            return lax.dynamic_slice(self.table, (jnp.int32(0), user, start), (channels, 1, width))[:, 0]
-
-        return jax.vmap(row, out_axes=1)(users).astype(jnp.float32)
+        return _similarity.table_rows(self.table, users, start, width)
 
 
 @struct.dataclass
@@ -158,7 +128,7 @@ class SimilarityOnTheFly:
     def lists(self, users: ArrayLike, items: ArrayLike) -> Array:
         """As `SimilarityTable.lists`, each user's history walked once."""
         users, items = _list_ids(users, items, self.histories.num_users, self.num_items)
-        return lax.map(lambda item_sim: list_similarity(item_sim, self.histories, users, items), self.item_sim)
+        return _similarity.listed_by_channel(self._checked(), self.histories, users, items)
 
     def block(self, users: Array, items: Array) -> Array:
         """s_ui of users `[B]` with each of items `[K]`: `[T, B, K] float32`, each user's history walked once."""
@@ -167,12 +137,12 @@ class SimilarityOnTheFly:
     def rows(self, users: ArrayLike, start: ArrayLike, width: int) -> Array:
         """As `SimilarityTable.rows`."""
         users, start = _row_ids(users, start, width, self.histories.num_users, self.num_items)
+        return _similarity.rows_by_channel(self._checked(), self.histories, users, start, width)
 
-        def of_channel(item_sim: Array) -> Array:
-            columns = lax.dynamic_slice_in_dim(item_sim, start, width, axis=1)
-            return history_similarity(columns, self.histories, users)
-
-        return lax.map(of_channel, self.item_sim)
+    def _checked(self) -> Array:
+        item_sim = checks.array("item_sim", self.item_sim, shape=("T", "I", "W"))
+        check_histories(self.histories, item_sim.shape[1])
+        return item_sim
 
 
 @struct.dataclass
@@ -264,7 +234,7 @@ def build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_ch
     def of_chunk(users: Array) -> Array:
         return history_similarity(item_sim, histories, users).astype(dtype)
 
-    return _map_users(of_chunk, jnp.arange(histories.num_users, dtype=jnp.int32), user_chunk)
+    return _similarity.map_users(of_chunk, jnp.arange(histories.num_users, dtype=jnp.int32), user_chunk)
 
 
 def build_similarity(
@@ -322,23 +292,6 @@ def similarity_on_the_fly(
     if len(channels) * channels[0].shape[0] ** 2 * 4 > budget_bytes:
         return SimilarityFromFeatures(tuple(channels), histories)
     return SimilarityOnTheFly(jnp.stack([gram(x) for x in channels]), histories)
-
-
-def _map_users(function: Callable[[Array], Array], users: Array, user_chunk: int) -> Array:
-    """Applies `function([chunk] users) -> [chunk, ...]` to users `[B]`, chunk by chunk. `[B, ...]`."""
-    count = users.shape[0]
-    if not count:
-        return function(users)
-    chunk = min(user_chunk, count)
-    chunks = -(-count // chunk)
-    padded = jnp.pad(users, (0, chunks * chunk - count), mode="edge")
-    result = lax.map(function, padded.reshape(chunks, chunk))
-    return result.reshape(-1, *result.shape[2:])[:count]
-
-
-def _mean(sums: Array, histories: Histories, users: Array) -> Array:
-    lengths = histories.offsets[users + 1] - histories.offsets[users]
-    return sums / jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)
 
 
 def _checked_channels(channels: Sequence[ArrayLike], histories: Histories) -> list[Array]:

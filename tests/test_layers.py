@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIMITIVES = (
-    "scoring", "_fast", "_ordered", "_sparse", "features", "consistency", "similarity", "histories", "losses", "graph",
-    "neighbours", "content",
+    "scoring", "_fast", "_ordered", "_similarity", "_sparse", "features", "consistency", "similarity", "histories",
+    "losses", "graph", "neighbours", "content",
 )  # fmt: skip
 FACE = "isolator_jax"  # the public names of its __init__.py; it may import all
 # From the ground up: a unit imports from its own layer and those before it.

@@ -109,6 +109,21 @@ def test_stores_answer_outside_jit_and_for_one_pair():
         assert store.pairs(np.zeros(0, int), np.zeros(0, int)).shape == (1, 0)
 
 
+def test_stores_without_a_row_for_every_item_of_their_histories_are_refused():
+    features, _, users, items = make_problem(1)
+    histories = Histories.from_pairs(users, items, U)
+    (few,) = fuse_channels([features[0][: I - 1]])
+    for store in (SimilarityOnTheFly(item_similarity(few)[None], histories), SimilarityFromFeatures((few,), histories)):
+        for ask in (
+            lambda store: store.lists([0], [[1]]),
+            lambda store: store.rows([0], 1, 2),
+            lambda store: store.pairs(0, 1),
+            lambda store: store.pairs([[0]], [[1, 2]]),
+        ):
+            with pytest.raises(ValueError, match=f"histories must hold items below {I - 1}, .* got {I - 1}"):
+                ask(store)
+
+
 @pytest.mark.parametrize("num_users", [U, 10 * I])
 def test_the_table_is_stored_exactly_where_it_and_s_fit_the_budget(num_users):
     features, _, users, items = make_problem(2)
