@@ -31,6 +31,7 @@ from tests.public_functions import (
     PART,
     RESULT,
     SQUARE,
+    STORES,
     TOP,
     USERS,
     C,
@@ -41,6 +42,16 @@ from tests.public_functions import (
 )
 
 NAN = np.where(np.arange(18).reshape(6, 3) == 4, np.nan, FEATURES)
+OF_STORES = [
+    ("lists", {"users": [0, 1, 4]}, "users must be at least 0 and below 4"),
+    ("lists", {"items": LISTS - 1}, "items must be at least 0 and below 6, got -1"),
+    ("lists", {"items": LISTS + 1}, "items must be at least 0 and below 6, got 6"),
+    ("lists", {"items": LISTS[:2]}, r"items must have shape \[B, K\] with B = 3, got \[2, 2\]"),
+    ("rows", {"start": 4}, "start must be at least 0 and below 4, got 4"),
+    ("rows", {"users": USERS + 1}, "users must be at least 0 and below 4, got 4"),
+    ("pairs", {"items": [6, 0, 0]}, "items must be at least 0 and below 6, got 6"),
+    ("pairs of all with all", {"users": [[4], [0], [0]]}, "users must be at least 0 and below 4, got 4"),
+]
 OF_PRIMITIVES = [
     ("elu_prime", {"x": "text"}, "x must hold numbers"),
     ("content_gate", {"alpha": -0.1}, "alpha must be at least 0, got -0.1"),
@@ -95,11 +106,7 @@ OF_PRIMITIVES = [
     ("build_similarity", {"channels": [FEATURES, OTHER[:5]]}, r"channels\[1\] must have a row for each of the 6"),
     ("build_similarity", {"channels": [FEATURES[:5]]}, "histories must hold items below 5"),
     ("build_similarity", {"table_dtype": jnp.int32}, "table_dtype 'int32' is not one of float32, float16, bfloat16"),
-    ("SimilarityTable", {"users": [0, 1, 4]}, "users must be at least 0 and below 4"),
-    ("SimilarityTable", {"items": LISTS - 1}, "items must be at least 0 and below 6, got -1"),
-    ("SimilarityTable.pairs", {"items": [6, 0, 0]}, "items must be at least 0 and below 6, got 6"),
-    ("SimilarityTable.rows", {"start": 4}, "start must be at least 0 and below 4, got 4"),
-    ("SimilarityOnTheFly", {"items": LISTS + 1}, "items must be at least 0 and below 6, got 6"),
+    *((f"{store}.{method}", change, words) for store in STORES for method, change, words in OF_STORES),
     ("make_content", {"features": {}}, "at least one modality"),
     ("make_content", {"features": {"a": FEATURES[:0]}}, r"features\['a'\] must have a row for every item, got none"),
     ("make_content", {"features": [FEATURES]}, "features must be of type Mapping, got list"),

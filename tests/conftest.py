@@ -56,6 +56,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not {"subprocess", "command", "start"} & vars(item.module).keys())
 
 
+@pytest.fixture
+def compilations():
+    """Names of the events of every compilation from here on."""
+    events = []
+    listener = lambda name, seconds, **_: events.append(name) if "backend_compile" in name else None
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Parity vectors of an independent implementation."""

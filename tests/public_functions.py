@@ -68,6 +68,7 @@ from isolator_jax.neighbours import (
     unweighted_graph,
     user_rows,
 )
+from isolator_jax.similarity import similarity_on_the_fly
 
 # Multiples of 1/8, which every type of float holds.
 EIGHTHS = np.random.default_rng(0).integers(-8, 9, (3, 6, 6)).astype(np.float32) / 8
@@ -83,8 +84,17 @@ GRAPH = graphs.bipartite_graph(*PAIRS, U, I)
 EDGES = np.arange(14, dtype=np.float32) / 8
 NODES = np.tile(EIGHTHS[0], (2, 1))[:10]
 NEIGHBOURS = nearest_neighbours(FEATURES, 3)
-TABLE = build_similarity(fuse_channels([FEATURES]), HISTORIES)
-ON_THE_FLY = build_similarity(fuse_channels([FEATURES]), HISTORIES, table_budget_bytes=144 - 1)
+STORES = {
+    "SimilarityTable": build_similarity(fuse_channels([FEATURES]), HISTORIES),
+    "SimilarityOnTheFly": similarity_on_the_fly(fuse_channels([FEATURES]), HISTORIES),
+    "SimilarityFromFeatures": similarity_on_the_fly(fuse_channels([FEATURES]), HISTORIES, budget_bytes=0),
+}
+OF_STORES = {
+    "lists": {"users": USERS, "items": LISTS},
+    "rows": {"users": USERS, "start": np.int32(1), "width": 3},
+    "pairs": {"users": USERS, "items": LISTS[:, 0]},
+    "pairs of all with all": {"users": USERS[:, None], "items": LISTS[:1]},
+}
 PARAMETERS = {"alpha": 2.0, "beta": 4.0, "iota": 0.5}
 KEY = jax.random.key(0)
 
@@ -127,10 +137,11 @@ PRIMITIVES = {
         {"item_sim": SQUARE, "histories": HISTORIES, "users": USERS, "lists": LISTS},
     ),
     "build_similarity": (build_similarity, {"channels": [FEATURES], "histories": HISTORIES}),
-    "SimilarityTable": (TABLE.lists, {"users": USERS, "items": LISTS}),
-    "SimilarityTable.rows": (TABLE.rows, {"users": USERS, "start": np.int32(1), "width": 3}),
-    "SimilarityTable.pairs": (TABLE.pairs, {"users": USERS, "items": LISTS[:, 0]}),
-    "SimilarityOnTheFly": (ON_THE_FLY.lists, {"users": USERS, "items": LISTS}),
+    **{
+        f"{store}.{method}": (getattr(STORES[store], method.split()[0]), arguments)
+        for store in STORES
+        for method, arguments in OF_STORES.items()
+    },
     "make_content": (make_content, {"features": {"image": FEATURES, "text": OTHER}, "histories": HISTORIES}),
     "losses.bpr": (losses.bpr, {"positive": F, "negative": S[0]}),
     "losses.l2_normalize": (losses.l2_normalize, {"x": FEATURES}),

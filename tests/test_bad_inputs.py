@@ -218,6 +218,18 @@ def test_compiled_calls_equal_plain_ones(name):
     assert_same(found, call(name))
 
 
+# It calls a function of the caller's, which may read what has changed since it was compiled.
+COMPILES_ANEW = {"histories.fold_histories"}
+
+
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - COMPILES_ANEW))
+def test_a_second_call_outside_jit_compiles_nothing(name, compilations):
+    call(name)
+    compilations.clear()
+    call(name)
+    assert not compilations
+
+
 @pytest.mark.parametrize("name", ["content_consistency", "Histories.from_pairs", "graph.bipartite_graph"])
 def test_host_functions_say_so_under_jit(name):
     function, arguments = GOOD[name]

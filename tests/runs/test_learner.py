@@ -3,23 +3,12 @@
 import dataclasses
 import re
 
-import jax
 import numpy as np
 import pytest
 
 from isolator_jax.errors import DataError
 from isolator_jax.runs import make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
-
-
-@pytest.fixture
-def compilations():
-    """Names of the events of every compilation from here on."""
-    events = []
-    listener = lambda name, seconds, **_: events.append(name) if "backend_compile" in name else None
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def learn(config, problem):
