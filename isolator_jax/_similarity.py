@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from isolator_jax._sparse import add_rows
 from isolator_jax.histories import Histories, fold_histories
+from isolator_jax.precision import EXACT
 
 # Users of a table whose block is read at once.
 _BLOCK_USERS = 256
@@ -57,6 +58,19 @@ def rows_by_channel(item_sim: Array, histories: Histories, users: Array, start: 
     return lax.map(rows, item_sim)
 
 
+@functools.partial(jax.jit, inline=True)
+def listed_features(profiles: Array, channel: Array, lists: Array) -> Array:
+    """Products of users' `profiles` with the features of items listed for them. `[B, F], [I, F], [B, K] -> [B, K]`.
+
+    A place of the lists at a time, so that no more than `[B, F]` is gathered.
+    """
+
+    def of_place(items: Array) -> Array:
+        return jnp.einsum("bf,bf->b", profiles, channel[items], precision=EXACT)
+
+    return lax.map(of_place, lists.T).T
+
+
 @functools.partial(jax.jit, static_argnames="width", inline=True)
 def table_rows(table: Array, users: Array, start: Array, width: int) -> Array:
     """A table's rows of users and its columns from `start` on. `[T, U, I], [B] -> [T, B, width] float32`."""
@@ -89,7 +103,7 @@ def map_users(function: Callable[[Array], Array], users: Array, user_chunk: int)
     chunks = -(-count // chunk)
     padded = jnp.pad(users, (0, chunks * chunk - count), mode="edge")
     result = lax.map(function, padded.reshape(chunks, chunk))
-    return result.reshape(-1, *result.shape[2:])[:count]
+    return result.reshape(chunks * chunk, *result.shape[2:])[:count]
 
 
 def _mean(sums: Array, histories: Histories, users: Array) -> Array:

@@ -88,20 +88,28 @@ class SimilarityTable:
 
     def pairs(self, users: ArrayLike, items: ArrayLike) -> Array:
         """s_ui of users `[...]` and items `[...]` (broadcast): `[T, ...] float32`."""
-        users, items = _pair_ids(users, items, *self.table.shape[1:])
+        table = self._checked()
+        users, items = _pair_ids(users, items, *table.shape[1:])
         if users.ndim == items.ndim == 2 and users.shape[1] == items.shape[0] == 1:
-            return _similarity.table_block(self.table, users[:, 0], items)
-        return self.table[:, users, items].astype(jnp.float32)
+            return _similarity.table_block(table, users[:, 0], items)
+        return table[:, users, items].astype(jnp.float32)
 
     def lists(self, users: ArrayLike, items: ArrayLike) -> Array:
         """s_ui of a few items of each user, `[B]` and `[B, K]`: `[T, B, K] float32`."""
-        users, items = _list_ids(users, items, *self.table.shape[1:])
+        users, items = _list_ids(users, items, *self._checked().shape[1:])
         return self.pairs(users[:, None], items)
 
     def rows(self, users: ArrayLike, start: ArrayLike, width: int) -> Array:
         """s_ui of users `[B]` and the items from `start` on: `[T, B, width] float32`."""
-        users, start = _row_ids(users, start, width, *self.table.shape[1:])
-        return _similarity.table_rows(self.table, users, start, width)
+        table = self._checked()
+        users, start = _row_ids(users, start, width, *table.shape[1:])
+        return _similarity.table_rows(table, users, start, width)
+
+    def _checked(self) -> Array:
+        table = jnp.asarray(self.table)
+        if table.ndim != 3:
+            raise ValueError(f"table must have shape [T, U, I], got {list(table.shape)}")
+        return table
 
 
 @struct.dataclass
@@ -171,7 +179,7 @@ class SimilarityFromFeatures:
         users, items = _list_ids(users, items, self.histories.num_users, self.num_items)
 
         def of_channel(channel: Array) -> Array:
-            return jnp.einsum("bf,bkf->bk", self._profiles(channel, users), channel[items], precision=EXACT)
+            return _similarity.listed_features(self._profiles(channel, users), channel, items)
 
         return jnp.stack([of_channel(channel) for channel in self.channels])
 
@@ -216,6 +224,8 @@ def _list_ids(users: ArrayLike, items: ArrayLike, num_users: int, num_items: int
 
 def _row_ids(users: ArrayLike, start: ArrayLike, width: int, num_users: int, num_items: int) -> tuple[Array, Array]:
     users = checks.array("users", users, shape=("B",), dtype="int", below=num_users)
+    if checks.count("width", width) > num_items:
+        raise ValueError(f"width must be at most {num_items}, the items there are, got {width}")
     return users, checks.array("start", start, shape=(), dtype="int", below=num_items - width + 1)
 
 

@@ -107,6 +107,24 @@ def test_stores_answer_outside_jit_and_for_one_pair():
         assert pair.shape == (1,)
         np.testing.assert_allclose(pair, expected[6:, 1], atol=1e-6)
         assert store.pairs(np.zeros(0, int), np.zeros(0, int)).shape == (1, 0)
+        assert store.pairs(np.zeros((2, 1), int), np.zeros((1, 0), int)).shape == (1, 2, 0)
+        for width in (-1, 2.0, 1000):
+            with pytest.raises((TypeError, ValueError), match="width must be"):
+                store.rows(jnp.array([3]), 0, width)
+
+
+def test_a_table_of_numpy_answers_as_one_of_jax_and_another_shape_is_refused():
+    table = np.random.default_rng(0).random((1, 4, 3), np.float32)
+    store = SimilarityTable(table)
+    users, items = np.array([0, 3]), np.array([[2, 0], [1, 1]])
+    for found, expected in (
+        (store.lists(users, items), table[:, users[:, None], items]),
+        (store.pairs(users[:, None], np.arange(3)[None]), table[:, users]),
+        (store.rows(users, 1, 2), table[:, users, 1:]),
+    ):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match=r"table must have shape \[T, U, I\], got \[4, 3\]"):
+        SimilarityTable(table[0]).pairs(0, 0)
 
 
 def test_stores_without_a_row_for_every_item_of_their_histories_are_refused():
