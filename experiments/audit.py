@@ -63,7 +63,7 @@ def main() -> None:
     if _TREC_RUNS.value:
         refuse_blanks(user_ids, item_ids)
     histories = dataset.train.histories(dataset.num_users)
-    users = np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
+    users = histories.users_with_items()
     longest = max(UCBIAS_K, *ks)
     notes, lists = [], {}
     for name, path in files.items():

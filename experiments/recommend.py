@@ -13,6 +13,7 @@ from absl import flags
 
 from isolator_jax.errors import ConfigError, brief
 from isolator_jax.files import write_atomically
+from isolator_jax.histories import Histories
 from isolator_jax.runs import load_run, original_ids, recommendations, strategies_of, vanilla_folder
 from isolator_jax.runs.ids import with_training_items
 from isolator_jax.strategies import BASELINE, IN_RUNS
@@ -52,7 +53,7 @@ def main() -> None:
         raise ConfigError(f"--strategy={name} does not fit this run; it has {', '.join(strategies)}{elsewhere}")
     strategy = strategies[name]
     user_ids, item_ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
-    users = _chosen_users(user_ids, np.asarray(problem.train.histories.lengths))
+    users = _chosen_users(user_ids, problem.train.histories)
     table = recommendations(problem, encoded, users, strategy, k=_K.value, user_ids=user_ids, item_ids=item_ids)
     if output.suffix == ".csv":
         warn_of_formulas(output, np.concatenate([user_ids[users], table["item"].unique()]))
@@ -60,15 +61,15 @@ def main() -> None:
     print(f"Written: {output} ({len(users)} users, {len(table)} recommendations)")
 
 
-def _chosen_users(user_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _chosen_users(user_ids: np.ndarray, histories: Histories) -> np.ndarray:
     if _USERS.value is None:
-        return np.flatnonzero(lengths > 0).astype(np.int32)
+        return histories.users_with_items()
     index = {str(original): user for user, original in enumerate(user_ids)}
     unknown = [user for user in _USERS.value if user not in index]
     if unknown or not _USERS.value:
         raise ConfigError(f"--users: no user {brief(', '.join(unknown[:5])) or 'given'} in the dataset")
     chosen = dict.fromkeys(index[user] for user in _USERS.value)
-    return with_training_items(np.array(list(chosen), np.int32), lengths, user_ids)
+    return with_training_items(np.array(list(chosen), np.int32), np.asarray(histories.lengths), user_ids)
 
 
 if __name__ == "__main__":

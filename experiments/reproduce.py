@@ -261,7 +261,7 @@ def load_references(config: RunConfig) -> list[ModelResults]:
     problem = make_problem(config, load_dataset(config))
     content = _content(problem)
     lists = reference_lists(None, problem.train.histories, content, num_items=problem.dataset.num_items, k=UCBIAS_K)
-    users = np.flatnonzero(np.asarray(problem.train.histories.lengths) > 0)
+    users = problem.train.histories.users_with_items()
     results = evaluate_lists(lists, users, problem.train.histories, problem.test, content, ks=(UCBIAS_K,))
     return [
         ModelResults(

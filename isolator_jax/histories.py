@@ -90,10 +90,26 @@ class Histories:
         """n_u, `[U] int32`."""
         return jnp.diff(self.offsets)
 
+    def users_with_items(self) -> np.ndarray:
+        """Ids `[N] int32` of all users with items, on the host."""
+        return np.flatnonzero(np.asarray(self.lengths) > 0).astype(np.int32)
 
-def check_histories(histories: Any, num_items: int, name: str = "histories") -> None:
-    """Refuses what is no `Histories`, and items that do not exist, where values are known."""
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Users and items `[E] int32` of all entries, by user, then item, on the host."""
+        lengths = np.asarray(self.lengths)
+        users = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+        return users, np.asarray(self.items)[: users.size]
+
+
+def check_histories(
+    histories: Any, num_items: int | None = None, *, num_users: int | None = None, name: str = "histories"
+) -> None:
+    """Refuses what is no `Histories`, another number of users, and items that do not exist, where values are known."""
     checks.instance(name, histories, Histories)
+    if num_users not in (None, histories.num_users):
+        raise ValueError(f"{name} has {histories.num_users} users, and there must be {num_users}")
+    if num_items is None:
+        return
     if checks.known(histories.items) and checks.known(histories.offsets) and np.asarray(histories.offsets)[-1]:
         largest = int(np.asarray(histories.items).max())
         if largest >= num_items:

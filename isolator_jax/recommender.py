@@ -309,12 +309,12 @@ class _Fitted:
 
     def chosen_users(self, users: Any) -> np.ndarray:
         """Dense ids `[N] int32` of users with training items."""
-        lengths = np.asarray(self.problem.train.histories.lengths)
+        histories = self.problem.train.histories
         if users is None:
-            return np.flatnonzero(lengths > 0).astype(np.int32)
+            return histories.users_with_items()
         ids = self.identified.user_ids
         chosen = known("users", ids_of("users", [users] if np.ndim(users) == 0 else users), "userID", ids)
-        return with_training_items(chosen, lengths, ids)
+        return with_training_items(chosen, np.asarray(histories.lengths), ids)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.scores import Model
-from isolator_jax.histories import Histories
+from isolator_jax.histories import Histories, check_histories
 from isolator_jax.strategies import Strategy
 
 
@@ -84,7 +84,7 @@ def chosen_users(users: Any, histories: Histories) -> np.ndarray:
     a similarity of zero to every item.
     """
     if users is None:
-        return trained_users(histories)
+        return histories.users_with_items()
     users = np.asarray(users_of(users, histories.num_users))
     values, counts = np.unique(users, return_counts=True)
     if (counts > 1).any():
@@ -96,23 +96,6 @@ def chosen_users(users: Any, histories: Histories) -> np.ndarray:
             "means all users with training items)"
         )
     return users
-
-
-def trained_users(histories: Histories) -> np.ndarray:
-    """All users with training items, `[N] int32`."""
-    return np.flatnonzero(np.asarray(histories.lengths) > 0).astype(np.int32)
-
-
-def check_histories(name: str, histories: Any, num_users: int | None, num_items: int | None) -> None:
-    """Item sets of exactly these users, and of no item beyond the catalogue."""
-    checks.instance(name, histories, Histories)
-    if num_users not in (None, histories.num_users):
-        raise ValueError(f"{name} has {histories.num_users} users, and there must be {num_users}")
-    if num_items is None or not checks.known(histories.items) or not histories.max_length:
-        return
-    largest = int(_largest(histories.items))
-    if largest >= num_items:
-        raise ValueError(f"{name} has item {largest}, and there are {num_items} items, 0 to {num_items - 1}")
 
 
 def check_content(content: Any, num_users: int, num_items: int | None) -> None:
@@ -174,7 +157,7 @@ def lists_of(name: str, lists: Any, num_lists: int, shortest: int, num_items: in
 
 def check_truth(truth: Any, histories: Histories, num_items: int | None) -> None:
     """Held-out items of the same users, none of which its user trained on."""
-    check_histories("truth", truth, histories.num_users, num_items)
+    check_histories(truth, num_items, num_users=histories.num_users, name="truth")
     base = 1 + max(int(_largest(x.items)) for x in (truth, histories))
     seen, held_out = (_pair_ids(x, base) for x in (histories, truth))
     both = np.intersect1d(seen, held_out, assume_unique=True)
@@ -197,6 +180,5 @@ def _largest(x: Array) -> float:
 
 
 def _pair_ids(histories: Histories, base: int) -> np.ndarray:
-    lengths = np.asarray(histories.lengths)
-    users = np.repeat(np.arange(lengths.size, dtype=np.int64), lengths)
-    return users * base + np.asarray(histories.items)[: users.size]
+    users, items = histories.pairs()
+    return users.astype(np.int64) * base + items

@@ -17,7 +17,7 @@ from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
 from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS, UCBIAS_K, item_counts, nan_mean, recall
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.scores import Model
-from isolator_jax.histories import Histories
+from isolator_jax.histories import Histories, check_histories
 from isolator_jax.similarity import Similarity, SimilarityFromFeatures
 from isolator_jax.strategies import Strategy, vanilla
 
@@ -61,7 +61,7 @@ def mean_recall(
 
     Jittable; `users` is `[N] int32`, from `users_to_validate`; `rank` as in `evaluate`.
     """
-    entry.check_histories("truth", truth, histories.num_users, None)
+    check_histories(truth, num_users=histories.num_users, name="truth")
     lists, _ = rank(model, users, histories, {"f": vanilla()}, k=k)["f"]
     users = jnp.asarray(users)
     return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
@@ -70,7 +70,7 @@ def mean_recall(
 def users_to_validate(histories: Histories, truth: Histories) -> Array:
     """Ids of the users with at least one training and one held-out item, `[N] int32`."""
     checks.instance("histories", histories, Histories)
-    entry.check_histories("truth", truth, histories.num_users, None)
+    check_histories(truth, num_users=histories.num_users, name="truth")
     both = (np.asarray(histories.lengths) > 0) & (np.asarray(truth.lengths) > 0)
     return jnp.asarray(np.flatnonzero(both), jnp.int32)
 
@@ -122,7 +122,7 @@ def evaluate(
     ks, metrics = entry.lengths_of(ks), _known_metrics(metrics, content)
     model = entry.model_of(model)
     num_users, num_items = entry.size_of(model)
-    entry.check_histories("histories", histories, num_users, num_items)
+    check_histories(histories, num_items, num_users=num_users)
     entry.check_truth(truth, histories, num_items)
     ids = entry.chosen_users(users, histories)
     longest = _longest(ks, content)
@@ -173,7 +173,7 @@ def evaluate_lists(
         num_items = next(iter(content.modalities.values())).shape[0]
     if num_items is None and {"coverage", "gini"} & set(metrics):
         raise ValueError("coverage and gini are over the catalogue; give num_items")
-    entry.check_histories("histories", histories, None, num_items)
+    check_histories(histories, num_items)
     entry.check_truth(truth, histories, num_items)
     ids = entry.chosen_users(users, histories)
     checked = {

@@ -26,7 +26,7 @@ from isolator_jax.evaluation.bias import consistency_groups, ucbias
 from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS, UCBIAS_K, nan_mean
 from isolator_jax.evaluation.ranking import seen_items
 from isolator_jax.evaluation.scores import Model, Scores, scores_of
-from isolator_jax.histories import Histories
+from isolator_jax.histories import Histories, check_histories
 from isolator_jax.similarity import Similarity
 
 
@@ -195,7 +195,7 @@ def _check(
     entry.check_sizes(candidates=candidates, chunk=chunk)
     model = entry.model_of(model)
     num_users, num_items = entry.size_of(model)
-    entry.check_histories("histories", histories, num_users, num_items)
+    check_histories(histories, num_items, num_users=num_users)
     entry.check_content(content, num_users, num_items)
     entry.check_truth(truth, histories, num_items)
     return model, entry.chosen_users(users, histories)
@@ -306,10 +306,9 @@ def _ranks_of_chunk(
 
 def _held_out_pairs(users: np.ndarray, truth: Histories) -> tuple[np.ndarray, np.ndarray]:
     """Held-out (user, item) pairs of some users, by user."""
-    lengths = np.asarray(truth.lengths)
-    of_pairs = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+    of_pairs, items = truth.pairs()
     kept = np.isin(of_pairs, users)
-    return of_pairs[kept], np.asarray(truth.items)[: of_pairs.size][kept]
+    return of_pairs[kept], items[kept]
 
 
 def _chunks(users: np.ndarray, items: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -103,9 +103,7 @@ def held_out_hits(
     lists = entry.lists_of("evaluation.lists", evaluation.lists, evaluation.users.size, k, None)[:, :k]
     row_of = np.full(histories.num_users, -1)
     row_of[evaluation.users] = np.arange(evaluation.users.size)
-    lengths = np.asarray(truth.lengths)
-    users = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
-    items = np.asarray(truth.items)[: users.size]
+    users, items = truth.pairs()
     measured = row_of[users] >= 0
     users, items = users[measured], items[measured]
     hits = (lists[row_of[users]] == items[:, None]).any(axis=1)

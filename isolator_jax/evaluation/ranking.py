@@ -16,7 +16,7 @@ from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.scores import Model, Scores, on_device, scores_of
-from isolator_jax.histories import Histories, contains, fold_histories
+from isolator_jax.histories import Histories, check_histories, contains, fold_histories
 from isolator_jax.similarity import Similarity
 from isolator_jax.strategies import Strategy
 
@@ -100,7 +100,7 @@ def check_ranking(
     """`top_k_lists`' arguments checked against each other; the model and the users converted."""
     model = entry.model_of(model)
     num_users, num_items = entry.size_of(model)
-    entry.check_histories("histories", histories, num_users, num_items)
+    check_histories(histories, num_items, num_users=num_users)
     entry.check_content(content, num_users, num_items)
     entry.check_strategies(strategies, content)
     entry.check_sizes(k=k, user_chunk=user_chunk, item_chunk=item_chunk)

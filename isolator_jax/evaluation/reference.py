@@ -15,7 +15,7 @@ from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.metrics import item_counts
 from isolator_jax.evaluation.ranking import top_k_lists
-from isolator_jax.histories import Histories
+from isolator_jax.histories import Histories, check_histories
 from isolator_jax.strategies import Strategy, vanilla
 
 
@@ -56,7 +56,7 @@ def reference_lists(
     """
     checks.instance("histories", histories, Histories)
     checks.count("num_items", num_items, least=1)
-    entry.check_histories("histories", histories, None, num_items)
+    check_histories(histories, num_items)
     # Inner products with a one are the counts themselves: exact up to 2^24 interactions of an item.
     model = Encoded(jnp.ones((histories.num_users, 1)), jnp.asarray(item_counts(histories, num_items))[:, None])
     strategies = {"popularity": vanilla()}

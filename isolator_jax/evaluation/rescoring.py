@@ -76,7 +76,7 @@ def rescore(
     checks.instance("content", content, Content)
     model = entry.model_of(model)
     checks.instance("histories", histories, Histories)
-    users = entry.trained_users(histories)
+    users = histories.users_with_items()
     if parameters is not None:
         checks.instance("parameters", parameters, UParameters)
     values = {} if parameters is None else parameters._asdict()
