@@ -97,6 +97,7 @@ study.main()
 """
 
 
+@pytest.mark.slow
 def test_the_study_measures_popularity_and_content_alone(tmp_path):
     config = SyntheticConfig(users=200, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
     write_dataset(tmp_path, "made", *make_dataset(config), config)

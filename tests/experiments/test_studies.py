@@ -71,6 +71,7 @@ def test_plain_bpr_comes_first_and_an_interrupted_search_draws_what_a_whole_one_
     assert [path.name for path in again] == [path.name for path in trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("aim", "sought"), [("recall", 1.0), ("recall_no_more_bias", 0.6), ("least_bias_no_less_recall", 0.5)]
 )

@@ -39,6 +39,7 @@ def test_a_pair_that_is_there_twice_is_refused_before_training(small_dataset):
         make_problem(RunConfig("mfbpr"), leaking)
 
 
+@pytest.mark.slow
 def test_a_step_fuses_the_rows_of_its_batch_and_no_others(small_dataset):
     config = RunConfig(backbone="mgcn", batch_size=16, hparams={"dim": 8})
     learner = make_learner(config, make_problem(config, small_dataset))
