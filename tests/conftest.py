@@ -20,7 +20,7 @@ if jax.__version_info__[:2] == (0, 10):
 jax.config.update("jax_default_matmul_precision", "float32")
 
 # The same examples each time, and no deadline: the first example of a test compiles.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=15)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=12)
 # New examples each time, thousands of them: pytest --hypothesis-profile=thorough tests/fuzz
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
