@@ -86,6 +86,7 @@ OF_PRIMITIVES = [
     ("normalize_features", {"features": NAN}, r"features must be finite in float32, got nan at \[1, 1\]"),
     ("normalize_features", {"features": FEATURES[0]}, r"features must have shape \[I, F\], got \[3\]"),
     ("normalize_features", {"features": FEATURES * 1e-42}, "features must be scaled up: row"),
+    ("normalize_features", {"features": jnp.asarray(np.float32(FEATURES * 1e-42))}, "features must be scaled up: row"),
     ("normalize_features", {"features": np.float64(FEATURES) * 1e300}, "features must be finite in float32"),
     ("fuse_channels", {"features": []}, "at least one modality"),
     ("fuse_channels", {"features": [FEATURES, OTHER[:4]]}, r"features\[1\] must have a row for each of the 6 items"),

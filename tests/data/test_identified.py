@@ -156,6 +156,7 @@ BAD = {
     "item 'tea-0' is there twice": {"item_ids": np.append(NAMES[:8], "tea-0")},
     r"features\['image'\] must hold numbers, got text": {"features": {"image": pd.DataFrame({"words": NAMES})}},
     r"features\['image'\] must be finite": {"features": {"image": np.where(IMAGES > 1, np.nan, IMAGES)}},
+    r"features\['image'\] must be scaled up: row 0": {"features": {"image": np.float64(IMAGES) * 1e-50}},
     r"features\['image'\] must have shape": {"features": {"image": IMAGES[:, 0]}},
     "a modality needs a name": {"features": {"../x": IMAGES}},
     "features must be of type Mapping": {"features": [IMAGES]},
