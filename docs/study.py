@@ -2,12 +2,16 @@
 
   python docs/study.py --data_dir=DATA --dataset=lfm2k --modalities=text,audio --study_dir=study
 
-Every step goes on where it was interrupted. Two more train nothing. The first writes docs/results/rankers.csv, UCBias
+Every step goes on where it was interrupted. A backbone's test results are kept in docs/results/DATASET/tested, and
+the tables are of all backbones there: more of them can be added where the runs of the others no longer are. Two more
+train nothing. The first writes docs/results/rankers.csv, UCBias
 of popularity and of content alone on all datasets, the second docs/results/fixed_setting.csv, U-ISOLATOR with one
-setting for all backbones and datasets that have been searched:
+setting for all backbones and datasets that have been searched; a setting that others chose is tested in
+docs/results/given_setting.csv:
 
   python docs/study.py --rankers --data_dir=DATA
   python docs/study.py --fixed --study_dir=study
+  python docs/study.py --fixed --setting=2,20,0.01 --study_dir=study
 """
 
 import argparse
@@ -17,19 +21,22 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import tested
+from isolator_jax.experiments.common.artefacts import Made, make
 from isolator_jax.experiments.common.parsing import parse_counts
-from isolator_jax.experiments.reproduce import load_references
+from isolator_jax.experiments.common.tested import load_models, load_references, run_folder
+from study_tables import add_rows, beside_published, confounding, counted, summary
 
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Evaluation, Settings
 from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.reporting import paper
-from isolator_jax.reporting.claims import VERDICTS
 from isolator_jax.runs import (
     Problem,
     evaluate_problem,
@@ -42,7 +49,7 @@ from isolator_jax.runs import (
 )
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.strategies import BASELINE, MAIN, STRATEGIES
+from isolator_jax.strategies import BASELINE, STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -63,18 +70,9 @@ DATASETS = (
     ("instruments", ("image", "text")),
     ("arts", ("text",)),
 )
-# Recall@20 of Vanilla, D-ISOLATOR and U-ISOLATOR in the paper's Table 2, Amazon Baby; of its split and features.
-PUBLISHED = {
-    "mfbpr": (0.0611,),
-    "lightgcn": (0.0751,),
-    "vbpr": (0.0654, 0.0682, 0.0715),
-    "grcn": (0.0827, 0.0839, 0.0851),
-    "slmrec": (0.0799, 0.0851, 0.0852),
-    "mgcn": (0.0958, 0.0969, 0.0980),
-    "gume": (0.1041, 0.1062, 0.1063),
-}
 RECALL, BIAS = "recall@20", "ucbias@20"
 U, U_PLAIN = "u", "u_without_training_strategy"
+TABLES, FIGURES = ("table2", "claims", "confounding"), ("fig1", "fig2", "fig3", "fig5", "fig6")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +99,19 @@ class Study:
     def results(self) -> Path:
         return RESULTS / self.name
 
-    def flags(self, dataset: str = "dataset") -> list[str]:
+    def flags(self) -> list[str]:
         modalities = [] if self.modalities is None else [f"--modalities={self.modalities}"]
-        return [f"--data_dir={self.data_dir}", f"--{dataset}={self.dataset}", *modalities]
+        return [f"--data_dir={self.data_dir}", f"--dataset={self.dataset}", *modalities]
+
+    def config(self, backbone: str, **trained: Any) -> RunConfig:
+        modalities = None if self.modalities is None else tuple(self.modalities.split(","))
+        return RunConfig(backbone, data_dir=self.data_dir, dataset=self.dataset, modalities=modalities, **trained)
+
+    def run_folder(self, backbone: str, seed: int) -> Path:
+        return run_folder(self.study_dir / "runs", self.config(backbone, seed=seed))
+
+    def tested(self, backbone: str) -> Path:
+        return self.results / "tested" / f"{backbone}.npz"
 
 
 def run(*arguments: str) -> None:
@@ -144,15 +152,9 @@ def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
     return float(rows.loc[rows[RECALL].idxmax(), "gamma"])
 
 
-def _run_folder(study: Study, backbone: str, seed: int) -> Path:
-    """Where `reproduce` keeps a run."""
-    parts = [] if study.modalities is None else [f"modalities-{study.modalities.replace(',', '+')}"]
-    return study.study_dir / "runs" / Path(study.dataset, backbone, *parts, f"seed-{seed}")
-
-
 def adopt(study: Study, backbone: str, gamma: float) -> None:
     """Lets `reproduce` find the search's models of seed 0, which are those that it would train."""
-    trials, target = study.folder / "gamma" / backbone / "trials", _run_folder(study, backbone, 0)
+    trials, target = study.folder / "gamma" / backbone / "trials", study.run_folder(backbone, 0)
     if not target.exists():
         shutil.copytree(trials / f"gamma={gamma:g},seed=0", target)
     plain = vanilla_folder(target)
@@ -197,10 +199,14 @@ _PROBLEMS: dict[str, Problem] = {}
 def trial_of(folder: Path) -> tuple[RunConfig, Problem]:
     """What a trial of a search was trained with, and its problem, made once for each dataset."""
     config = RunConfig.from_dict(read_config(folder)["config"])
+    return config, problem_of(config)
+
+
+def problem_of(config: RunConfig) -> Problem:
     key = f"{config.data_dir} {config.dataset} {config.modalities}"
     if key not in _PROBLEMS:
         _PROBLEMS[key] = make_problem(config, load_dataset(config))
-    return config, _PROBLEMS[key]
+    return _PROBLEMS[key]
 
 
 def _vanilla(trial: Path, problem: Problem) -> Evaluation:
@@ -209,145 +215,75 @@ def _vanilla(trial: Path, problem: Problem) -> Evaluation:
     return evaluate_problem(problem, encoded, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[BASELINE]
 
 
-def choice(study: Study, backbones: list[str]) -> pd.DataFrame:
+def choice(study: Study, backbone: str) -> pd.DataFrame:
     """What choosing on test data adds: the best setting by test beside the best by validation, seed 0."""
+    validation = pd.read_csv(study.folder / "gamma" / backbone / "validation.csv")
+    tested_too = test_rows(study, backbone)
+    keys = ["strategy", *search.TRAINING, *search.INFERENCE]
+    by_validation = search.choose(validation, [], seeds=1).merge(tested_too[[*keys, RECALL]], on=keys)
+    by_test = search.choose(tested_too, [], seeds=1)
+    vanilla = float(by_validation.loc[by_validation["strategy"] == BASELINE, RECALL].iloc[0])
     lines = []
-    for backbone in backbones:
-        validation = pd.read_csv(study.folder / "gamma" / backbone / "validation.csv")
-        tested = test_rows(study, backbone)
-        keys = ["strategy", *search.TRAINING, *search.INFERENCE]
-        by_validation = search.choose(validation, [], seeds=1).merge(tested[[*keys, RECALL]], on=keys)
-        by_test = search.choose(tested, [], seeds=1)
-        vanilla = float(by_validation.loc[by_validation["strategy"] == BASELINE, RECALL].iloc[0])
-        for row in by_validation.to_dict("records"):
-            if row["strategy"] == BASELINE:
-                continue
-            best = float(by_test.loc[by_test["strategy"] == row["strategy"], f"validation {RECALL}"].iloc[0])
-            lines.append(
-                {
-                    "backbone": BACKBONES[backbone].label,
-                    "strategy": STRATEGIES[row["strategy"]].label,
-                    "Vanilla R@20": f"{vanilla:.4f}",
-                    "R@20 by validation": f"{row[RECALL]:.4f}",
-                    "R@20 by test": f"{best:.4f}",
-                    "gain % by validation": f"{100 * (row[RECALL] / vanilla - 1):.2f}",
-                    "gain % by test": f"{100 * (best / vanilla - 1):.2f}",
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def knock_out(study: Study, backbones: list[str], chosen: dict[str, dict[str, str]]) -> pd.DataFrame:
-    """Recall@20 and UCBias@20 of plain BPR with each modality's rows shuffled among the items, seed 0."""
-    lines = []
-    for backbone in (name for name in backbones if BACKBONES[name].uses_content):
-        given = ",".join(f"{name}={value}" for name, value in chosen[backbone].items())
-        whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
-        _, problem = trial_of(whole)
-        for modality in (None, *problem.dataset.features):
-            if modality is None:
-                metrics = _vanilla(whole, problem).metrics
-            else:
-                folder = study.folder / "knock_out" / backbone / modality
-                run(
-                    "train", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", "--notraining_strategy",
-                    f"--knock_out={modality}:shuffle", f"--run_dir={folder}",
-                )  # fmt: skip
-                metrics = json.loads((folder / "report.json").read_text())["test"][BASELINE]
-            lines.append(
-                {
-                    "backbone": BACKBONES[backbone].label,
-                    "shuffled": modality or "nothing",
-                    **{name: f"{metrics[name]:.4f}" for name in (RECALL, BIAS, "rho")},
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def training(study: Study, seeds: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """How long each model of step 3 trained, both its trainings: epochs, and seconds at the rate of the fastest one."""
-    lines = []
-    for backbone, of_backbone in seeds.items():
-        seconds, epochs, fastest = [], [], []
-        for folder in (_run_folder(study, backbone, seed) for seed in of_backbone):
-            for run_dir in (folder, vanilla_folder(folder)):
-                records = read_metrics(run_dir)
-                fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
-                epochs.append(len(records))
-                seconds.append(len(records) * fastest[-1])
+    for row in by_validation.to_dict("records"):
+        if row["strategy"] == BASELINE:
+            continue
+        best = float(by_test.loc[by_test["strategy"] == row["strategy"], f"validation {RECALL}"].iloc[0])
         lines.append(
             {
                 "backbone": BACKBONES[backbone].label,
-                "epochs": f"{np.mean(epochs):.0f}",
-                "epoch s": f"{min(fastest):.2f}",
-                "training s": f"{np.mean(seconds):.0f}",
+                "strategy": STRATEGIES[row["strategy"]].label,
+                "Vanilla R@20": f"{vanilla:.4f}",
+                "R@20 by validation": f"{row[RECALL]:.4f}",
+                "R@20 by test": f"{best:.4f}",
+                "gain % by validation": f"{100 * (row[RECALL] / vanilla - 1):.2f}",
+                "gain % by test": f"{100 * (best / vanilla - 1):.2f}",
             }
         )
     return pd.DataFrame(lines)
 
 
-def _or_none(deviation: float) -> str:
-    """Of one seed there is none."""
-    return "" if np.isnan(deviation) else f"{deviation:.4f}"
-
-
-def summary(study: Study, of_training: pd.DataFrame) -> pd.DataFrame:
-    """Recall@20 (with its deviation over seeds), UCBias@20 (with its interval), seeds and seconds, a row a backbone."""
-    means, biases = (pd.read_csv(study.results / f"{name}.csv") for name in ("table2", "fig5"))
-    means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
-    biases = biases.set_index(["label", "strategy"])
+def knock_out(study: Study, backbone: str, hparams: dict[str, str]) -> pd.DataFrame:
+    """Recall@20 and UCBias@20 of plain BPR with each modality's rows shuffled among the items, seed 0."""
+    given = ",".join(f"{name}={value}" for name, value in hparams.items())
+    whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
+    _, problem = trial_of(whole)
     lines = []
-    for label, line in of_training.set_index("backbone").iterrows():
-        of_label: dict[str, str] = {"dataset": study.name, "backbone": str(label)}
-        for strategy in MAIN:
-            name, row = STRATEGIES[strategy].label, means.loc[label, strategy]
-            of_label |= {f"R@20 {name}": f"{row['mean']:.4f}", f"R@20 {name} sd": _or_none(row["deviation"])}
-        for strategy in MAIN:
-            name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
-            of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
-            of_label |= {f"{name} high": f"{row['high']:.3f}"}
-        lines.append(of_label | {"seeds": means.loc[(label, BASELINE), "seeds"], "training s": line["training s"]})
+    for modality in (None, *problem.dataset.features):
+        if modality is None:
+            metrics = _vanilla(whole, problem).metrics
+        else:
+            folder = study.folder / "knock_out" / backbone / modality
+            run(
+                "train", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", "--notraining_strategy",
+                f"--knock_out={modality}:shuffle", f"--run_dir={folder}",
+            )  # fmt: skip
+            metrics = json.loads((folder / "report.json").read_text())["test"][BASELINE]
+        lines.append(
+            {
+                "backbone": BACKBONES[backbone].label,
+                "shuffled": modality or "nothing",
+                **{name: f"{metrics[name]:.4f}" for name in (RECALL, BIAS, "rho")},
+            }
+        )
     return pd.DataFrame(lines)
 
 
-def beside_published(study: Study) -> pd.DataFrame:
-    """Recall@20 and the gains over Vanilla, the paper's on Baby beside ours; a row a backbone that both have."""
-    means = pd.read_csv(study.results / "table2.csv").query("metric == @RECALL")
-    means = means.pivot(index="label", columns="strategy", values="mean")
-    lines = []
-    for backbone, published in PUBLISHED.items():
-        label = BACKBONES[backbone].label
-        if label in means.index:
-            here = means.loc[label, list(MAIN)].to_numpy()
-            line = {"backbone": label, "Vanilla, paper": f"{published[0]:.4f}", "here": f"{here[0]:.4f}"}
-            for place, strategy in enumerate(MAIN[1:], start=1):
-                name = f"{STRATEGIES[strategy].label} gain %"
-                of_paper = f"{100 * (published[place] / published[0] - 1):.1f}" if len(published) > 1 else ""
-                line |= {f"{name}, paper": of_paper, f"{name}, here": f"{100 * (here[place] / here[0] - 1):.1f}"}
-            lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def counted(claims: pd.DataFrame) -> pd.DataFrame:
-    """How many of each claim's comparisons hold, a row a claim."""
-    verdicts = claims.groupby(["section", "claim"], sort=False)["verdict"].value_counts().unstack(fill_value=0)
-    return verdicts.reindex(columns=[verdict for verdict in VERDICTS if verdict in verdicts]).reset_index()
-
-
-def confounding(explained: pd.DataFrame) -> pd.DataFrame:
-    """UCBias@20 with its interval, among users of equal activity, and among items of equal popularity."""
-    shown = explained[["label"]].rename(columns={"label": "backbone"})
-    shown["strategy"] = [STRATEGIES[name].label for name in explained["strategy"]]
-    shown["R@20"] = [f"{value:.4f}" for value in explained[RECALL]]
-    places = {
-        "UCBias@20": (BIAS, "low", "high"),
-        "at equal activity": ("at equal activity", "activity low", "activity high"),
+def training(study: Study, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
+    """How long a model of step 3 trains, both its trainings: epochs, and seconds at the rate of the fastest one."""
+    seconds, epochs, fastest = [], [], []
+    for folder in (study.run_folder(backbone, seed) for seed in seeds):
+        for run_dir in (folder, vanilla_folder(folder)):
+            records = read_metrics(run_dir)
+            fastest.append(min(record.train_seconds + record.validation_seconds for record in records))
+            epochs.append(len(records))
+            seconds.append(len(records) * fastest[-1])
+    line = {
+        "backbone": BACKBONES[backbone].label,
+        "epochs": f"{np.mean(epochs):.0f}",
+        "epoch s": f"{min(fastest):.2f}",
+        "training s": f"{np.mean(seconds):.0f}",
     }
-    for name, columns in places.items():
-        for suffix, column in zip(("", " low", " high"), columns, strict=True):
-            shown[name + suffix] = [f"{value:.3f}" for value in explained[column]]
-    shown["at equal popularity"] = [f"{value:.3f}" for value in explained["at equal popularity"]]
-    return shown
+    return pd.DataFrame([line])
 
 
 def rankers(data_dir: str) -> pd.DataFrame:
@@ -363,7 +299,7 @@ def rankers(data_dir: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def fixed(study_dir: Path) -> pd.DataFrame:
+def fixed(study_dir: Path, setting: Sequence[float] | None = None) -> pd.DataFrame:
     """U with one setting of alpha, beta and iota for all: the best validation Recall@20 over Vanilla's, on average."""
     gains, found = [], []
     for folder in sorted(study_dir.glob("*/gamma/*/validation.csv")):
@@ -374,7 +310,8 @@ def fixed(study_dir: Path) -> pd.DataFrame:
         of_u = trained[(trained["strategy"] == U) & (trained["gamma"] == gamma)].set_index(list(search.INFERENCE))
         gains.append(of_u[RECALL] / vanilla)
         found.append((folder.parent, gamma))
-    setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
+    if setting is None:
+        setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
     lines, p_values = [], []
     for folder, gamma in found:
         trained, problem = trial_of(folder / "trials" / f"gamma={gamma:g},seed=0")
@@ -397,6 +334,46 @@ def fixed(study_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(p=[f"{p:.2g}" for p in holm(np.asarray(p_values))])
 
 
+def lost(study: Study, backbones: Sequence[str]) -> list[str]:
+    """Labels of what the results have, and these backbones and the tested ones have not."""
+    kept = [backbone for backbone in BACKBONES if backbone in backbones or study.tested(backbone).exists()]
+    path = study.results / "summary.csv"
+    there = pd.read_csv(path)["backbone"] if path.exists() else []
+    return sorted(set(there) - {BACKBONES[backbone].label for backbone in kept})
+
+
+def add_backbone(study: Study, backbone: str, seeds: Sequence[int]) -> None:
+    """Steps 1 to 3 for one backbone, and what is beside the paper: all that is not compared with other backbones."""
+    hparams = choose_plain(study, backbone)
+    gamma = choose_gamma(study, backbone, hparams)
+    adopt(study, backbone, gamma)
+    config = study.config(backbone, hparams=hparams, gamma=gamma)
+    model = load_models(config, seeds, study.study_dir / "runs")
+    add_rows(study.results / "choice.csv", choice(study, backbone))
+    add_rows(study.results / "training.csv", training(study, backbone, seeds))
+    if BACKBONES[backbone].uses_content:
+        add_rows(study.results / "knock_out.csv", knock_out(study, backbone, hparams))
+    tested.write(study.tested(backbone), model, problem_of(config))
+
+
+def make_artefacts(study: Study) -> None:
+    """The tables and figures of all tested backbones; figures in the study's folder alone."""
+    problem = problem_of(study.config("mfbpr"))
+    there = [study.tested(backbone) for backbone in BACKBONES if study.tested(backbone).exists()]
+    made = Made([tested.read(path, problem) for path in there], [], load_references(study.config("mfbpr")))
+    for name in (*TABLES, *FIGURES):
+        path = study.folder / "artefacts" / f"{name}-{study.dataset}"
+        make(name, made, path)
+        if name not in ("fig1", "confounding"):
+            shutil.copy(path.with_suffix(".csv"), study.results / f"{name}.csv")
+    explained = pd.read_csv(study.folder / "artefacts" / f"confounding-{study.dataset}.csv")
+    confounding(explained).to_csv(study.results / "confounding.csv", index=False)
+    counted(pd.read_csv(study.results / "claims.csv")).to_csv(study.results / "claims_counted.csv", index=False)
+    summary(study.results).to_csv(study.results / "summary.csv", index=False)
+    if study.dataset == "baby_knn":
+        beside_published(study.results).to_csv(study.results / "published.csv", index=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study_dir", type=Path, default=Path("study"))
@@ -409,6 +386,7 @@ def main() -> None:
     parser.add_argument("--fewer_seeds", default="", help="backbone:COUNT, as reproduce has it; separated by commas")
     parser.add_argument("--rankers", action="store_true")
     parser.add_argument("--fixed", action="store_true")
+    parser.add_argument("--setting", help="of --fixed, ALPHA,BETA,IOTA; default: what is best on these searches")
     given = parser.parse_args()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax's notes, a few for each model that is read
     study_dir = given.study_dir.absolute()
@@ -416,43 +394,22 @@ def main() -> None:
         rankers(given.data_dir).to_csv(RESULTS / "rankers.csv", index=False)
         return
     if given.fixed:
-        fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
+        if given.setting is None:
+            fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
+        else:
+            setting = [float(value) for value in given.setting.split(",")]
+            fixed(study_dir, setting).to_csv(RESULTS / "given_setting.csv", index=False)
         return
     study = Study(given.dataset, given.data_dir, given.modalities, study_dir, given.name or given.dataset)
-    backbones = given.backbones.split(",")
-    if (study.results / "summary.csv").exists():
-        there = set(pd.read_csv(study.results / "summary.csv")["backbone"])
-        if lost := there - {BACKBONES[backbone].label for backbone in backbones}:
-            parser.error(f"{study.results} has {', '.join(sorted(lost))} too: name them, or another --name of results")
+    backbones = list(filter(None, given.backbones.split(",")))
+    if missing := lost(study, backbones):
+        parser.error(f"{study.results} has {', '.join(missing)} too: name them, or another --name of results")
     every = [int(seed) for seed in given.seeds.split(",")]
     counts = parse_counts("fewer_seeds", list(filter(None, given.fewer_seeds.split(","))), most=len(every))
-    seeds = {backbone: every[: counts.get(backbone)] for backbone in backbones}
-    chosen, tuned = {}, []
-    for backbone in backbones:
-        chosen[backbone] = choose_plain(study, backbone)
-        gamma = choose_gamma(study, backbone, chosen[backbone])
-        adopt(study, backbone, gamma)
-        values = {**chosen[backbone], "gamma": f"{gamma:g}"}
-        tuned.append(f"--tuned={backbone}:" + ",".join(f"{name}={value}" for name, value in values.items()))
     study.results.mkdir(exist_ok=True)
-    choice(study, backbones).to_csv(study.results / "choice.csv", index=False)
-    run(
-        "reproduce", "--artefact=table2,fig1,fig2,fig3,fig5,fig6,claims,confounding", *study.flags("datasets"), *tuned,
-        f"--backbones={given.backbones}", f"--seeds={given.seeds}", f"--fewer_seeds={given.fewer_seeds}",
-        f"--runs_dir={study_dir / 'runs'}", f"--output_dir={study.folder / 'artefacts'}",
-    )  # fmt: skip
-    for table in ("table2", "fig2", "fig3", "fig5", "fig6", "claims"):
-        shutil.copy(study.folder / "artefacts" / f"{table}-{study.dataset}.csv", study.results / f"{table}.csv")
-    explained = pd.read_csv(study.folder / "artefacts" / f"confounding-{study.dataset}.csv")
-    confounding(explained).to_csv(study.results / "confounding.csv", index=False)
-    counted(pd.read_csv(study.results / "claims.csv")).to_csv(study.results / "claims_counted.csv", index=False)
-    of_training = training(study, seeds)
-    of_training.to_csv(study.results / "training.csv", index=False)
-    of_summary = summary(study, of_training)
-    of_summary.to_csv(study.results / "summary.csv", index=False)
-    if study.dataset == "baby_knn":
-        beside_published(study).to_csv(study.results / "published.csv", index=False)
-    knock_out(study, backbones, chosen).to_csv(study.results / "knock_out.csv", index=False)
+    for backbone in backbones:
+        add_backbone(study, backbone, every[: counts.get(backbone)])
+    make_artefacts(study)
 
 
 if __name__ == "__main__":
