@@ -28,6 +28,7 @@ from isolator_jax.reporting.model import (
     share_groups,
     tied_columns,
 )
+from isolator_jax.reporting.noise import p_over_users_and_seeds, spread
 from isolator_jax.reporting.tables import metric_label, strategy_label
 from isolator_jax.strategies import MAIN, STRATEGIES
 
@@ -36,11 +37,12 @@ VERDICTS = ("holds beyond noise", "sign only", "equal", "against", "against beyo
 VANILLA, U_WITHOUT_TS, TS, D, U = STRATEGIES
 
 # The first that a comparison is tested by decides whether its difference is beyond noise.
-DECIDING = ("p over users", "p over models", "p over seeds")
+DECIDING = ("p over users and seeds", "p over users", "p over models", "p over seeds")
 
 COLUMNS = (
-    *("section", "claim", "case", "subject", "other", "difference", "verdict", "test"),
-    *("p over users", "p over seeds", "p over models", "seeds", "seeds agreeing", "tied consistent", "tied diverse"),
+    *("section", "claim", "case", "subject", "other", "difference", "deviation over seeds", "verdict", "test"),
+    *("p over users and seeds", "p over users", "p over seeds", "p over models", "seeds", "seeds agreeing"),
+    *("tied consistent", "tied diverse"),
 )
 
 
@@ -89,14 +91,16 @@ _DIFFERENCES = (
 def claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults] = ()) -> pd.DataFrame:
     """Every claim of Sec. 3.3 to 3.5 and 5.1 to 5.4 that the models can be held to.
 
-    The tests are two-sided: the paired t-test over users (values averaged over the seeds) for
-    Recall@20, the bootstrap over the users of each group for UCBias, the paired t-test over seeds
-    for both and for rho, and a permutation test of Pearson's r over the models for the correlation.
-    The p-values of each column are adjusted by Holm's method over the whole table.
+    The tests are two-sided: one over users and seeds alike (`noise`) for Recall@20 and UCBias; over
+    users alone the paired t-test (values averaged over the seeds) for Recall@20 and the bootstrap over
+    the users of each group for UCBias; the paired t-test over seeds for both and for rho; and a
+    permutation test of Pearson's r over the models for the correlation. The p-values of each column are
+    adjusted by Holm's method over the whole table.
 
     A comparison is beyond noise (`holds beyond noise`, `against beyond noise`) where the adjusted
-    p over users is below 0.05 and the difference has its sign in every seed; where there is no
-    test over users, the adjusted p over seeds decides, and for the correlation that over models.
+    p over users and seeds is below 0.05 and the difference has its sign in every seed. Of models with
+    one seed the adjusted p over users decides, which knows nothing of training anew; where there is no
+    test over users, that over seeds, and for the correlation that over models.
     Else it is `sign only` or `against`, and `equal` where the numbers do not differ at all, as those
     of two strategies that make the same lists. It is `undefined` where a number is. An undefined
     p-value is never beyond noise. Where one model has fewer seeds than another, means are over all
@@ -119,7 +123,7 @@ def claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults]
         *_of_strategies([model for model in models if model.uses_content]),
         *_of_modalities(of_modalities),
     ]
-    frame = pd.DataFrame(rows).sort_values("section", kind="stable")
+    frame = _over_users_and_seeds(pd.DataFrame(rows).sort_values("section", kind="stable", ignore_index=True))
     frame = frame.assign(**{name: holm(frame[name]) for name in DECIDING})
     frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
     counted: list[dict[str, Any]] = []
@@ -129,6 +133,17 @@ def claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults]
         counted += [{"section": section, "claim": claim, "case": f"all {len(cases)}", "verdict": verdict}]
         counted += cases.to_dict("records")
     return pd.DataFrame(counted, columns=list(COLUMNS))
+
+
+def _over_users_and_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the p-values of each claim's comparisons, by their spreads together, where a test over users has one."""
+    frame["p over users and seeds"] = np.nan
+    for _, cases in frame[frame["p over users"].notna()].groupby(["section", "claim"], sort=False):
+        p_values = p_over_users_and_seeds(cases["difference"].tolist(), cases["spread"].tolist())
+        frame.loc[cases.index, "p over users and seeds"] = p_values
+    decided = frame["p over users and seeds"].notna()
+    frame.loc[decided, "test"] = "t over users and seeds, " + frame.loc[decided, "test"]
+    return frame
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -148,9 +163,10 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
     first, second = compared(subject.seeds[:shared]), compared(other.seeds[:shared])
     over_users, tests = np.nan, ["paired t over seeds"]
     if subject.users is not None and other.users is not None:
-        over_users, tests = paired_test(subject.users, other.users), ["paired t over users", *tests]
+        over_users = paired_test(subject.users.mean(axis=0), other.users.mean(axis=0))
+        tests = ["paired t over users", *tests]
     elif subject.draws is not None and other.draws is not None:
-        over_users = two_sided_p(compared(subject.draws) - compared(other.draws))
+        over_users = two_sided_p(compared(subject.draws.mean(axis=0)) - compared(other.draws.mean(axis=0)))
         tests = ["bootstrap over users", *tests]
     of_seeds = _rounded(first - second)
     return {
@@ -160,7 +176,9 @@ def _row(claim: Claim, case: str, sides: Iterable[Measured], groups: Groups | No
         "subject": subject.value,
         "other": other.value,
         "difference": float(difference),
+        "deviation over seeds": np.std(of_seeds, ddof=1) if of_seeds.size > 1 else np.nan,
         "lower": claim.lower,
+        "spread": spread(subject, other, sizes=claim.size),
         "test": ", ".join(tests),
         "p over users": over_users,
         "p over seeds": paired_test(first, second),

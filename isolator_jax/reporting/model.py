@@ -75,9 +75,9 @@ class Measured(NamedTuple):
     Attributes:
       value: its mean over the seeds.
       seeds: its value of each seed, `[seeds]`.
-      users: of each user, averaged over the seeds, `[N]`; None where it is no mean over users.
-      draws: on resamples of the users, the same ones for all numbers compared, `[draws]`; None where
-        `users` say as much.
+      users: of each seed and user, `[seeds, N]`; None where it is no mean over users.
+      draws: of each seed on resamples of the users, the same ones for all numbers compared,
+        `[seeds, draws]`; None where `users` say as much.
     """
 
     value: float
@@ -88,9 +88,11 @@ class Measured(NamedTuple):
 
 def measured(model: ModelResults, strategy: str, metric: str) -> Measured:
     """A metric with its values of seeds and, where it is a mean over users, of users."""
-    seeds = model.per_seed(strategy, metric)
-    per_user = metric in model.evaluations[strategy][0].per_user
-    return Measured(float(seeds.mean()), seeds, model.per_user(strategy, metric) if per_user else None)
+    seeds, evaluations = model.per_seed(strategy, metric), model.evaluations[strategy]
+    per_user = metric in evaluations[0].per_user
+    return Measured(
+        float(seeds.mean()), seeds, np.stack([of.per_user[metric] for of in evaluations]) if per_user else None
+    )
 
 
 def measured_biases(
@@ -112,13 +114,18 @@ def measured_biases(
             raise ValueError(
                 f"models: {model.backbone} ranks other users than {models[0].backbone}; compare one dataset"
             )
-    keys = [(model, strategy) for model in models for strategy in strategies]
-    draws = resampled_ucbias(np.stack([model.per_user(strategy) for model, strategy in keys], axis=1), users, groups)
-    biases = {}
-    for place, (model, strategy) in enumerate(keys):
-        recalls = (evaluation.per_user[RECALL] for evaluation in model.evaluations[strategy])
-        seeds = np.array([ucbias(recall, users, groups) for recall in recalls])
-        biases[model.backbone, strategy] = Measured(float(seeds.mean()), seeds, draws=draws[:, place])
+    recalls = {
+        (model.backbone, strategy): [evaluation.per_user[RECALL] for evaluation in model.evaluations[strategy]]
+        for model in models
+        for strategy in strategies
+    }
+    draws = resampled_ucbias(np.stack([seed for of_model in recalls.values() for seed in of_model], 1), users, groups)
+    biases, place = {}, 0
+    for key, of_model in recalls.items():
+        seeds = np.array([ucbias(recall, users, groups) for recall in of_model])
+        of_seeds = draws[:, place : place + seeds.size].T
+        biases[key] = Measured(float(seeds.mean()), seeds, draws=of_seeds)
+        place += seeds.size
     return biases
 
 

@@ -69,11 +69,11 @@ def means(models: Sequence[ModelResults], strategies: Sequence[str], metrics: Se
 def _p_values(number: Measured, other: Measured) -> tuple[float, float]:
     """Over users and over seeds; a UCBias, which has draws, is compared by size."""
     if number.draws is not None and other.draws is not None:
-        sizes = np.abs(number.draws) - np.abs(other.draws)
+        sizes = np.abs(number.draws.mean(axis=0)) - np.abs(other.draws.mean(axis=0))
         return two_sided_p(sizes), paired_test(np.abs(number.seeds), np.abs(other.seeds))
     over_users = np.nan
     if number.users is not None and other.users is not None:
-        over_users = paired_test(number.users, other.users)
+        over_users = paired_test(number.users.mean(axis=0), other.users.mean(axis=0))
     return over_users, paired_test(number.seeds, other.seeds)
 
 

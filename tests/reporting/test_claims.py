@@ -85,7 +85,7 @@ def test_the_sign_of_a_bias_is_shown_and_its_size_compared(frame):
     row = frame[(frame["claim"] == "D-ISOLATOR has smaller UCBias@20 than Vanilla") & (frame["case"] == "MGCN")].iloc[0]
     assert row["subject"] < 0 < row["other"]
     assert row["difference"] == pytest.approx(abs(row["subject"]) - row["other"])
-    assert row["test"] == "bootstrap over users, paired t over seeds"
+    assert row["test"] == "t over users and seeds, bootstrap over users, paired t over seeds"
 
 
 @pytest.mark.parametrize("where", ["groups of 5 %", "groups of 25 %", "equal activity"])
@@ -174,6 +174,18 @@ def test_a_seed_that_disagrees_is_noise():
     mixed = [gaining.evaluations["u"][0], losing.evaluations["u"][1]]
     torn = dataclasses.replace(sure, evaluations={**sure.evaluations, "u": mixed})
     assert verdicts(claims([torn]), claim) == {"VBPR": "sign only"}
+
+
+def test_a_gain_that_scatters_over_the_seeds_is_noise():
+    """Over users it is sure and has its sign in every seed; the seeds' gains differ by more than it."""
+    claim = "U-ISOLATOR has higher R@20 than Vanilla"
+    plain, gains = same("vbpr", BASE, seeds=(0.0, 0.0, 0.0)), (0.001, 0.008, 0.03)
+    us = [evaluation(BASE + gain + NOISE / 20) for gain in gains]
+    frame = claims([dataclasses.replace(plain, evaluations={**plain.evaluations, "u": us})])
+    row = frame[(frame["claim"] == claim) & (frame["case"] == "VBPR")].iloc[0]
+    assert (row["p over users"], row["seeds agreeing"]) == (pytest.approx(0, abs=1e-9), 3)
+    assert row["deviation over seeds"] == pytest.approx(np.std(gains, ddof=1))
+    assert row["p over users and seeds"] > 0.3 and row["verdict"] == "sign only"
 
 
 def test_of_a_model_with_fewer_seeds_those_that_both_have_are_compared():
