@@ -95,9 +95,10 @@ def _claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults
     frame = claims.claims(models, of_modalities)
     counts = claims.summary(frame)
     notes = [
-        "Beyond noise: adjusted p over users below 0.05 and the same sign in every seed; where there is no test over "
-        "users, the adjusted p over seeds or over models. p-values are two-sided and Holm-adjusted over this table, "
-        "each column by itself. Of UCBias sizes are compared; its sign is shown.",
+        "Beyond noise: adjusted p over users and seeds below 0.05 and the same sign in every seed. Of single seeds the "
+        "p over users decides, which knows nothing of training anew; where no test is over users, that over seeds or "
+        "over models. p-values are two-sided and Holm-adjusted over this table, each column by itself. Of UCBias sizes "
+        "are compared; its sign is shown.",
         tied_note(frame),
         "" if of_modalities else "The claims on Table 3 are scored where table3 is made by the same command.",
         *_origin([*models, *of_modalities]),
