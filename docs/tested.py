@@ -32,7 +32,8 @@ def write(path: Path, model: ModelResults, problem: Problem) -> None:
     about = {name: getattr(model, name) for name in ABOUT}
     metrics = {name: [of_seed.metrics for of_seed in of_seeds] for name, of_seeds in model.evaluations.items()}
     measures = list(next(iter(model.evaluations.values()))[0].per_user)
-    arrays = {"about": np.array(json.dumps({**about, "metrics": metrics, "of users": measures}))}
+    about |= {"metrics": metrics, "of users": measures, "data": problem.dataset.fingerprint()}
+    arrays = {"about": np.array(json.dumps(about))}
     for name, of_seeds in model.evaluations.items():
         hits = np.stack([list_hits(of_seed.lists[:, :UCBIAS_K], truth, users) for of_seed in of_seeds])
         arrays[name] = np.packbits(hits.transpose(0, 2, 1), axis=-1)  # place by place, which packs best
@@ -40,12 +41,18 @@ def write(path: Path, model: ModelResults, problem: Problem) -> None:
 
 
 def read(path: Path, problem: Problem) -> ModelResults:
-    """What `write` was given, but for the lists."""
+    """What `write` was given, but for the lists.
+
+    Raises:
+      ValueError: it was written of other data.
+    """
     users = np.asarray(problem.train.histories.users_with_items(), np.int32)
     relevant = np.asarray(problem.test.lengths)[users]
     with np.load(path) as arrays:
         about = json.loads(str(arrays["about"]))
         metrics, measures = about.pop("metrics"), about.pop("of users")
+        if about.pop("data") != problem.dataset.fingerprint():
+            raise ValueError(f"{path} was tested on other data than {problem.dataset.name}; give the same")
         evaluations = {}
         for name, of_seeds in metrics.items():
             packed = np.unpackbits(arrays[name], axis=-1, count=users.size).astype(bool)

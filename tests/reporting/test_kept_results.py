@@ -1,5 +1,7 @@
 """What the study keeps of a model's test: the same tables as from the model, and no more than bits of its lists."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,9 @@ def test_what_a_study_keeps_of_a_model_makes_the_same_tables(small_dataset, tmp_
     pd.testing.assert_frame_equal(claims.claims(kept), claims.claims(models))
     for make in (lambda m: paper.means(m, MAIN, paper.ACCURACY), lambda m: paper.confounding(m, [], MAIN)):
         pd.testing.assert_frame_equal(make(kept), make(models))
+    other = dataclasses.replace(small_dataset, test=small_dataset.validation, validation=small_dataset.test)
+    with pytest.raises(ValueError, match=r"vbpr\.npz was tested on other data"):
+        tested.read(tmp_path / "vbpr.npz", make_problem(RunConfig("vbpr"), other))
 
 
 def test_a_backbone_added_later_stands_in_its_place_and_replaces_its_own_rows_alone(tmp_path, docs):
