@@ -36,6 +36,7 @@ from study_tables import add_rows, beside_published, confounding, counted, summa
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Evaluation, Settings
 from isolator_jax.evaluation.significance import holm, paired_test
+from isolator_jax.files import write_atomically
 from isolator_jax.reporting import paper
 from isolator_jax.runs import (
     Problem,
@@ -115,9 +116,11 @@ class Study:
 
 
 def run(*arguments: str) -> None:
-    """A command of this checkout."""
+    """A command of this checkout; interrupted with it, it is given the time to save."""
     print("isolator", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "experiments", *arguments], cwd=ROOT, check=True)
+    with subprocess.Popen([sys.executable, "-m", "experiments", *arguments], cwd=ROOT) as child:
+        if code := child.wait():
+            sys.exit(code)
 
 
 def choose_plain(study: Study, backbone: str) -> dict[str, str]:
@@ -155,15 +158,18 @@ def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
 def adopt(study: Study, backbone: str, gamma: float) -> None:
     """Lets `reproduce` find the search's models of seed 0, which are those that it would train."""
     trials, target = study.folder / "gamma" / backbone / "trials", study.run_folder(backbone, 0)
-    if not target.exists():
-        shutil.copytree(trials / f"gamma={gamma:g},seed=0", target)
-    plain = vanilla_folder(target)
-    if not plain.exists():
-        shutil.copytree(trials / "plain,seed=0", plain)
-        for path in (plain / name for name in ("config.json", "report.json")):
-            written = json.loads(path.read_text())
-            written["config"]["gamma"] = gamma  # plain BPR does not read it
-            path.write_text(json.dumps(written, indent=2))
+    if target.exists():
+        return
+    copy = target.with_name("copied")
+    shutil.rmtree(copy, ignore_errors=True)  # of an interruption
+    shutil.copytree(trials / f"gamma={gamma:g},seed=0", copy)
+    plain = vanilla_folder(copy)
+    shutil.copytree(trials / "plain,seed=0", plain)
+    for path in (plain / name for name in ("config.json", "report.json")):
+        written = json.loads(path.read_text())
+        written["config"]["gamma"] = gamma  # plain BPR does not read it
+        path.write_text(json.dumps(written, indent=2))
+    copy.rename(target)
 
 
 def test_rows(study: Study, backbone: str) -> pd.DataFrame:
@@ -188,8 +194,7 @@ def test_rows(study: Study, backbone: str) -> pd.DataFrame:
         as_validation = dataclasses.replace(problem, validation=problem.test)
         frames.append(search.trial_rows(trial, tested, as_validation, encoded, Settings()))
     rows = pd.concat(frames, ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(path, index=False)
+    write_atomically(path, lambda draft: rows.to_parquet(draft, index=False))
     return rows
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from isolator_jax import processes
+from isolator_jax.errors import TrainingInterrupted
 from isolator_jax.runs import Problem, time_to_save, train_run, train_with_vanilla
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
@@ -38,14 +39,18 @@ def train_and_show(
       The report.
 
     Raises:
-      TrainingInterrupted: a signal came; what was trained is saved.
+      TrainingInterrupted: a signal came, be it after the last epoch; what was trained is saved.
     """
     with cli.stop_requests() as stop:
         options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "stop": stop}
-        if not vanilla:
-            return _train(config, problem, run_dir, **options)
-        train = functools.partial(_train, trainings=2, **options)
-        return train_with_vanilla(config, problem, run_dir, train=train)
+        if vanilla:
+            train = functools.partial(_train, trainings=2, **options)
+            report = train_with_vanilla(config, problem, run_dir, train=train)
+        else:
+            report = _train(config, problem, run_dir, **options)
+        if stop():  # after the last epoch; the caller may have more to do
+            raise TrainingInterrupted(f"{run_dir}: finished and saved, stopped before what was to follow")
+        return report
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.common import estimate as estimates
+from experiments.common import training
 from experiments.common.events import Events
 from experiments.common.training import train_and_show
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.placement import ONE_DEVICE
-from isolator_jax.errors import ConfigError
+from isolator_jax.errors import ConfigError, TrainingInterrupted
 from isolator_jax.runs import load_dataset, make_learner, make_problem, read_metrics
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.plan import plan_memory
@@ -165,3 +167,13 @@ def test_a_run_in_a_folder_that_must_not_be_written_is_read_and_not_resumed(forb
     assert done.returncode == 0 and "U-ISOLATOR" in done.stdout, done.stderr
     done = command("train", f"--config={run / 'config.json'}", f"--run_dir={run}", "--max_epochs=2")
     assert done.returncode == 1 and f"{run} must not be written" in done.stderr
+
+
+def test_a_signal_after_the_last_epoch_still_ends_what_was_to_follow(tmp_path, monkeypatch):
+    def train(*_, **__):
+        signal.raise_signal(signal.SIGTERM)  # while the trained models are evaluated
+        return {}
+
+    monkeypatch.setattr(training, "train_with_vanilla", train)
+    with pytest.raises(TrainingInterrupted, match="run: finished and saved, stopped before what was to follow"):
+        train_and_show(RunConfig("mfbpr"), None, tmp_path / "run", vanilla=True, checkpoint_seconds=0.0)
