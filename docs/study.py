@@ -3,15 +3,18 @@
   python docs/study.py --data_dir=DATA --dataset=lfm2k --modalities=text,audio --study_dir=study
 
 Every step goes on where it was interrupted. A backbone's test results are kept in docs/results/DATASET/tested, and
-the tables are of all backbones there: more of them can be added where the runs of the others no longer are. Two more
-train nothing. The first writes docs/results/rankers.csv, UCBias
+the tables are of all backbones there: more of them can be added where the runs of the others no longer are. What was
+chosen before is trained on other seeds by --tuned:
+
+  python docs/study.py --data_dir=DATA --dataset=baby_knn --name=anew/baby_knn --backbones=vbpr --seeds=3,4 \\
+      --tuned=vbpr:reg=0.5,gamma=1 --study_dir=study
+
+Two more train nothing. The first writes docs/results/rankers.csv, UCBias
 of popularity and of content alone on all datasets, the second docs/results/fixed_setting.csv, U-ISOLATOR with one
-setting for all backbones and datasets that have been searched; a setting that others chose is tested in
-docs/results/given_setting.csv:
+setting for all backbones and datasets that have been searched:
 
   python docs/study.py --rankers --data_dir=DATA
   python docs/study.py --fixed --study_dir=study
-  python docs/study.py --fixed --setting=2,20,0.01 --study_dir=study
 """
 
 import argparse
@@ -29,7 +32,7 @@ import numpy as np
 import pandas as pd
 import tested
 from isolator_jax.experiments.common.artefacts import Made, make
-from isolator_jax.experiments.common.parsing import parse_counts
+from isolator_jax.experiments.common.parsing import parse_counts, parse_tuned
 from isolator_jax.experiments.common.tested import load_models, load_references, run_folder
 from study_tables import add_rows, beside_published, confounding, counted, summary
 
@@ -304,7 +307,7 @@ def rankers(data_dir: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def fixed(study_dir: Path, setting: Sequence[float] | None = None) -> pd.DataFrame:
+def fixed(study_dir: Path) -> pd.DataFrame:
     """U with one setting of alpha, beta and iota for all: the best validation Recall@20 over Vanilla's, on average."""
     gains, found = [], []
     for folder in sorted(study_dir.glob("*/gamma/*/validation.csv")):
@@ -315,8 +318,7 @@ def fixed(study_dir: Path, setting: Sequence[float] | None = None) -> pd.DataFra
         of_u = trained[(trained["strategy"] == U) & (trained["gamma"] == gamma)].set_index(list(search.INFERENCE))
         gains.append(of_u[RECALL] / vanilla)
         found.append((folder.parent, gamma))
-    if setting is None:
-        setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
+    setting = pd.concat(gains, axis=1).mean(axis=1).idxmax()
     lines, p_values = [], []
     for folder, gamma in found:
         trained, problem = trial_of(folder / "trials" / f"gamma={gamma:g},seed=0")
@@ -345,6 +347,15 @@ def lost(study: Study, backbones: Sequence[str]) -> list[str]:
     path = study.results / "summary.csv"
     there = pd.read_csv(path)["backbone"] if path.exists() else []
     return sorted(set(there) - {BACKBONES[backbone].label for backbone in kept})
+
+
+def train_anew(study: Study, backbone: str, seeds: Sequence[int], hparams: dict[str, str]) -> None:
+    """Step 3 alone for one backbone, with hyper-parameters, gamma among them, that were chosen before."""
+    gamma = float(hparams.pop("gamma"))
+    config = study.config(backbone, hparams=hparams, gamma=gamma)
+    model = load_models(config, seeds, study.study_dir / "runs")
+    add_rows(study.results / "training.csv", training(study, backbone, seeds))
+    tested.write(study.tested(backbone), model, problem_of(config))
 
 
 def add_backbone(study: Study, backbone: str, seeds: Sequence[int]) -> None:
@@ -389,9 +400,9 @@ def main() -> None:
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--fewer_seeds", default="", help="backbone:COUNT, as reproduce has it; separated by commas")
+    parser.add_argument("--tuned", action="append", default=[], help="as reproduce has it: then nothing is searched")
     parser.add_argument("--rankers", action="store_true")
     parser.add_argument("--fixed", action="store_true")
-    parser.add_argument("--setting", help="of --fixed, ALPHA,BETA,IOTA; default: what is best on these searches")
     given = parser.parse_args()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax's notes, a few for each model that is read
     study_dir = given.study_dir.absolute()
@@ -399,11 +410,7 @@ def main() -> None:
         rankers(given.data_dir).to_csv(RESULTS / "rankers.csv", index=False)
         return
     if given.fixed:
-        if given.setting is None:
-            fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
-        else:
-            setting = [float(value) for value in given.setting.split(",")]
-            fixed(study_dir, setting).to_csv(RESULTS / "given_setting.csv", index=False)
+        fixed(study_dir).to_csv(RESULTS / "fixed_setting.csv", index=False)
         return
     study = Study(given.dataset, given.data_dir, given.modalities, study_dir, given.name or given.dataset)
     backbones = list(filter(None, given.backbones.split(",")))
@@ -411,9 +418,13 @@ def main() -> None:
         parser.error(f"{study.results} has {', '.join(missing)} too: name them, or another --name of results")
     every = [int(seed) for seed in given.seeds.split(",")]
     counts = parse_counts("fewer_seeds", list(filter(None, given.fewer_seeds.split(","))), most=len(every))
-    study.results.mkdir(exist_ok=True)
+    study.results.mkdir(parents=True, exist_ok=True)
+    chosen = parse_tuned("tuned", given.tuned)
     for backbone in backbones:
-        add_backbone(study, backbone, every[: counts.get(backbone)])
+        if backbone in chosen:
+            train_anew(study, backbone, every[: counts.get(backbone)], chosen[backbone])
+        else:
+            add_backbone(study, backbone, every[: counts.get(backbone)])
     make_artefacts(study)
 
 
