@@ -81,8 +81,8 @@ def bias(models: Sequence[ModelResults], strategies: Sequence[str], percents: Se
     """UCBias@20 with its 95 % bootstrap interval over users, recall averaged over the seeds.
 
     Returns:
-      Rows of the models' labels, `strategy`, `percent`, `ucbias`, `low`, `high`, `tied consistent`
-      and `tied diverse`.
+      Rows of the models' labels, `strategy`, `percent`, `ucbias`, `low`, `high`, `ucbias deviation` over
+      the seeds (NaN of one), `tied consistent` and `tied diverse`.
     """
     rows = []
     for model in models:
@@ -91,6 +91,7 @@ def bias(models: Sequence[ModelResults], strategies: Sequence[str], percents: Se
             for strategy in strategies:
                 recall = model.per_user(strategy)
                 low, high = bootstrap_ucbias(recall, model.users, groups)
+                of_seeds = [ucbias(seed.per_user[RECALL], model.users, groups) for seed in model.evaluations[strategy]]
                 rows.append(
                     {
                         **model.labels(),
@@ -99,6 +100,7 @@ def bias(models: Sequence[ModelResults], strategies: Sequence[str], percents: Se
                         "ucbias": ucbias(recall, model.users, groups),
                         "low": low,
                         "high": high,
+                        "ucbias deviation": np.std(of_seeds, ddof=1) if len(of_seeds) > 1 else np.nan,
                         **tied_columns(groups),
                     }
                 )

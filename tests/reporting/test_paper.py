@@ -62,7 +62,12 @@ def test_bias_for_several_shares_is_the_difference_of_the_groups():
         expected = recall[-size:].mean() - recall[:size].mean()
         row = frame.loc[percent]
         assert row["ucbias"] == pytest.approx(expected)
-        assert row["low"] < expected < row["high"]
+        assert row["low"] < expected < row["high"] and row["ucbias deviation"] == pytest.approx(0)
+    seeds = [evaluation(VANILLA), evaluation(2 * VANILLA)]
+    made = dataclasses.replace(model(vanilla=VANILLA), evaluations={"vanilla": seeds})
+    row = paper.bias([made], ["vanilla"]).iloc[0]
+    assert row["ucbias deviation"] == pytest.approx(row["ucbias"] / 1.5 / np.sqrt(2))
+    assert np.isnan(paper.bias([model(seeds=(0.0,), vanilla=VANILLA)], ["vanilla"])["ucbias deviation"][0])
 
 
 def active(lengths, diverse=50, consistent=50):
