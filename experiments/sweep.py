@@ -26,7 +26,7 @@ fails is recorded in its folder's `failure.json` and left out; delete that file 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -155,9 +155,9 @@ def run_search(plan: Plan, problem: Problem) -> None:
             worker.run(trials)
         else:
             trials = run_studies(plan, worker)
-    rows = [worker.rows[folder] for folder in trials]
-    table = _table(plan, rows)
-    report = _report(plan, trials, table, problem, failed=sum(found is None for found in rows))
+    rows = {folder: worker.rows[folder] for folder in trials}
+    table = _table(plan, rows.values())
+    report = _report(plan, trials, rows, table, problem)
     text = search_markdown(report)
     # Every worker comes here and writes the same; together, so that no two are mixed.
     with locked(plan.folder, wait=True):
@@ -170,7 +170,7 @@ def run_search(plan: Plan, problem: Problem) -> None:
     print("Written: " + ", ".join(str(plan.folder / name) for name in ("report.json", "report.md", "validation.csv")))
 
 
-def _table(plan: Plan, rows: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
+def _table(plan: Plan, rows: Collection[pd.DataFrame | None]) -> pd.DataFrame:
     found = [table for table in rows if table is not None]
     if not found:
         raise RunError(f"all {len(rows)} trials failed; see failure.json in the folders of {plan.folder / 'trials'}")
@@ -178,9 +178,15 @@ def _table(plan: Plan, rows: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
 
 
 def _report(
-    plan: Plan, trials: Mapping[Path, RunConfig], table: pd.DataFrame, problem: Problem, failed: int
+    plan: Plan,
+    trials: Mapping[Path, RunConfig],
+    rows: Mapping[Path, pd.DataFrame | None],
+    table: pd.DataFrame,
+    problem: Problem,
 ) -> dict[str, object]:
     """What was chosen, and its test result: the same from every worker."""
+    checkpoints = {folder: found.attrs["checkpoint"] for folder, found in rows.items() if found is not None}
+    failed = len(rows) - len(checkpoints)
     chosen = search.choose(table, plan.searched, plan.aim, seeds=len(plan.seeds))
     if chosen.empty:
         raise RunError(
@@ -203,7 +209,7 @@ def _report(
             "of this search": len(trials),
             "failed": failed,
         },
-        "chosen": search.test_chosen(chosen, plan.searched, trials, problem, plan.folder / "cache"),
+        "chosen": search.test_chosen(chosen, plan.searched, trials, problem, plan.folder / "cache", checkpoints),
         "none qualifies": search.without_setting(table, chosen),
     }
     if problem.content is not None:

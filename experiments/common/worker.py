@@ -12,7 +12,7 @@ from tqdm import tqdm
 from isolator_jax.errors import CheckpointError, FolderInUse, RunError, TrainingInterrupted, brief, printable
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json
-from isolator_jax.runs import Problem, is_finished, load_model, locked, time_to_save, train_run
+from isolator_jax.runs import Problem, finished_report, load_model, locked, time_to_save, train_run
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord, FitState
@@ -27,7 +27,8 @@ class Worker:
     worker died is taken by the next that comes by, and goes on from its last checkpoint.
 
     Attributes:
-      rows: the validation rows of each trial that has ended, by its folder; None where it failed.
+      rows: the validation rows of each trial that has ended, by its folder; None where it failed. What
+        checkpoint they are of is their `attrs['checkpoint']`, as the trial's report names it.
       trained: how many of them this worker ran.
     """
 
@@ -104,9 +105,10 @@ class Worker:
         return {"config": config, "data_fingerprint": self._problem.dataset.fingerprint()}
 
     def _finished_rows(self, folder: Path, trial: RunConfig) -> pd.DataFrame | None:
-        """The rows of a finished trial; None where it has none for these settings yet."""
+        """The rows of a finished trial; None where it has none of its model for these settings yet."""
         path = folder / "validation.parquet"
-        if not is_finished(folder, trial, self._problem.dataset) or not path.exists():
+        report = finished_report(folder, trial, self._problem.dataset)
+        if report is None or not path.exists():
             return None
         try:
             rows = pd.read_parquet(path)
@@ -116,6 +118,8 @@ class Worker:
             ) from None
         if not set(search.INFERENCE) < set(rows.columns):
             raise RunError(f"{path}: not the rows of a trial; delete it, and the trial is evaluated again")
+        if rows.attrs.get("checkpoint") != report["checkpoint"]:  # another command has gone on with the run
+            return None
         searched = zip(search.INFERENCE, self._settings, strict=True)
         return rows if all(set(rows[name].dropna()) == set(values) for name, values in searched) else None
 
@@ -140,8 +144,10 @@ class Worker:
                 stop=self._stop,
                 lock=False,
             )
-            encoded, _ = load_model(folder, self._problem, cache_dir=self._cache_dir)
+            checkpoint = report["checkpoint"]
+            encoded, _ = load_model(folder, self._problem, cache_dir=self._cache_dir, checkpoint=checkpoint)
             rows = search.trial_rows(trial, report, self._problem, encoded, self._settings)
+            rows.attrs["checkpoint"] = checkpoint
             write_atomically(path, lambda draft: rows.to_parquet(draft, index=False))
             return rows
         except (RunError, CheckpointError):

@@ -205,6 +205,7 @@ def test_chosen(
     trials: Mapping[Path, RunConfig],
     problem: Problem,
     cache_dir: Path,
+    checkpoints: Mapping[Path, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Evaluates what was chosen, and nothing else, on the test split.
 
@@ -214,17 +215,21 @@ def test_chosen(
       trials: configurations by run folder.
       problem: the data.
       cache_dir: where nearest-neighbour lists are kept.
+      checkpoints: what the validation rows of each run folder are of, as its report names it.
 
     Returns:
       For each row of `chosen` its setting, the test metrics of each seed, their mean and
       standard deviation over the seeds (NaN for one), and `p`: the p-value of the paired
       t-test of test Recall@20 against Vanilla over the users, values averaged over the seeds,
       adjusted by Holm's method for the number of strategies.
+
+    Raises:
+      RunError: a run folder holds another checkpoint by now.
     """
     results, per_user = [], {}
     for row in chosen.to_dict("records"):
         folders = [folder for folder, trial in trials.items() if _is_of(trial, row, grid)]
-        evaluations = [_evaluate_on_test(row, problem, folder, cache_dir) for folder in folders]
+        evaluations = [_evaluate_on_test(row, problem, folder, cache_dir, checkpoints[folder]) for folder in folders]
         metrics = pd.DataFrame([evaluation.metrics for evaluation in evaluations])
         per_user[row["strategy"]] = np.mean([evaluation.per_user[RECALL] for evaluation in evaluations], axis=0)
         results.append(
@@ -255,7 +260,9 @@ def _is_of(trial: RunConfig, row: Mapping[str, Any], grid: Sequence[str]) -> boo
     )
 
 
-def _evaluate_on_test(row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path) -> Evaluation:
+def _evaluate_on_test(
+    row: Mapping[str, Any], problem: Problem, folder: Path, cache_dir: Path, checkpoint: Mapping[str, Any]
+) -> Evaluation:
     strategy = STRATEGIES[row["strategy"]].of(row)
-    encoded, _ = load_model(folder, problem, cache_dir=cache_dir)
+    encoded, _ = load_model(folder, problem, cache_dir=cache_dir, checkpoint=checkpoint)
     return evaluate_problem(problem, encoded, "test", {"chosen": strategy})["chosen"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 import sys
 import threading
 import time
@@ -12,9 +13,9 @@ import pytest
 from experiments.common import worker as worker_module
 from experiments.common.progress import progress
 from experiments.common.worker import Worker
-from isolator_jax.errors import TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import Settings
-from isolator_jax.runs import locked, make_problem
+from isolator_jax.runs import locked, make_problem, train_run
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
 
@@ -113,6 +114,27 @@ def test_a_trial_that_failed_is_left_out_and_another_in_its_folder_is_run(proble
     mended.run(other)
     assert mended.trained == 1 and not any(rows is None for rows in mended.rows.values())
     assert not list(tmp_path.rglob("failure.json"))
+
+
+def test_the_rows_of_a_trial_that_another_command_extends_are_made_anew_and_no_other_model_is_tested(problem, tmp_path):
+    def rows_after(epochs, trained):
+        worker = new_worker(problem, tmp_path)
+        worker.run({folder: dataclasses.replace(trial, max_epochs=epochs)})
+        assert worker.trained == trained
+        return worker.rows[folder]
+
+    folder, trial = next(iter(trials_in(tmp_path).items()))
+    before = rows_after(2, trained=1)
+    longer, stale = dataclasses.replace(trial, max_epochs=3), (folder / "validation.parquet").read_bytes()
+    shutil.rmtree(folder)  # trained from the start, which compiles less, it is as the extended one
+    train_run(longer, problem, folder, checkpoint_every=lambda record: False, splits=("validation",))
+    (folder / "validation.parquet").write_bytes(stale)
+    rows = rows_after(3, trained=1)
+    assert set(before["epochs"]) == {2} and set(rows["epochs"]) == {3}
+    pd.testing.assert_frame_equal(rows_after(3, trained=0), rows, check_exact=True)
+    chosen, of = search.choose(rows, [], seeds=1), {folder: before.attrs["checkpoint"]}
+    with pytest.raises(RunError, match="checkpoint of epoch 2"):
+        search.test_chosen(chosen, [], {folder: longer}, problem, tmp_path / "cache", of)
 
 
 def test_a_worker_that_waits_ends_when_it_is_told_to(problem, tmp_path):
