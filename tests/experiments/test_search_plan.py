@@ -1,0 +1,35 @@
+"""What a search is of, and where it may be kept."""
+
+import json
+
+import pytest
+
+from experiments.common.search_plan import Plan
+from isolator_jax.errors import RunError
+from isolator_jax.evaluation import Settings
+from isolator_jax.runs.config import RunConfig
+
+
+def plan_in(folder, **changes):
+    values = {
+        "base": RunConfig(backbone="vbpr"), "grid": {}, "gammas": [0.1], "seeds": [0], "aim": "recall",
+        "settings": Settings((2.0,), (1.0,), (0.1,)), "folder": folder,
+    }  # fmt: skip
+    return Plan(**values | changes)
+
+
+def test_a_folder_whose_report_is_no_searchs_is_refused_and_stays_as_it_was(tmp_path):
+    plan = plan_in(tmp_path)
+    plan.check()
+    report, config = tmp_path / "report.json", tmp_path / "config.json"
+    report.write_text(json.dumps({"chosen": []}))
+    plan.check()
+    config.write_text("{}")
+    with pytest.raises(RunError, match="holds a run, .* choose another --output_dir"):
+        plan.check()
+    config.unlink()
+    for text in (json.dumps({"metrics": {}}), "half a rep", "7"):
+        report.write_text(text)
+        with pytest.raises(RunError, match="a report.json that is no search's"):
+            plan.check()
+        assert report.read_text() == text
