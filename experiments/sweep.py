@@ -22,7 +22,8 @@ of --space and the values of --grid and --gammas, by what is best so far.
 OUTPUT_DIR/trials holds a run folder for each training, `validation.csv` and
 `validation.parquet` a row for each setting, `report.json` and `report.md` what was chosen and
 its test result. The same command goes on where an interrupted search stopped. A training that
-fails is recorded in its folder's `failure.json` and left out; delete that file to try again.
+fails, or whose process is killed three times without a checkpoint between, as where memory is
+short, is recorded in its folder's `failure.json` and left out; delete that file to try again.
 """
 
 import dataclasses

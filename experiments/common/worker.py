@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -12,12 +13,16 @@ from tqdm import tqdm
 from isolator_jax.errors import CheckpointError, FolderInUse, RunError, TrainingInterrupted, brief, printable
 from isolator_jax.evaluation import Settings
 from isolator_jax.files import write_atomically, write_json
-from isolator_jax.runs import Problem, finished_report, load_model, locked, time_to_save, train_run
+from isolator_jax.runs import Problem, check_run_folder, finished_report, load_model, locked, time_to_save, train_run
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord, FitState
+from isolator_jax.training.checkpoint import saved_epochs
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds
+
+# So often a trial may end its process before it saves a checkpoint more.
+_MOST_STARTS = 3
 
 
 class Worker:
@@ -86,18 +91,43 @@ class Worker:
     def _rows_of(self, folder: Path, trial: RunConfig) -> pd.DataFrame | None:
         """The rows of a trial whose folder is held; None where it fails, or failed before."""
         found = self._finished_rows(folder, trial)
-        if found is None and not self._failed_before(folder, trial):
-            found = self._run(folder, trial)
+        if found is None and not self._failed_before(folder, trial) and self._begin(folder, trial):
+            try:
+                found = self._run(folder, trial)
+            finally:  # else the process was killed
+                (folder / "begun.json").unlink(missing_ok=True)
             self.trained += 1
         return found
 
     def _failed_before(self, folder: Path, trial: RunConfig) -> bool:
         """Whether this trial, and not another that had this folder, failed on this data."""
-        try:
-            failed = json.loads((folder / "failure.json").read_text(encoding="utf-8"))
-            return failed["of"] == self._identity(trial)
-        except (OSError, ValueError, LookupError, TypeError):
+        return _read(folder / "failure.json").get("of") == self._identity(trial)
+
+    def _begin(self, folder: Path, trial: RunConfig) -> bool:
+        """Notes that a trial starts; whether it may, after starts whose process was killed.
+
+        Who kills for want of memory tells the process nothing: only what it noted before is left.
+        """
+        path, saved = folder / "begun.json", saved_epochs(folder / "checkpoints")
+        begun = {"of": self._identity(trial), "epoch": saved[-1] if saved else 0}
+        before = _read(path)
+        starts = before.get("starts", 0) if begun.items() <= before.items() else 0
+        if starts >= _MOST_STARTS:
+            reason = (
+                f"its process was killed {starts} times after epoch {begun['epoch']} before it saved another, as where "
+                "memory is short; lower --batch_size or --similarity_budget_mb, or delete this file to try again"
+            )
+            self._record_failure(folder, trial, "ProcessKilled", reason)
+            path.unlink()
             return False
+        if not (folder / "config.json").exists():  # it makes a run folder, where other files may lie
+            write_json(folder / "config.json", check_run_folder(folder, trial, self._problem.dataset))
+        write_json(path, {**begun, "starts": starts + 1})
+        return True
+
+    def _record_failure(self, folder: Path, trial: RunConfig, error: str, message: str) -> None:
+        tqdm.write(f"failed: {folder.name}: {printable(message)}", file=sys.stderr)
+        write_json(folder / "failure.json", {"error": error, "message": message, "of": self._identity(trial)})
 
     def _identity(self, trial: RunConfig) -> dict[str, object]:
         """What a trial's failure may depend on."""
@@ -152,9 +182,16 @@ class Worker:
             return rows
         except (RunError, CheckpointError):
             raise
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             # TrainingDiverged and the device's out-of-memory error are RuntimeErrors.
-            tqdm.write(f"failed: {folder.name}: {printable(error)}", file=sys.stderr)
-            failure = {"error": type(error).__name__, "message": str(error), "of": self._identity(trial)}
-            write_json(folder / "failure.json", failure)
+            self._record_failure(folder, trial, type(error).__name__, str(error))
             return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a JSON file says, nothing where it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

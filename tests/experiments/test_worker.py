@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shutil
 import sys
 import threading
@@ -114,6 +115,51 @@ def test_a_trial_that_failed_is_left_out_and_another_in_its_folder_is_run(proble
     mended.run(other)
     assert mended.trained == 1 and not any(rows is None for rows in mended.rows.values())
     assert not list(tmp_path.rglob("failure.json"))
+
+
+def test_a_trial_that_kills_its_process_over_and_over_is_left_out_and_the_others_go_on(problem, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    (killer, _), (other, _) = trials = list(trials_in(tmp_path).items())[:2]
+    left = {}
+
+    def train(trial, problem, folder, **options):
+        if folder != killer:
+            return train_run(trial, problem, folder, **options)
+        left.update({path: path.read_bytes() for path in folder.glob("*.json")})
+        raise ends
+
+    def run(of_trials=trials):
+        worker = new_worker(problem, tmp_path)
+        worker.run(dict(of_trials))
+        return worker.rows
+
+    def is_killed():
+        with pytest.raises(Killed):
+            run()
+        for path, content in left.items():  # a killed process cleans nothing up
+            path.write_bytes(content)
+
+    monkeypatch.setattr(worker_module, "train_run", train)
+    ends = TrainingInterrupted()
+    for _ in range(4):  # a stop is no kill
+        with pytest.raises(TrainingInterrupted):
+            run()
+    ends = Killed()
+    is_killed()
+    is_killed()
+    (killer / "checkpoints" / "1").mkdir(parents=True)  # it has come further
+    for _ in range(3):
+        is_killed()
+    rows = run()
+    assert rows[killer] is None and rows[other] is not None
+    failure = killer / "failure.json"
+    assert "killed 3 times after epoch 1" in json.loads(failure.read_text())["message"]
+    failure.unlink()
+    is_killed()  # it is tried again
+    ends = MemoryError()
+    assert run(trials[:1])[killer] is None and json.loads(failure.read_text())["error"] == "MemoryError"
 
 
 def test_the_rows_of_a_trial_that_another_command_extends_are_made_anew_and_no_other_model_is_tested(problem, tmp_path):
