@@ -24,6 +24,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds
 # So often a trial may end its process before it saves a checkpoint more.
 _MOST_STARTS = 3
 
+_WITHOUT_PART_IN_FAILURES = set(EXTENDABLE) - {"max_epochs", "patience"}
+
 
 class Worker:
     """Takes trials that nobody holds, runs them, and gathers the rows of those that have ended anywhere.
@@ -130,8 +132,8 @@ class Worker:
         write_json(folder / "failure.json", {"error": error, "message": message, "of": self._identity(trial)})
 
     def _identity(self, trial: RunConfig) -> dict[str, object]:
-        """What a trial's failure may depend on."""
-        config = {name: value for name, value in trial.to_dict().items() if name not in EXTENDABLE}
+        """What a trial's failure may depend on, how long it trains among it."""
+        config = {name: value for name, value in trial.to_dict().items() if name not in _WITHOUT_PART_IN_FAILURES}
         return {"config": config, "data_fingerprint": self._problem.dataset.fingerprint()}
 
     def _finished_rows(self, folder: Path, trial: RunConfig) -> pd.DataFrame | None:
@@ -160,7 +162,6 @@ class Worker:
             )
 
         path = folder / "validation.parquet"
-        path.unlink(missing_ok=True)  # of other settings, or of fewer epochs
         (folder / "failure.json").unlink(missing_ok=True)  # of another trial
         try:
             report = train_run(

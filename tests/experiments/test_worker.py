@@ -162,6 +162,32 @@ def test_a_trial_that_kills_its_process_over_and_over_is_left_out_and_the_others
     assert run(trials[:1])[killer] is None and json.loads(failure.read_text())["error"] == "MemoryError"
 
 
+def test_a_longer_training_that_fails_leaves_the_shorter_ones_rows_and_is_not_tried_again(
+    problem, tmp_path, monkeypatch
+):
+    def run(epochs):
+        worker = new_worker(problem, tmp_path)
+        worker.run({folder: dataclasses.replace(trial, max_epochs=epochs)})
+        return worker.rows[folder], worker.trained
+
+    def diverges(*arguments, **options):
+        raise TrainingDiverged("epoch 3: the loss is NaN")
+
+    folder, trial = next(iter(trials_in(tmp_path).items()))
+    rows, _ = run(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker_module, "train_run", diverges)
+        assert run(4) == (None, 1) and run(4) == (None, 0)
+    again, trained = run(2)
+    pd.testing.assert_frame_equal(again, rows)
+    assert trained == 0
+    # Without the rows, as where the first was killed while it made them.
+    (folder / "validation.parquet").unlink()
+    again, trained = run(2)
+    pd.testing.assert_frame_equal(again, rows)
+    assert trained == 1
+
+
 def test_the_rows_of_a_trial_that_another_command_extends_are_made_anew_and_no_other_model_is_tested(problem, tmp_path):
     def rows_after(epochs, trained):
         worker = new_worker(problem, tmp_path)
