@@ -22,7 +22,7 @@ _MOST_SETTINGS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A search.
+    """A search. Its hyper-parameters are in the order of their names, whatever that of the flags: folders are named so.
 
     Attributes:
       base: what all trials share.
@@ -48,10 +48,14 @@ class Plan:
     draws: int | None = None
     sampler_seed: int = 0
 
+    def __post_init__(self):
+        for field in ("grid", "space"):
+            object.__setattr__(self, field, dict(sorted(getattr(self, field).items())))
+
     @property
     def searched(self) -> list[str]:
         """The hyper-parameters of the backbone that are searched."""
-        return [*self.grid, *self.space]
+        return sorted([*self.grid, *self.space])
 
     @functools.cached_property
     def trials(self) -> dict[Path, RunConfig]:

@@ -64,7 +64,8 @@ class Study:
           space: what is drawn, a number of a range or one of some values, by name.
           seed: of the draws.
         """
-        self._folder, self._space, self._seed = folder.absolute(), space, seed
+        # Optuna draws one name after the other: in an order of their own, whatever that of the flags.
+        self._folder, self._space, self._seed = folder.absolute(), dict(sorted(space.items())), seed
         described = json.dumps({**of, "space": space, "seed": seed}, sort_keys=True)
         self._name = f"{name} {hashlib.blake2b(described.encode(), digest_size=6).hexdigest()}"
 

@@ -8,6 +8,7 @@ from experiments.common.search_plan import Plan
 from isolator_jax.errors import RunError
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.runs.sampler import Range
 
 
 def plan_in(folder, **changes):
@@ -33,3 +34,17 @@ def test_a_folder_whose_report_is_no_searchs_is_refused_and_stays_as_it_was(tmp_
         with pytest.raises(RunError, match="a report.json that is no search's"):
             plan.check()
         assert report.read_text() == text
+
+
+def test_the_order_of_hyperparameters_is_no_part_of_a_search(tmp_path):
+    values, rest = {"reg": ["0.1", "1"], "dim": ["8"]}, {"learning_rate": Range(0.1, 1.0), "batches": Range(1.0, 2.0)}
+    one, other = (
+        plan_in(tmp_path, grid=dict(order(values.items())), space=dict(order(rest.items())))
+        for order in (list, reversed)
+    )
+    assert one.searched == other.searched == ["batches", "dim", "learning_rate", "reg"]
+    one, other = (plan_in(tmp_path, grid=dict(order(values.items()))) for order in (list, reversed))
+    assert list(one.trials.items()) == list(other.trials.items())
+    assert next(iter(one.trials)).name == "plain,dim=8,reg=0.1,seed=0"
+    drawn = one.trials_of({"reg": 0.1, "dim": 8}) | other.trials_of({"dim": 8, "reg": 0.1})
+    assert [folder.name for folder in drawn] == ["plain,dim=8,reg=0.1,seed=0"]

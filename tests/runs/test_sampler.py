@@ -44,6 +44,8 @@ def test_draws_lie_in_the_space_and_follow_the_seed_also_after_an_interruption(t
     for number, setting in again.open().items():
         again.tell(number, value_of(setting))
     assert search(again) == drawn
+    reordered = search(study(tmp_path / "reordered", dict(reversed(SPACE.items()))), most=3)
+    assert reordered == drawn[:3]
     other = search(study(tmp_path / "other", seed=1))
     assert not {json.dumps(setting) for setting in drawn[:8]} & {json.dumps(setting) for setting in other[:8]}
 
