@@ -26,9 +26,9 @@ def run_studies(plan: Plan, worker: Worker) -> dict[Path, RunConfig]:
     trials: dict[Path, RunConfig] = {}
     of_vanilla: list[pd.DataFrame] = []
     for trained in plan.kinds:
-        study = _study(plan, trained)
-        _run_study(plan, study, plan.draws_of(trained=trained), worker, of_vanilla)
-        for setting in study.settings().values():
+        study, most = _study(plan, trained), plan.draws_of(trained=trained)
+        _run_study(plan, study, most, worker, of_vanilla)
+        for setting in study.settings(most).values():  # an earlier search may have drawn more
             trials |= plan.trials_of(setting)
         worker.run(trials)
         rows = [worker.rows[folder] for folder in trials]
@@ -51,7 +51,7 @@ def _study(plan: Plan, trained: bool) -> Study:
 
 def _run_study(plan: Plan, study: Study, most: int, worker: Worker, of_vanilla: list[pd.DataFrame]) -> None:
     while True:
-        ended, open_settings = len(worker.rows), study.open()
+        ended, open_settings = len(worker.rows), study.open(most)
         for number, setting in open_settings.items():
             trials = plan.trials_of(setting)
             if all([worker.take(folder, trial) for folder, trial in trials.items()]):
@@ -60,7 +60,7 @@ def _run_study(plan: Plan, study: Study, most: int, worker: Worker, of_vanilla: 
             continue
         if not open_settings:
             return
-        if len(worker.rows) == ended and (held := study.open()):
+        if len(worker.rows) == ended and (held := study.open(most)):
             worker.wait(len(held))
 
 

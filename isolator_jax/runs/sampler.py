@@ -69,17 +69,17 @@ class Study:
         described = json.dumps({**of, "space": space, "seed": seed}, sort_keys=True)
         self._name = f"{name} {hashlib.blake2b(described.encode(), digest_size=6).hexdigest()}"
 
-    def settings(self) -> dict[int, dict[str, Any]]:
-        """Every setting that was drawn, by its number."""
+    def settings(self, most: int | None = None) -> dict[int, dict[str, Any]]:
+        """Every setting that was drawn, or the first `most` of them, by its number."""
         with self._held() as study:
-            return {trial.number: self._setting(trial.params) for trial in self._drawn(study)}
+            return {trial.number: self._setting(trial.params) for trial in self._drawn(study)[:most]}
 
-    def open(self) -> dict[int, dict[str, Any]]:
-        """The settings that have no value yet, by their numbers."""
+    def open(self, most: int | None = None) -> dict[int, dict[str, Any]]:
+        """The settings, or those among the first `most`, that have no value yet, by their numbers."""
         with self._held() as study:
             return {
                 trial.number: self._setting(trial.params)
-                for trial in self._drawn(study)
+                for trial in self._drawn(study)[:most]
                 if not trial.state.is_finished()
             }
 

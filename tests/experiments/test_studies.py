@@ -71,6 +71,20 @@ def test_plain_bpr_comes_first_and_an_interrupted_search_draws_what_a_whole_one_
     assert [path.name for path in again] == [path.name for path in trials]
 
 
+def test_fewer_settings_than_an_earlier_search_drew_are_the_first_of_its(tmp_path):
+    def plan(draws):
+        return plan_in(tmp_path, gammas=[], seeds=[0], draws=draws)
+
+    with pytest.raises(TrainingInterrupted):
+        run_studies(plan(3), Worker(most=2))
+    fewer = Worker()
+    trials = run_studies(plan(2), fewer)
+    assert len(trials) == 2 and list(fewer.rows) == list(trials)
+    more = run_studies(plan(3), Worker())
+    assert len(more) == 3 and list(more)[:2] == list(trials)
+    assert list(run_studies(plan(2), Worker())) == list(trials)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("aim", "sought"), [("recall", 1.0), ("recall_no_more_bias", 0.6), ("least_bias_no_less_recall", 0.5)]
