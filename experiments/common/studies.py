@@ -1,6 +1,6 @@
 """A search whose settings Optuna draws: a study of plain BPR, then one of the training strategy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +14,16 @@ from .search_plan import Plan
 from .worker import Worker
 
 
-def run_studies(plan: Plan, worker: Worker) -> dict[Path, RunConfig]:
+def run_studies(plan: Plan, worker: Worker, stop: Callable[[], bool] = lambda: False) -> dict[Path, RunConfig]:
     """Draws the settings of a search and runs what nobody else runs of their trainings, until all have ended.
 
     A setting of plain BPR is worth Vanilla's Recall@20, one with gamma what U's best setting of alpha, beta
     and iota reaches of the aim, held against the chosen Vanilla; both on validation, means over the seeds.
+
+    Args:
+      plan: the search.
+      worker: what takes its trials.
+      stop: whether to end, asked while another worker holds the studies.
 
     Returns:
       The trainings of all settings by their folders, in the order of the draws.
@@ -26,7 +31,7 @@ def run_studies(plan: Plan, worker: Worker) -> dict[Path, RunConfig]:
     trials: dict[Path, RunConfig] = {}
     of_vanilla: list[pd.DataFrame] = []
     for trained in plan.kinds:
-        study, most = _study(plan, trained), plan.draws_of(trained=trained)
+        study, most = _study(plan, trained, stop), plan.draws_of(trained=trained)
         _run_study(plan, study, most, worker, of_vanilla)
         for setting in study.settings(most).values():  # an earlier search may have drawn more
             trials |= plan.trials_of(setting)
@@ -36,7 +41,7 @@ def run_studies(plan: Plan, worker: Worker) -> dict[Path, RunConfig]:
     return trials
 
 
-def _study(plan: Plan, trained: bool) -> Study:
+def _study(plan: Plan, trained: bool, stop: Callable[[], bool]) -> Study:
     """What the values of a study depend on names it: plain BPR's are the same whatever is searched of U."""
     config = plan.base.to_dict()
     of = {
@@ -46,7 +51,7 @@ def _study(plan: Plan, trained: bool) -> Study:
     if trained:
         of |= {"settings": plan.settings, "aim": plan.aim}
     name = "training strategy" if trained else "plain BPR"
-    return Study(plan.folder / "optuna", name, of, plan.space_of(trained=trained), plan.sampler_seed)
+    return Study(plan.folder / "optuna", name, of, plan.space_of(trained=trained), plan.sampler_seed, stop)
 
 
 def _run_study(plan: Plan, study: Study, most: int, worker: Worker, of_vanilla: list[pd.DataFrame]) -> None:

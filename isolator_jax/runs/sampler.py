@@ -8,19 +8,22 @@ import hashlib
 import json
 import math
 import os
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from isolator_jax.errors import ConfigError
+from isolator_jax.errors import ConfigError, FolderInUse, TrainingInterrupted
 from isolator_jax.runs.folder import locked
 
 # Of what is drawn: folders are named by it.
 _DIGITS = 4
+
+_PAUSE = 0.05  # seconds
 
 
 class Range(NamedTuple):
@@ -54,7 +57,13 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, name: str, of: Mapping[str, Any], space: Mapping[str, Range | Sequence[Any]], seed: int
+        self,
+        folder: Path,
+        name: str,
+        of: Mapping[str, Any],
+        space: Mapping[str, Range | Sequence[Any]],
+        seed: int,
+        stop: Callable[[], bool] = lambda: False,
     ):
         """
         Args:
@@ -63,7 +72,9 @@ class Study:
           of: what its values depend on, as JSON values: another search in the same folder is another study.
           space: what is drawn, a number of a range or one of some values, by name.
           seed: of the draws.
+          stop: whether to end, asked while another worker holds the studies; `TrainingInterrupted` is then raised.
         """
+        self._stop = stop
         # Optuna draws one name after the other: in an order of their own, whatever that of the flags.
         self._folder, self._space, self._seed = folder.absolute(), dict(sorted(space.items())), seed
         described = json.dumps({**of, "space": space, "seed": seed}, sort_keys=True)
@@ -117,11 +128,22 @@ class Study:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with locked(self._folder, wait=True):
+        with ExitStack() as held:
+            self._hold(held)
             path = self._folder / "journal.log"
             _drop_half_a_line(path)
             storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))  # type: ignore[arg-type]
             yield optuna.create_study(storage=storage, study_name=self._name, direction="maximize", load_if_exists=True)
+
+    def _hold(self, held: ExitStack) -> None:
+        while True:
+            try:
+                held.enter_context(locked(self._folder))
+                return
+            except FolderInUse:
+                if self._stop():
+                    raise TrainingInterrupted("stopped while waiting for other workers") from None
+                time.sleep(_PAUSE)
 
     def _drawn(self, study: Any) -> list[Any]:
         return [trial for trial in study.get_trials(deepcopy=False) if trial.params.keys() == self._space.keys()]

@@ -1,11 +1,12 @@
 """What Optuna draws: the same whether a search is interrupted or not, and each setting once."""
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
-from isolator_jax.errors import ConfigError
-from isolator_jax.runs import sampler
+from isolator_jax.errors import ConfigError, TrainingInterrupted
+from isolator_jax.runs import locked, sampler
 from isolator_jax.runs.sampler import Range, Study
 
 pytest.importorskip("optuna", reason="the extra isolator-jax[optuna] is not installed")
@@ -13,8 +14,8 @@ pytest.importorskip("optuna", reason="the extra isolator-jax[optuna] is not inst
 SPACE = {"reg": Range(1e-4, 1.0, log=True), "layers": Range(1, 4, whole=True), "rate": ["0.1", "0.01"]}
 
 
-def study(folder, space=SPACE, seed=0):
-    return Study(folder, "plain BPR", {"seeds": [0]}, space, seed)
+def study(folder, space=SPACE, seed=0, **options):
+    return Study(folder, "plain BPR", {"seeds": [0]}, space, seed, **options)
 
 
 def value_of(setting):
@@ -69,6 +70,14 @@ def test_a_draw_that_its_worker_did_not_live_to_end_is_drawn_again(tmp_path):
     with of._held() as inner:
         inner.ask()
     assert search(of, most=2) == expected
+
+
+def test_a_study_that_another_worker_holds_is_waited_for_until_it_is_free_or_this_one_shall_end(tmp_path):
+    with ExitStack() as held:
+        held.enter_context(locked(tmp_path))
+        with pytest.raises(TrainingInterrupted, match="waiting for other workers"):
+            study(tmp_path, stop=lambda: True).draw(1)
+        assert study(tmp_path, stop=held.close).draw(1)  # closing says nothing, and frees it
 
 
 def test_without_optuna_the_error_names_the_extra(monkeypatch):
