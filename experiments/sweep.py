@@ -155,7 +155,7 @@ def run_search(plan: Plan, problem: Problem) -> None:
             trials = plan.trials
             worker.run(trials)
         else:
-            trials = run_studies(plan, worker, stop)
+            trials = run_studies(plan, worker, problem.dataset.fingerprint(), stop)
     rows = {folder: worker.rows[folder] for folder in trials}
     table = _table(plan, rows.values())
     report = _report(plan, trials, rows, table, problem)

@@ -14,7 +14,9 @@ from .search_plan import Plan
 from .worker import Worker
 
 
-def run_studies(plan: Plan, worker: Worker, stop: Callable[[], bool] = lambda: False) -> dict[Path, RunConfig]:
+def run_studies(
+    plan: Plan, worker: Worker, fingerprint: str, stop: Callable[[], bool] = lambda: False
+) -> dict[Path, RunConfig]:
     """Draws the settings of a search and runs what nobody else runs of their trainings, until all have ended.
 
     A setting of plain BPR is worth Vanilla's Recall@20, one with gamma what U's best setting of alpha, beta
@@ -23,6 +25,7 @@ def run_studies(plan: Plan, worker: Worker, stop: Callable[[], bool] = lambda: F
     Args:
       plan: the search.
       worker: what takes its trials.
+      fingerprint: of the data.
       stop: whether to end, asked while another worker holds the studies.
 
     Returns:
@@ -31,7 +34,7 @@ def run_studies(plan: Plan, worker: Worker, stop: Callable[[], bool] = lambda: F
     trials: dict[Path, RunConfig] = {}
     of_vanilla: list[pd.DataFrame] = []
     for trained in plan.kinds:
-        study, most = _study(plan, trained, stop), plan.draws_of(trained=trained)
+        study, most = _study(plan, trained, fingerprint, stop), plan.draws_of(trained=trained)
         _run_study(plan, study, most, worker, of_vanilla)
         for setting in study.settings(most).values():  # an earlier search may have drawn more
             trials |= plan.trials_of(setting)
@@ -41,11 +44,12 @@ def run_studies(plan: Plan, worker: Worker, stop: Callable[[], bool] = lambda: F
     return trials
 
 
-def _study(plan: Plan, trained: bool, stop: Callable[[], bool]) -> Study:
+def _study(plan: Plan, trained: bool, fingerprint: str, stop: Callable[[], bool]) -> Study:
     """What the values of a study depend on names it: plain BPR's are the same whatever is searched of U."""
     config = plan.base.to_dict()
     of = {
         "config": {name: value for name, value in config.items() if name not in ("data_dir", "training_strategy")},
+        "data_fingerprint": fingerprint,
         "seeds": plan.seeds,
     }
     if trained:

@@ -13,7 +13,7 @@ from isolator_jax.evaluation import Settings
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.sampler import Range
 
-pytest.importorskip("optuna", reason="the extra isolator-jax[optuna] is not installed")
+optuna = pytest.importorskip("optuna", reason="the extra isolator-jax[optuna] is not installed")
 
 SPACE = {"reg": Range(1e-4, 1.0, log=True)}
 
@@ -57,7 +57,7 @@ def rows_of(trial):
 
 def test_plain_bpr_comes_first_and_an_interrupted_search_draws_what_a_whole_one_does(tmp_path):
     worker = Worker()
-    trials = run_studies(plan_in(tmp_path / "whole"), worker)
+    trials = run_studies(plan_in(tmp_path / "whole"), worker, "data")
     kinds = [trial.training_strategy for trial in trials.values()]
     assert kinds == [False] * 24 + [True] * 24 and worker.rows.keys() == trials.keys()
     assert any(rows is None for rows in worker.rows.values())
@@ -66,8 +66,8 @@ def test_plain_bpr_comes_first_and_an_interrupted_search_draws_what_a_whole_one_
     folder = tmp_path / "interrupted"
     for most in (5, 30):
         with pytest.raises(TrainingInterrupted):
-            run_studies(plan_in(folder), Worker(most))
-    again = run_studies(plan_in(folder), Worker())
+            run_studies(plan_in(folder), Worker(most), "data")
+    again = run_studies(plan_in(folder), Worker(), "data")
     assert [path.name for path in again] == [path.name for path in trials]
 
 
@@ -76,13 +76,22 @@ def test_fewer_settings_than_an_earlier_search_drew_are_the_first_of_its(tmp_pat
         return plan_in(tmp_path, gammas=[], seeds=[0], draws=draws)
 
     with pytest.raises(TrainingInterrupted):
-        run_studies(plan(3), Worker(most=2))
+        run_studies(plan(3), Worker(most=2), "data")
     fewer = Worker()
-    trials = run_studies(plan(2), fewer)
+    trials = run_studies(plan(2), fewer, "data")
     assert len(trials) == 2 and list(fewer.rows) == list(trials)
-    more = run_studies(plan(3), Worker())
+    more = run_studies(plan(3), Worker(), "data")
     assert len(more) == 3 and list(more)[:2] == list(trials)
-    assert list(run_studies(plan(2), Worker())) == list(trials)
+    assert list(run_studies(plan(2), Worker(), "data")) == list(trials)
+
+
+def test_the_same_search_on_other_data_has_a_study_of_its_own(tmp_path):
+    plan = plan_in(tmp_path, gammas=[], seeds=[0], draws=1)
+    for data in ("data", "other data", "data"):
+        run_studies(plan, Worker(), data)
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna" / "journal.log"))
+    found = optuna.get_all_study_summaries(optuna.storages.JournalStorage(journal))
+    assert [summary.n_trials for summary in found] == [1, 1]
 
 
 @pytest.mark.slow
@@ -91,7 +100,7 @@ def test_fewer_settings_than_an_earlier_search_drew_are_the_first_of_its(tmp_pat
 )
 def test_gamma_is_drawn_for_the_aim(tmp_path, aim, sought):
     plan = plan_in(tmp_path, aim=aim, draws=30, seeds=[0], space={}, grid={"reg": ["0.01"]})
-    trials = run_studies(plan, Worker())
+    trials = run_studies(plan, Worker(), "data")
     gammas = [trial.gamma for trial in trials.values() if trial.training_strategy]
     # Plain BPR has one setting here. What is drawn crowds where the aim is.
     assert len(trials) == 31 and np.mean(np.abs(np.array(gammas[20:]) - sought) < 0.25) >= 0.6
