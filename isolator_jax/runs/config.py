@@ -124,10 +124,18 @@ class RunConfig:
         Raises:
           ConfigError: not a whole configuration, or as the constructor.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration is names and values; found {brief(values)}")
         names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(values, Mapping) or set(values) != set(names):
-            found = brief(", ".join(map(str, values)) if isinstance(values, Mapping) else values)
-            raise ConfigError(f"a configuration names {', '.join(names)}; found {found}")
+        differences = {
+            "lacks": [name for name in names if name not in values],
+            "has the unknown": [str(name) for name in values if name not in names],
+        }
+        if told := [f"{how} {brief(', '.join(of))}" for how, of in differences.items() if of]:
+            raise ConfigError(
+                f"the configuration {' and '.join(told)}: another version of isolator-jax wrote it; use that version, "
+                "or train in another folder"
+            )
         modalities = values["modalities"]
         return cls(**{**values, "modalities": tuple(modalities) if isinstance(modalities, list) else modalities})
 

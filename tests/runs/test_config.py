@@ -15,6 +15,20 @@ def test_hyperparameters_are_resolved_and_survive_a_round_trip():
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
+def test_of_another_versions_configuration_the_message_says_what_differs_alone():
+    saved = RunConfig(backbone="vbpr").to_dict()
+    newer = {name: value for name, value in saved.items() if name not in ("fusion", "knock_out")} | {"warm_up": 3}
+    for values, difference in (
+        (newer, "lacks knock_out, fusion and has the unknown warm_up: another version"),
+        (saved | {"warm_up": 3}, "the configuration has the unknown warm_up: another version"),
+    ):
+        with pytest.raises(ConfigError, match=difference) as refused:
+            RunConfig.from_dict(values)
+        assert "similarity_dtype" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"names and values; found \[1\]"):
+        RunConfig.from_dict([1])
+
+
 @pytest.mark.parametrize("value", ["10:15", (10, 15), [10, "15"]])
 def test_several_numbers_of_one_hyperparameter_are_written_as_one_text(value):
     config = RunConfig(backbone="smore", hparams={"neighbours": value})
