@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from isolator_jax import processes
 from isolator_jax.errors import CheckpointError, RunError, brief
-from isolator_jax.files import write_json
+from isolator_jax.files import draft_beside, write_json
 
 _DIGESTS = "digests.json"
 
@@ -73,19 +74,31 @@ class Checkpoints:
         """Saves `state` as the checkpoint of `epoch`.
 
         Raises:
-          OSError: it cannot be written, or the first one not read back; the earlier checkpoints stay.
+          OSError: it cannot be written, or the first one not read back and so removed; the earlier checkpoints stay.
         """
         first = self.latest_epoch() is None
         try:
             self._manager.save(epoch, args=ocp.args.StandardSave(state))
-            self._write_digests(epoch)
             if first:
                 self._read_back(epoch, state)
+            self._write_digests(epoch)
         except Exception as error:  # the writers below orbax have errors of their own
+            left = "the earlier checkpoints are whole, the same command resumes"
+            if first:
+                self._discard(epoch)
+                left = "nothing is saved, the same command begins anew"
             raise OSError(
                 f"{self._folder}: the checkpoint of epoch {epoch} could not be written ({_first_line(error)}); "
-                "make room or give another folder: the earlier checkpoints are whole, the same command resumes"
+                f"make room or give another folder: {left}"
             ) from error
+
+    def _discard(self, epoch: int) -> None:
+        """Removes a first checkpoint that is not what was saved: no run goes on from it."""
+        path = self._folder / str(epoch)
+        if processes.is_first() and path.exists():
+            draft = path.rename(draft_beside(path))  # at once: what is half removed would count as damaged
+            shutil.rmtree(draft, ignore_errors=True)
+        self._manager.reload()
 
     def restore_latest(self, like: Any) -> Any | None:
         """Restores the newest usable checkpoint into the structure, shapes, types and places of `like`.

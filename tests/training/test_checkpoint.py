@@ -48,14 +48,20 @@ def test_other_odd_paths_hold_checkpoints(tmp_path, name):
     assert restore(tmp_path / name) == 1
 
 
-def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
+def test_a_first_checkpoint_that_reads_back_wrong_is_never_used(tmp_path, monkeypatch):
     real = Checkpoints._read_back
     others = {**STATE, "epoch": jnp.int32(7)}
-    monkeypatch.setattr(Checkpoints, "_read_back", lambda self, epoch, state: real(self, epoch, others))
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(OSError, match="read back, it holds other values"):
-            checkpoints.save(1, STATE)
-        checkpoints.save(2, STATE)  # the first alone
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "_read_back", lambda self, epoch, state: real(self, epoch, others))
+            with pytest.raises(OSError, match="read back, it holds other values.*nothing is saved") as error:
+                checkpoints.save(1, STATE)
+            assert "earlier" not in str(error.value)
+        with Checkpoints(tmp_path) as again:
+            assert again.restore_latest(STATE) is None and not list(tmp_path.iterdir())
+        checkpoints.save(1, STATE)
+        monkeypatch.setattr(Checkpoints, "_read_back", lambda *_: pytest.fail("the first alone"))
+        checkpoints.save(2, STATE)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE])
