@@ -316,8 +316,9 @@ def load_model(
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
     learner = make_learner(config, problem, cache_dir or run_dir / "cache")
+    initial = learner.initial_state(config.seed)
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore_latest(learner.initial_state(config.seed))
+        state = checkpoints.restore_latest(initial)
         if state is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         epoch = int(state.train.epoch)

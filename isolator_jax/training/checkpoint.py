@@ -32,6 +32,13 @@ _SIGNS_OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", *map(os.strer
 # A checkpoint's arrays may have this much more than twice the model's bytes: padding for other numbers of devices.
 _MARGIN = 1_000_000
 
+# So often one that only reads looks again where a training has replaced the checkpoints meanwhile.
+_READINGS = 20
+
+
+class _Replaced(Exception):
+    """Checkpoints were replaced while they were read."""
+
 
 class Checkpoints:
     """The checkpoints of one run, numbered by epoch; the newest two are kept.
@@ -53,12 +60,16 @@ class Checkpoints:
     def __init__(self, folder: str | Path, *, read_only: bool = False):
         check_path(folder)
         self._folder = Path(folder).resolve()
+        self._read_only = read_only
+        self._manager = self._opened()
+
+    def _opened(self) -> ocp.CheckpointManager:
         # Saving is synchronous: the state is donated to the next epoch, whose writes a
         # background save could otherwise pick up.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else 2, enable_async_checkpointing=False, read_only=read_only
+            max_to_keep=None if self._read_only else 2, enable_async_checkpointing=False, read_only=self._read_only
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        return ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -105,17 +116,35 @@ class Checkpoints:
 
         Tables saved on another number of devices have more or fewer rows of padding: what is
         missing is filled with zeros, what is too much is left out. A damaged checkpoint is
-        named in a warning and passed over.
+        named in a warning and passed over; where another process has replaced them meanwhile,
+        the newer ones are read.
 
         Returns:
           The state; None where there is no checkpoint.
 
         Raises:
           CheckpointError: there are checkpoints, and all are damaged; or the system does not let
-            one be read, which says nothing about it.
+            one be read, which says nothing about it; or they are replaced too often to be read.
         """
-        epochs = processes.first(lambda: sorted(self._manager.all_steps(), reverse=True))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        for _ in range(_READINGS):
+            epochs = self._saved()
+            try:
+                return self._restore_newest(epochs, target)
+            except _Replaced:  # by the half of a checkpoint orbax may have taken its form for another
+                self._manager.close()
+                self._manager = self._opened()
+        raise CheckpointError(
+            f"{self._folder}: a training replaces its checkpoints faster than they can be read; give the command again "
+            "when it has ended, or let it save less often"
+        )
+
+    def _restore_newest(self, epochs: list[int], target: Any) -> Any | None:
+        """As `restore_latest`, of the checkpoints of these epochs.
+
+        Raises:
+          _Replaced: another process saves, and there are other checkpoints by now.
+        """
         for epoch in epochs:
             folder = self._folder / str(epoch)
             sound = False
@@ -123,18 +152,26 @@ class Checkpoints:
                 sound = self._is_as_written(epoch)
                 return self._restore(epoch, target)
             except Exception as error:  # a damaged file can make any reader below orbax fail
-                if sound or _of_the_system(error) or processes.tells_of_loss(error):
+                lost = processes.tells_of_loss(error)
+                if self._read_only and not lost and self._saved() != epochs:
+                    raise _Replaced from None
+                if sound or lost or _of_the_system(error):
                     raise CheckpointError(
                         f"{folder}: cannot be read ({_first_line(error)}); the checkpoint was left as it is: mend the "
                         "cause (rights, memory, open files, the disk), and the same command goes on"
                     ) from error
-                warnings.warn(f"{folder}: damaged checkpoint, not used ({_first_line(error)})", stacklevel=2)
+                warnings.warn(f"{folder}: damaged checkpoint, not used ({_first_line(error)})", stacklevel=3)
         if epochs:
             raise CheckpointError(
                 f"{self._folder}: no usable checkpoint, all of {', '.join(map(str, epochs))} are damaged; "
                 "put a copy of one back, or train in another folder"
             )
         return None
+
+    @processes.by_first
+    def _saved(self) -> list[int]:
+        """Epochs of the checkpoints that are there now, falling."""
+        return saved_epochs(self._folder)[::-1]
 
     def set_aside_after(self, epoch: int) -> None:
         """Renames the checkpoints after `epoch`, which a resumed run found damaged, to `NUMBER.damaged`."""

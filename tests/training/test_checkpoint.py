@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import warnings
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -152,3 +153,34 @@ def test_a_checkpoint_that_leads_out_of_its_folder_is_not_read(folder, lead_out,
         os.mkfifo(folder / "digests.json")  # nor does this hang
     with pytest.warns(UserWarning, match="checkpoints/2: damaged checkpoint, not used .*d/more is a link or no file"):
         assert restore(folder) == 1
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_checkpoints_that_a_training_replaces_while_they_are_read_are_not_damaged(folder, monkeypatch, digests):
+    """Whoever reads meets a checkpoint that is half removed, and finds the newer one."""
+    real = Checkpoints._restore
+
+    def replaced_meanwhile(self, epoch, target):
+        if epoch == 2:
+            with Checkpoints(folder) as training:
+                for newer in (3, 4):
+                    training.save(newer, {**STATE, "epoch": jnp.int32(newer)})
+        return real(self, epoch, target)
+
+    if not digests:
+        (folder / "digests.json").unlink()
+    with warnings.catch_warnings(), Checkpoints(folder, read_only=True) as checkpoints:
+        warnings.simplefilter("error", UserWarning)
+        monkeypatch.setattr(Checkpoints, "_restore", replaced_meanwhile)
+        assert checkpoints.restore_latest(STATE)["epoch"] == 4
+
+
+def test_checkpoints_that_are_replaced_too_often_to_be_read_are_not_damaged(folder, monkeypatch):
+    def replaced_again(self, epoch, target):
+        (folder / str(epoch)).rename(folder / str(epoch + 1))
+        raise FileNotFoundError(epoch)
+
+    monkeypatch.setattr(Checkpoints, "_restore", replaced_again)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        with pytest.raises(CheckpointError, match="faster than they can be read; give the command again"):
+            checkpoints.restore_latest(STATE)
