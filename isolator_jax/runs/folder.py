@@ -25,7 +25,8 @@ from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.runs.metrics import read_metrics
-from isolator_jax.training.checkpoint import check_path, recorded_digest, saved_epochs
+from isolator_jax.training.checkpoint import check_path
+from isolator_jax.training.digests import recorded_digest, saved_epochs
 from isolator_jax.training.fit import improves
 
 _LOCK = ".lock"

@@ -1,14 +1,16 @@
 """Checkpoints of the whole fit state, by orbax. The only module that knows orbax."""
 
 import errno
-import hashlib
-import json
 import math
 import os
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
@@ -18,8 +20,7 @@ import orbax.checkpoint as ocp
 from isolator_jax import processes
 from isolator_jax.errors import CheckpointError, RunError, brief
 from isolator_jax.files import draft_beside, write_json
-
-_DIGESTS = "digests.json"
+from isolator_jax.training.digests import DIGESTS, digest_of, read_digests, saved_epochs
 
 # What a file system may hold and the writers below orbax cannot: they read these as patterns or separators.
 _UNUSABLE = "*?[]\\"
@@ -69,7 +70,14 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if self._read_only else 2, enable_async_checkpointing=False, read_only=self._read_only
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+        left = _READINGS if self._read_only else 1
+        while True:
+            left -= 1
+            try:
+                return ocp.CheckpointManager(self._folder, options=options)
+            except FileNotFoundError:  # orbax looks at each checkpoint of its list, and one is gone by then
+                if not left:
+                    raise
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -89,9 +97,10 @@ class Checkpoints:
         """
         first = self.latest_epoch() is None
         try:
-            self._manager.save(epoch, args=ocp.args.StandardSave(state))
-            if first:
-                self._read_back(epoch, state)
+            with _interruptible():
+                self._manager.save(epoch, args=ocp.args.StandardSave(state))
+                if first:
+                    self._read_back(epoch, state)
             self._write_digests(epoch)
         except Exception as error:  # the writers below orbax have errors of their own
             left = "the earlier checkpoints are whole, the same command resumes"
@@ -185,16 +194,16 @@ class Checkpoints:
             damaged = self._folder / str(step)
             names = (damaged.with_name(f"{step}.damaged{end}") for end in ("", *(f"-{n}" for n in range(2, 1000))))
             damaged.rename(next(name for name in names if not name.exists()))
-        digests = _read_digests(self._folder)
+        digests = read_digests(self._folder)
         if gone := digests.keys() & set(map(str, above)):  # epochs that will be saved anew
-            write_json(self._folder / _DIGESTS, {step: digests[step] for step in digests if step not in gone})
+            write_json(self._folder / DIGESTS, {step: digests[step] for step in digests if step not in gone})
 
     @processes.by_first
     def _write_digests(self, epoch: int) -> None:
         """Notes the digest of a new checkpoint, and forgets those of checkpoints that are gone."""
         kept = {str(step) for step in self._manager.all_steps()}
-        digests = {step: digest for step, digest in _read_digests(self._folder).items() if step in kept}
-        write_json(self._folder / _DIGESTS, {**digests, str(epoch): _digest(self._folder / str(epoch))})
+        digests = {step: digest for step, digest in read_digests(self._folder).items() if step in kept}
+        write_json(self._folder / DIGESTS, {**digests, str(epoch): digest_of(self._folder / str(epoch))})
 
     @processes.by_first
     def _is_as_written(self, epoch: int) -> bool:
@@ -203,22 +212,23 @@ class Checkpoints:
         Raises:
           ValueError: they have changed.
         """
-        written, found = _read_digests(self._folder).get(str(epoch)), _digest(self._folder / str(epoch))
+        written, found = read_digests(self._folder).get(str(epoch)), digest_of(self._folder / str(epoch))
         if written is not None and written != found:
             raise ValueError("its files have changed since they were written")
         return written == found
 
     def _restore(self, epoch: int, target: Any) -> Any:
         def restore() -> Any:
-            _refuse_larger_arrays(self._folder / str(epoch) / "default", target)
-            return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
+            with _interruptible():
+                _refuse_larger_arrays(self._folder / str(epoch) / "default", target)
+                return self._manager.restore(epoch, args=ocp.args.StandardRestore(target, strict=False))
 
         return processes.each(restore)
 
     @processes.by_first
     def digest(self, epoch: int) -> str:
         """SHA-256 of a checkpoint's files, as `digests.json` holds it or should."""
-        return _read_digests(self._folder).get(str(epoch)) or _digest(self._folder / str(epoch))
+        return read_digests(self._folder).get(str(epoch)) or digest_of(self._folder / str(epoch))
 
     def _read_back(self, epoch: int, state: Any) -> None:
         """Raises where a checkpoint that was just written does not hold the state."""
@@ -231,6 +241,32 @@ class Checkpoints:
             jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), found, state)
         ):
             raise ValueError("read back, it holds other values")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raises KeyboardInterrupt where Ctrl-C came meanwhile; orbax may drop it, or raise another error in its place.
+
+    Handlers that are not Python's own stay: who has set them knows what to do.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def check_path(folder: str | Path) -> None:
@@ -249,63 +285,6 @@ def check_path(folder: str | Path) -> None:
         )
     if any("\ud800" <= character <= "\udfff" for character in path):
         raise RunError(f"{brief(path)}: checkpoints need a path of UTF-8 text; choose another folder")
-
-
-def saved_epochs(folder: Path) -> list[int]:
-    """Epochs of the complete checkpoints in a folder, rising, without opening any."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.name.isascii())
-
-
-def recorded_digest(folder: Path, epoch: int) -> str | None:
-    """What `digests.json` says of a checkpoint; None where it says nothing."""
-    return _read_digests(folder).get(str(epoch))
-
-
-def _read_digests(folder: Path) -> dict[str, str]:
-    """What was recorded when checkpoints were written; nothing where the file is missing or is no such record.
-
-    A run killed between a checkpoint and its digest has one without.
-
-    Raises:
-      OSError: the file is there and cannot be read.
-    """
-    if not (folder / _DIGESTS).is_file():
-        return {}
-    try:
-        found = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return {}
-    entries = found.items() if isinstance(found, dict) else ()
-    return {epoch: digest for epoch, digest in entries if isinstance(digest, str)}
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files.
-
-    Raises:
-      OSError: a file or folder cannot be read.
-      ValueError: there is a link or a device among them.
-    """
-    total = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        with path.open("rb") as file:
-            total.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """A folder's files; nothing in it may lead out of it, or have no end as a device has."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        for path in (Path(parent, name) for name in (*folders, *names)):
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise ValueError(f"{path.relative_to(folder)} is a link or no file")
-        yield from (Path(parent, name) for name in names)
 
 
 def _refuse_larger_arrays(folder: Path, target: Any) -> None:

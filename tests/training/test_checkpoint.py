@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from isolator_jax.errors import CheckpointError, RunError
-from isolator_jax.training import Checkpoints, checkpoint
+from isolator_jax.training import Checkpoints, checkpoint, digests
 
 STATE = {"table": jnp.arange(6.0).reshape(3, 2), "epoch": jnp.int32(1)}
 
@@ -101,7 +102,7 @@ def test_a_record_of_digests_of_another_kind_condemns_nothing(folder, content):
     assert restore(folder) == 2
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(3, STATE)
-        assert checkpoint.recorded_digest(folder, 3) == checkpoints.digest(3)
+        assert digests.recorded_digest(folder, 3) == checkpoints.digest(3)
 
 
 def test_a_damaged_checkpoint_is_set_aside_under_a_name_of_its_own(folder):
@@ -118,7 +119,7 @@ def test_a_damaged_checkpoint_is_set_aside_under_a_name_of_its_own(folder):
             checkpoints.save(2, STATE)
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["1", "2", "2.damaged", "2.damaged-2", "digests.json"]
-    assert checkpoint.saved_epochs(folder) == [1, 2]
+    assert digests.saved_epochs(folder) == [1, 2]
 
 
 def test_a_checkpoint_of_larger_arrays_is_read_only_as_far_as_they_are_wanted(tmp_path):
@@ -184,3 +185,36 @@ def test_checkpoints_that_are_replaced_too_often_to_be_read_are_not_damaged(fold
     with Checkpoints(folder, read_only=True) as checkpoints:
         with pytest.raises(CheckpointError, match="faster than they can be read; give the command again"):
             checkpoints.restore_latest(STATE)
+
+
+def test_a_checkpoint_that_is_gone_while_they_are_listed_keeps_no_reader_out(folder, monkeypatch):
+    real, gone = checkpoint.ocp.CheckpointManager, [FileNotFoundError("checkpoints/1")]
+
+    def listing(*arguments, **options):
+        if gone:
+            raise gone.pop()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(checkpoint.ocp, "CheckpointManager", listing)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore_latest(STATE)["epoch"] == 2
+
+
+@pytest.mark.parametrize("name", ["save", "restore"])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_an_interrupt_that_orbax_drops_or_makes_another_error_is_one_and_no_damage(folder, monkeypatch, name, dropped):
+    def interrupted(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if not dropped:
+                raise RuntimeError("the event loop was closed") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, name, interrupted)
+        with pytest.raises(KeyboardInterrupt), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            checkpoints.save(3, STATE) if name == "save" else checkpoints.restore_latest(STATE)
+    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    assert restore(folder) == 2
