@@ -5,7 +5,6 @@ from isolator_jax.runs.folder import (
     data_folder,
     finished_report,
     is_finished,
-    locked,
     read_config,
     read_report,
     vanilla_folder,
@@ -13,6 +12,8 @@ from isolator_jax.runs.folder import (
 )
 from isolator_jax.runs.ids import OriginalIds, id_mappings, original_ids
 from isolator_jax.runs.learner import Learner, make_learner
+from isolator_jax.runs.load import load_model, load_run
+from isolator_jax.runs.lock import locked
 from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.runs.problem import (
     Problem,
@@ -21,7 +22,7 @@ from isolator_jax.runs.problem import (
     make_problem,
     recommendations,
 )
-from isolator_jax.runs.train import load_model, load_run, strategies_of, time_to_save, train_run, train_with_vanilla
+from isolator_jax.runs.train import strategies_of, time_to_save, train_run, train_with_vanilla
 
 __all__ = [
     "Learner",

@@ -7,30 +7,24 @@ checkpoint it was made of, by epoch and digest, and tells of no other. A folder 
 dataset, in `data/`: it is then read from there, wherever the folder lies.
 """
 
-import errno
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from isolator_jax import processes
 from isolator_jax.data import Dataset
 from isolator_jax.data.dataset import SPLITS
-from isolator_jax.errors import ConfigError, FolderInUse, RunError, brief
-from isolator_jax.files import is_draft, remove_drafts, write_json, write_text
+from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.files import is_draft, write_json, write_text
 from isolator_jax.reporting import report_markdown
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
+from isolator_jax.runs.lock import LOCK
 from isolator_jax.runs.metrics import read_metrics
 from isolator_jax.training.checkpoint import check_path
 from isolator_jax.training.digests import recorded_digest, saved_epochs
 from isolator_jax.training.fit import improves
-
-_LOCK = ".lock"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 def vanilla_folder(run_dir: str | Path) -> Path:
@@ -122,52 +116,6 @@ def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
     return saved[-1] == named["epoch"] and recorded_digest(folder, saved[-1]) in (None, named["sha256"])
 
 
-@contextmanager
-def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Holds a folder's lock, which the operating system frees with the process; makes the folder.
-
-    Whoever writes in a run folder, or in one below it, holds it: one command at a time. It is the
-    system's `flock`, which network file systems carry to other machines where they are set up to.
-    Of several processes the first holds it for all.
-
-    Args:
-      folder: the folder.
-      wait: whether to wait until it is free.
-
-    Raises:
-      FolderInUse: another command holds it, and this one does not wait.
-      RunError: the file system has no locks, or another process of this command does not see the folder.
-    """
-    folder = Path(folder)
-    # No marker file in place of a lock: nothing would free it when its process dies.
-    lock = FileLock(folder / _LOCK, blocking=wait, fallback_to_soft=False)
-    processes.first(lambda: _acquire(lock, folder))
-    try:
-        processes.check_shared(folder)
-        yield
-    finally:
-        lock.release()
-
-
-def _acquire(lock: FileLock, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _LOCK
-    if path.is_symlink():  # opening it would empty the file it leads to
-        raise RunError(f"{path} is a link to elsewhere; remove the link, the lock is made anew")
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FolderInUse(f"{folder}: another command is working in this folder; wait for it, or stop it") from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
-        raise RunError(
-            f"{folder}: its file system has no file locks ({brief(error)}), which keep two commands apart; "
-            "choose a folder on a local disk, results can be copied afterwards"
-        ) from None
-    remove_drafts(folder)
-
-
 def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with each hyper-parameter under a name of its own."""
     hparams = {f"hparams.{name}": value for name, value in (config.get("hparams") or {}).items()}
@@ -222,7 +170,7 @@ def _refuse_streams(run_dir: Path) -> None:
 
 def _is_of_a_start(path: Path) -> bool:
     """Whether a file is what a run leaves that was killed while it began."""
-    return path.name == _LOCK or is_draft(path)
+    return path.name == LOCK or is_draft(path)
 
 
 def _refuse_what_cannot_be_resumed(run_dir: Path, config: RunConfig, epochs: list[int]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isolator_jax.errors import ConfigError, FolderInUse, TrainingInterrupted
-from isolator_jax.runs.folder import locked
+from isolator_jax.runs.lock import locked
 
 # Of what is drawn: folders are named by it.
 _DIGITS = 4

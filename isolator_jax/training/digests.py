@@ -1,4 +1,4 @@
-"""A folder of checkpoints as files: which epochs there are, and a sum of each, by which a change on the disk is seen."""
+"""A folder of checkpoints as files: which epochs there are, and a sum of each that tells of changes on the disk."""
 
 import hashlib
 import json

@@ -167,6 +167,18 @@ def test_the_lock_keeps_every_other_command_out_also_in_this_process(problem, tm
         pass
 
 
+def test_what_fails_once_the_lock_is_taken_frees_it(tmp_path, monkeypatch):
+    def fail(folder):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("isolator_jax.runs.lock.remove_drafts", fail)
+        with pytest.raises(PermissionError) as kept, locked(tmp_path):  # an error that is kept, as notebooks do
+            pass
+    with locked(tmp_path):
+        assert kept
+
+
 def test_the_lock_is_held_while_the_plain_run_beside_it_trains(problem, tmp_path):
     asked = []
 
