@@ -23,6 +23,7 @@ from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.files import write_json
 from isolator_jax.runs import (
     Problem,
+    begin_run,
     check_run_folder,
     data_folder,
     evaluate_problem,
@@ -146,7 +147,7 @@ class Recommender:
         check_run_folder(folder, config, identified.dataset)
         problem = make_problem(config, identified.dataset)
         with locked(folder), _quiet():
-            write_json(folder / "config.json", check_run_folder(folder, config, identified.dataset))
+            begin_run(folder, check_run_folder(folder, config, identified.dataset))
             data = data_folder(folder) / _DATASET
             shutil.rmtree(data, ignore_errors=True)  # of the run before it was interrupted
             write_identified(data, identified)

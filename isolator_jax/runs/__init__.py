@@ -1,6 +1,7 @@
 """Runs on disk: configuration, problem, learner, folder, training, search."""
 
 from isolator_jax.runs.folder import (
+    begin_run,
     check_run_folder,
     data_folder,
     finished_report,
@@ -28,6 +29,7 @@ __all__ = [
     "Learner",
     "OriginalIds",
     "Problem",
+    "begin_run",
     "check_run_folder",
     "data_folder",
     "evaluate_problem",

@@ -136,17 +136,13 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
     """
     check_path(run_dir)
     wanted: dict[str, Any] = {"config": config.to_dict(), "data_fingerprint": dataset.fingerprint()}
-    if (run_dir / "config.json").is_file():
+    path = run_dir / "config.json"
+    # Looked for again: another command may have begun meanwhile, and what there is be its run.
+    if not path.is_file() and _holds_something_else(run_dir) and not path.is_file():
+        raise RunError(f"{run_dir} exists and is not a run folder; choose another")
+    if path.is_file():
         _refuse_streams(run_dir)
-        saved = read_config(run_dir)
-        before, now = _by_name(saved["config"]), _by_name(wanted["config"])
-        different = [
-            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-            for name in {**now, **before}
-            if name not in EXTENDABLE and before.get(name) != now.get(name)
-        ]
-        if saved["data_fingerprint"] != wanted["data_fingerprint"]:
-            different.append("the data has changed")
+        different = _differences(read_config(run_dir), wanted)
         epochs = saved_epochs(run_dir / "checkpoints")
         if different and (epochs or (run_dir / "report.json").exists()):
             raise RunError(
@@ -155,9 +151,36 @@ def check_run_folder(run_dir: Path, config: RunConfig, dataset: Dataset) -> dict
             )
         if not different:
             _refuse_what_cannot_be_resumed(run_dir, config, epochs)
-    elif run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir()))):
-        raise RunError(f"{run_dir} exists and is not a run folder; choose another")
     return wanted
+
+
+@processes.by_first
+def begin_run(run_dir: Path, described: dict[str, Any]) -> None:
+    """Writes `config.json` into a folder whose lock is held.
+
+    Args:
+      run_dir: the run folder.
+      described: of `check_run_folder`. The epochs of another configuration, which saved nothing, are dropped.
+    """
+    path = run_dir / "config.json"
+    if path.is_file() and _differences(read_config(run_dir), described):
+        (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+    write_json(path, described)
+
+
+def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What of two contents of `config.json` makes them two runs."""
+    before, now = _by_name(saved["config"]), _by_name(wanted["config"])
+    different = [
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        for name in {**now, **before}
+        if name not in EXTENDABLE and before.get(name) != now.get(name)
+    ]
+    return different + ["the data has changed"] * (saved["data_fingerprint"] != wanted["data_fingerprint"])
+
+
+def _holds_something_else(run_dir: Path) -> bool:
+    return run_dir.exists() and (not run_dir.is_dir() or not all(map(_is_of_a_start, run_dir.iterdir())))
 
 
 def _refuse_streams(run_dir: Path) -> None:

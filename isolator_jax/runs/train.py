@@ -15,9 +15,9 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.errors import TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import consistency_groups
-from isolator_jax.files import write_json
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
+    begin_run,
     check_run_folder,
     vanilla_folder,
     write_report,
@@ -98,7 +98,7 @@ def train_run(
     with locked(run_dir) if lock else nullcontext():
         # Again: another process may have begun a run since.
         described = check_run_folder(run_dir, config, problem.dataset)
-        processes.first(lambda: write_json(run_dir / "config.json", described))
+        begin_run(run_dir, described)
         return _train_run(
             config,
             problem,

@@ -5,7 +5,9 @@ import errno
 import json
 import os
 import shutil
+import warnings
 from contextlib import nullcontext
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,6 +31,7 @@ from isolator_jax.runs import (
 )
 from isolator_jax.runs import folder as folders
 from isolator_jax.runs.config import RunConfig
+from isolator_jax.training import EpochRecord
 
 pytestmark = pytest.mark.slow
 
@@ -150,11 +153,30 @@ def test_a_run_that_saved_nothing_leaves_the_folder_to_another_configuration(pro
     for part in ("lower the learning rate", "scale the features image down, whose values", "nothing was saved"):
         assert part in str(error.value)
     assert "checkpoint of epoch" not in str(error.value)
-    train(problem, tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(EpochRecord(1, 0.5, 0.1, 1.0, 1.0)._asdict()) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # its epochs are none of this run's
+        train(problem, tmp_path)
     with pytest.raises(RunError, match=r"another configuration \(seed was 0, now 1\)"):
         train(problem, tmp_path, config(seed=1))
     with pytest.raises(RunError, match=r"another configuration \(hparams.reg was .*, now 0.5\)"):
         train(problem, tmp_path, config(hparams={**config().hparams, "reg": 0.5}))
+
+
+def test_a_command_that_begins_while_another_is_looking_is_a_command_and_no_stranger(problem, run, monkeypatch):
+    real, begun = Path.is_file, []
+
+    def before_it_began(path):
+        if path.name == "config.json" and not begun:
+            begun.append(path)
+            return False
+        return real(path)
+
+    with locked(run):
+        monkeypatch.setattr(Path, "is_file", before_it_began)
+        with pytest.raises(RunError, match="another command is working in this folder"):
+            train(problem, run)
+    assert begun
 
 
 def test_the_lock_keeps_every_other_command_out_also_in_this_process(problem, tmp_path):
