@@ -42,6 +42,39 @@ def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+class Place:
+    """A folder whose lock is held, told from one that has taken its name since.
+
+    Args:
+      folder: the folder.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder, self._lock = folder, _inode(folder / LOCK)
+
+    @processes.by_first
+    def check(self) -> None:
+        """Refuses a folder that is no longer the one it was.
+
+        Raises:
+          RunError: it was removed or renamed, or another lies there by now.
+        """
+        if _inode(self._folder / LOCK) != self._lock:
+            raise RunError(
+                f"{self._folder}: the folder was removed or replaced while this command worked in it; nothing more is "
+                "written there, give the command again with a folder of its own"
+            )
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """What a file is on this system, whatever its name; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _acquire(lock: FileLock, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK

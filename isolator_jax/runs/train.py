@@ -23,7 +23,7 @@ from isolator_jax.runs.folder import (
     write_report,
 )
 from isolator_jax.runs.learner import make_learner
-from isolator_jax.runs.lock import locked
+from isolator_jax.runs.lock import Place, locked
 from isolator_jax.runs.metrics import MetricsFile
 from isolator_jax.runs.problem import Problem, evaluate_problem
 from isolator_jax.strategies import BASELINE, Strategy, strategies_of_run
@@ -86,7 +86,8 @@ def train_run(
     better epoch than the first.
 
     Raises:
-      RunError: the folder holds another run or something else, or another process is using it.
+      RunError: the folder holds another run or something else, another process is using it, or it was
+        removed or replaced meanwhile.
       CheckpointError: the run has checkpoints, and none is usable.
       TrainingDiverged: a loss or parameter is not finite; the last checkpoint stays.
       TrainingInterrupted: `stop` said so; the state is saved.
@@ -151,7 +152,7 @@ def _train_run(
     on_epoch: Callable[[FitState, EpochRecord], None],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    learner = make_learner(config, problem, cache_dir)
+    place, learner = Place(run_dir), make_learner(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
         state = learner.initial_state(config.seed)
         restored = checkpoints.restore_latest(state)
@@ -160,6 +161,7 @@ def _train_run(
         checkpoints.set_aside_after(int(state.train.epoch))
 
         def after_epoch(state: FitState, record: EpochRecord) -> None:
+            place.check()
             metrics.append(record)
             if processes.first(lambda: checkpoint_every(record)):
                 checkpoints.save(record.epoch, state)
@@ -180,6 +182,7 @@ def _train_run(
         epoch = int(state.train.epoch)
         if not epoch:
             raise TrainingInterrupted(f"{run_dir}: stopped before its first epoch, nothing is saved")
+        place.check()
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)
         saved = {"epoch": epoch, "sha256": checkpoints.digest(epoch)}
@@ -195,6 +198,7 @@ def _train_run(
         "seconds_per_epoch": metrics.seconds_per_epoch(),
     }
     report |= _measured(config, problem, learner.encode(state.best_params), splits)
+    place.check()
     write_report(run_dir, report)
     return report
 

@@ -201,6 +201,21 @@ def test_what_fails_once_the_lock_is_taken_frees_it(tmp_path, monkeypatch):
         assert kept
 
 
+@pytest.mark.parametrize("begun_anew", [True, False])
+def test_a_training_whose_folder_is_removed_writes_nothing_into_what_takes_its_place(problem, run, begun_anew):
+    before = []
+
+    def remove(state, record):
+        shutil.rmtree(run)
+        if begun_anew:
+            train(problem, run, config(max_epochs=1, seed=2))
+        before.append(contents(run))
+
+    with pytest.raises(RunError, match="the folder was removed or replaced while this command worked in it"):
+        train(problem, run, config(max_epochs=5), on_epoch=remove)
+    assert len(before) == 1 and contents(run) == before[0]
+
+
 def test_the_lock_is_held_while_the_plain_run_beside_it_trains(problem, tmp_path):
     asked = []
 
