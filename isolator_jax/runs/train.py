@@ -13,12 +13,13 @@ import numpy as np
 from isolator_jax import processes
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
-from isolator_jax.errors import TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import consistency_groups
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
     begin_run,
     check_run_folder,
+    read_report,
     vanilla_folder,
     write_report,
 )
@@ -31,6 +32,8 @@ from isolator_jax.training import Checkpoints, EpochRecord, FitState, finished, 
 
 # Larger values are named where a run diverges.
 _UNUSUAL_FEATURE = 1e4
+# What a report measures.
+_SPLITS = ("validation", "test")
 
 
 def strategies_of(config: RunConfig, with_content: bool) -> dict[str, Strategy]:
@@ -59,7 +62,7 @@ def train_run(
     *,
     checkpoint_every: Callable[[EpochRecord], bool],
     cache_dir: str | Path | None = None,
-    splits: Sequence[str] = ("validation", "test"),
+    splits: Sequence[str] = _SPLITS,
     on_epoch: Callable[[FitState, EpochRecord], None] = lambda state, record: None,
     stop: Callable[[], bool] = lambda: False,
     lock: bool = True,
@@ -129,16 +132,39 @@ def train_with_vanilla(
       The report, with a Vanilla row in each split, and `baseline`: epochs and seconds of the second training.
     """
     run_dir, plain = Path(run_dir), dataclasses.replace(config, training_strategy=False)
+    vanilla, cache_dir = vanilla_folder(run_dir), run_dir / "cache"
     check_run_folder(run_dir, config, problem.dataset)
+    check_run_folder(vanilla, plain, problem.dataset)
     # Of both trainings: nobody goes on in the folder while the second adds to the report of the first.
     with locked(run_dir):
-        report = train(config, problem, run_dir, cache_dir=run_dir / "cache", lock=False)
-        of_plain = train(plain, problem, vanilla_folder(run_dir), cache_dir=run_dir / "cache", lock=True)
-        report["baseline"] = {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}
-        for split in ("validation", "test"):
-            report[split] = {BASELINE: of_plain[split][BASELINE], **report[split]}
-        write_report(run_dir, report)
-    return report
+        is_there = processes.first(vanilla.is_dir)
+        with locked(vanilla) if is_there else nullcontext():  # what is refused there is refused before the first
+            check_run_folder(vanilla, plain, problem.dataset)
+            place, before = Place(run_dir), _plain_report(vanilla)
+            report = train(config, problem, run_dir, cache_dir=cache_dir, lock=False)
+            if before is not None:  # until the second has ended
+                _join(run_dir, report, before)
+            of_plain = train(plain, problem, vanilla, cache_dir=cache_dir, lock=not is_there)
+        place.check()
+        return _join(run_dir, report, of_plain)
+
+
+@processes.by_first
+def _plain_report(vanilla: Path) -> dict[str, Any] | None:
+    """The report of plain BPR that a folder holds; None where there is none of its newest checkpoint."""
+    try:
+        report = read_report(vanilla)
+    except RunError:
+        return None
+    return report if all(BASELINE in report.get(split, {}) for split in _SPLITS) else None
+
+
+def _join(run_dir: Path, report: dict[str, Any], of_plain: dict[str, Any]) -> dict[str, Any]:
+    """Writes a run's report with Vanilla, in place of an earlier one."""
+    joined = report | {"baseline": {name: of_plain[name] for name in ("best_epoch", "epochs", "seconds_per_epoch")}}
+    joined |= {split: {BASELINE: of_plain[split][BASELINE], **report[split]} for split in _SPLITS}
+    write_report(run_dir, joined)
+    return joined
 
 
 def _train_run(

@@ -216,17 +216,37 @@ def test_a_training_whose_folder_is_removed_writes_nothing_into_what_takes_its_p
     assert len(before) == 1 and contents(run) == before[0]
 
 
-def test_the_lock_is_held_while_the_plain_run_beside_it_trains(problem, tmp_path):
-    asked = []
+def test_the_lock_is_held_while_the_plain_run_beside_it_trains_and_its_row_stays(problem, tmp_path):
+    asked, ends_with = [], [None]
+    with_vanilla = lambda epochs: train_with_vanilla(
+        config(training_strategy=True, max_epochs=epochs), problem, tmp_path, train=and_meanwhile
+    )
 
     def and_meanwhile(configuration, *arguments, **options):
         with pytest.raises(RunError, match="another command"), locked(tmp_path):
             pass
         asked.append(configuration.training_strategy)
+        if len(asked) == 2 and ends_with[0] is not None:
+            raise ends_with[0]
         return train_run(configuration, *arguments, checkpoint_every=lambda record: True, **options)
 
-    train_with_vanilla(config(training_strategy=True, max_epochs=1), problem, tmp_path, train=and_meanwhile)
+    with_vanilla(1)
     assert asked == [True, False] and list(read_report(tmp_path)["test"])[0] == "vanilla"
+    before = contents(tmp_path)
+    asked.clear()
+    with locked(tmp_path / "vanilla"), pytest.raises(RunError, match="vanilla: another command is working"):
+        with_vanilla(2)
+    assert not asked and contents(tmp_path) == before  # what is refused is refused before the first training
+    ends_with[0] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        with_vanilla(2)
+    report = read_report(tmp_path)
+    assert report["epochs"] == 2 and report["baseline"]["epochs"] == 1 and "vanilla" in report["test"]
+    train(problem, tmp_path / "vanilla", config(max_epochs=3))
+    asked.clear()
+    with pytest.raises(RunError, match="vanilla holds the run after 3 epochs, more than the 2"):
+        with_vanilla(2)
+    assert not asked
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("flock")])
