@@ -29,6 +29,10 @@ class TrainingInterrupted(Exception):
     """Training was told to stop before its end; the run can be resumed."""
 
 
+class NothingSaved(TrainingInterrupted):
+    """Training was told to stop before there was anything to save; the run begins anew."""
+
+
 def printable(value: object) -> str:
     """Foreign text on one line, with control and other invisible characters as their escapes.
 

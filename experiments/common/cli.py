@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 an error to mend (flags, data, configuration, files, memory); 3 training
 diverged; 75 training was interrupted and saved, and the same command goes on with it; 130
-interrupted with nothing to save.
+interrupted with nothing saved, and the same command begins anew.
 """
 
 import logging as python_logging
@@ -24,6 +24,7 @@ from isolator_jax.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    NothingSaved,
     RunError,
     TrainingDiverged,
     TrainingInterrupted,
@@ -110,6 +111,8 @@ def _told(error: Exception) -> tuple[int, str] | None:
             f"error: another process of this run has ended or cannot be reached ({brief(error)}); start all again, or "
             "another number of them: the run goes on from its last checkpoint"
         )
+    if isinstance(error, NothingSaved):
+        return process.INTERRUPTED, f"interrupted: {printable(error)}; the same command begins anew"
     if isinstance(error, TrainingInterrupted):
         return _SAVED, f"interrupted: {printable(error)}; the same command goes on from there"
     if isinstance(error, TrainingDiverged):

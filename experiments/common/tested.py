@@ -37,7 +37,7 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.strategies import BASELINE, STRATEGIES, Strategy
 
 from .progress import progress
-from .training import train_and_show
+from .training import among_others, train_and_show
 
 
 def run_folder(runs_dir: str | Path, config: RunConfig) -> Path:
@@ -67,7 +67,8 @@ def load_models(config: RunConfig, seeds: Sequence[int], runs_dir: str | Path) -
         folder = run_folder(runs_dir, of_seed)
         both = {folder: of_seed, vanilla_folder(folder): dataclasses.replace(of_seed, training_strategy=False)}
         if not all(is_finished(run_dir, of_run, problem.dataset) for run_dir, of_run in both.items()):
-            train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
+            with among_others(folder):
+                train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
         for models, (run_dir, of_run) in zip((encoded, plain), both.items(), strict=True):
             models.append(_load_finished(run_dir, of_run, problem, cache_dir=folder / "cache"))
     setting, setting_of_plain = _tuned_setting(problem, encoded), _tuned_setting(problem, plain)

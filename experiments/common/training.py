@@ -1,12 +1,13 @@
 """Training with a progress bar: with the training strategy, and plain BPR beside it."""
 
 import functools
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from isolator_jax import processes
-from isolator_jax.errors import TrainingInterrupted
+from isolator_jax.errors import NothingSaved, TrainingInterrupted
 from isolator_jax.runs import Problem, time_to_save, train_run, train_with_vanilla
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.training import EpochRecord, FitState
@@ -39,7 +40,8 @@ def train_and_show(
       The report.
 
     Raises:
-      TrainingInterrupted: a signal came, be it after the last epoch; what was trained is saved.
+      TrainingInterrupted: a signal came, be it after the last epoch; what was trained is saved. NothingSaved,
+        one of them: nothing was.
     """
     with cli.stop_requests() as stop:
         options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "stop": stop}
@@ -51,6 +53,21 @@ def train_and_show(
         if stop():  # after the last epoch; the caller may have more to do
             raise TrainingInterrupted(f"{run_dir}: finished and saved, stopped before what was to follow")
         return report
+
+
+@contextmanager
+def among_others(run_dir: Path) -> Iterator[None]:
+    """Of a command's several trainings: where one is stopped before its first epoch, those before it are saved.
+
+    Raises:
+      TrainingInterrupted: in place of NothingSaved.
+    """
+    try:
+        yield
+    except NothingSaved:
+        raise TrainingInterrupted(
+            f"stopped before the first epoch of {run_dir}, what was trained before it is saved"
+        ) from None
 
 
 def _train(

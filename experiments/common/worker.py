@@ -17,7 +17,9 @@ from isolator_jax.runs import Problem, check_run_folder, finished_report, load_m
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.training import EpochRecord, FitState
-from isolator_jax.training.checkpoint import saved_epochs
+from isolator_jax.training.digests import saved_epochs
+
+from .training import among_others
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds
 
@@ -95,7 +97,8 @@ class Worker:
         found = self._finished_rows(folder, trial)
         if found is None and not self._failed_before(folder, trial) and self._begin(folder, trial):
             try:
-                found = self._run(folder, trial)
+                with among_others(folder):
+                    found = self._run(folder, trial)
             finally:  # else the process was killed
                 (folder / "begun.json").unlink(missing_ok=True)
             self.trained += 1

@@ -13,7 +13,7 @@ import numpy as np
 from isolator_jax import processes
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
-from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import NothingSaved, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import consistency_groups
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.folder import (
@@ -93,7 +93,7 @@ def train_run(
         removed or replaced meanwhile.
       CheckpointError: the run has checkpoints, and none is usable.
       TrainingDiverged: a loss or parameter is not finite; the last checkpoint stays.
-      TrainingInterrupted: `stop` said so; the state is saved.
+      TrainingInterrupted: `stop` said so; the state is saved. NothingSaved, one of them, before the first epoch.
     """
     run_dir = Path(run_dir)
     if config.data_dir is not None:  # the run is read back from other folders than this one
@@ -144,7 +144,12 @@ def train_with_vanilla(
             report = train(config, problem, run_dir, cache_dir=cache_dir, lock=False)
             if before is not None:  # until the second has ended
                 _join(run_dir, report, before)
-            of_plain = train(plain, problem, vanilla, cache_dir=cache_dir, lock=not is_there)
+            try:
+                of_plain = train(plain, problem, vanilla, cache_dir=cache_dir, lock=not is_there)
+            except NothingSaved:
+                raise TrainingInterrupted(
+                    f"{run_dir}: stopped between its two trainings, the first is saved after epoch {report['epochs']}"
+                ) from None
         place.check()
         return _join(run_dir, report, of_plain)
 
@@ -207,7 +212,7 @@ def _train_run(
             raise TrainingDiverged(_divergence_message(error, checkpoints.latest_epoch(), problem.dataset)) from None
         epoch = int(state.train.epoch)
         if not epoch:
-            raise TrainingInterrupted(f"{run_dir}: stopped before its first epoch, nothing is saved")
+            raise NothingSaved(f"{run_dir}: stopped before its first epoch, nothing is saved")
         place.check()
         if checkpoints.latest_epoch() != epoch:
             checkpoints.save(epoch, state)

@@ -14,7 +14,7 @@ import pytest
 from experiments.common import worker as worker_module
 from experiments.common.progress import progress
 from experiments.common.worker import Worker
-from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import NothingSaved, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs import locked, make_problem, train_run
 from isolator_jax.runs import sweep as search
@@ -213,3 +213,6 @@ def test_a_worker_that_waits_ends_when_it_is_told_to(problem, tmp_path):
     trials = dict(list(trials_in(tmp_path).items())[:1])
     with locked(*trials), pytest.raises(TrainingInterrupted, match="waiting for other workers"):
         new_worker(problem, tmp_path, stop=lambda: True).run(trials)
+    with pytest.raises(TrainingInterrupted, match="what was trained before it is saved") as error:
+        new_worker(problem, tmp_path, stop=lambda: True).run(trials)
+    assert not isinstance(error.value, NothingSaved)  # its exit code is that of what is saved

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from experiments.common import cli
 from isolator_jax.data import SyntheticConfig, make_dataset
-from isolator_jax.errors import RunError, TrainingDiverged, TrainingInterrupted
+from isolator_jax.errors import NothingSaved, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.files import draft_beside
 from isolator_jax.runs import (
     check_run_folder,
@@ -242,11 +243,33 @@ def test_the_lock_is_held_while_the_plain_run_beside_it_trains_and_its_row_stays
         with_vanilla(2)
     report = read_report(tmp_path)
     assert report["epochs"] == 2 and report["baseline"]["epochs"] == 1 and "vanilla" in report["test"]
-    train(problem, tmp_path / "vanilla", config(max_epochs=3))
     asked.clear()
+    train(problem, tmp_path / "vanilla", config(max_epochs=3))
     with pytest.raises(RunError, match="vanilla holds the run after 3 epochs, more than the 2"):
         with_vanilla(2)
     assert not asked
+
+
+def test_what_a_stop_says_of_two_trainings_is_what_is_saved(problem, tmp_path):
+    """Exit codes follow the kind of the error."""
+    stop = []
+
+    def train_until(configuration, *arguments, **options):
+        options = {"checkpoint_every": lambda record: False, "stop": lambda: stop, **options}
+        report = train_run(configuration, *arguments, **options)
+        stop.append("in the evaluation")
+        return report
+
+    both = config(training_strategy=True, max_epochs=1)
+    with pytest.raises(
+        TrainingInterrupted, match="between its two trainings, the first is saved after epoch 1"
+    ) as error:
+        train_with_vanilla(both, problem, tmp_path, train=train_until)
+    assert cli._told(error.value)[0] == 75
+    with pytest.raises(NothingSaved) as error:
+        train_with_vanilla(both, problem, tmp_path / "other", train=train_until)
+    code, message = cli._told(error.value)
+    assert code == 130 and "nothing is saved; the same command begins anew" in message
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("flock")])
