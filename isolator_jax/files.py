@@ -1,18 +1,22 @@
 """Files that are either whole or not there: written under a temporary name, then renamed."""
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 _DRAFT = ".draft-"
+_LONG_SECONDS = 3600.0
 _STANDARD = ("stdin", "stdout", "stderr")
 
 
@@ -32,12 +36,11 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     draft = draft_beside(path)
     replaced = path.stat().st_mode if path.is_file() and not path.is_symlink() else None
     try:
-        # O_EXCL follows no link; the system takes the umask off the mode.
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if replaced is None else 0o600))
-        write(draft)
-        if replaced is not None:
-            draft.chmod(stat.S_IMODE(replaced))
-        os.replace(draft, path)
+        with _held_draft(draft, 0o666 if replaced is None else 0o600):
+            write(draft)
+            if replaced is not None:
+                draft.chmod(stat.S_IMODE(replaced))
+            os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -60,14 +63,61 @@ def draft_beside(path: Path) -> Path:
 
 def is_draft(path: Path) -> bool:
     """Whether it is named as the temporary files here: what a killed process leaves behind."""
-    return path.name.startswith(_DRAFT)
+    return re.fullmatch(rf"{re.escape(_DRAFT)}[0-9a-f]{{16}}(\..*)?", path.name, re.DOTALL) is not None
 
 
 def remove_drafts(folder: Path) -> None:
-    """Removes the temporary files that killed processes left in a folder; none may be writing there."""
+    """Removes the temporary files that killed processes left in a folder, and none that is being written."""
     for path in folder.iterdir():
-        if is_draft(path) and not path.is_dir():
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # renamed, or removed by another
+            if is_draft(path) and path.is_file() and not path.is_symlink() and _is_abandoned(path):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _held_draft(draft: Path, mode: int) -> Iterator[None]:
+    """Makes a temporary file and holds its lock meanwhile, where the file system has locks: it is in use."""
+    # O_EXCL follows no link; the system takes the umask off the mode.
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    try:
+        _take_lock(descriptor)
+    except OSError:  # systems without these locks may not rename what is open
+        os.close(descriptor)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_abandoned(draft: Path) -> bool:
+    """Whether nobody holds a temporary file's lock; where that cannot be told, whether it has not changed for long."""
+    try:
+        descriptor = os.open(draft, os.O_RDWR)
+        try:
+            return _take_lock(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return time.time() - draft.stat().st_mtime > _LONG_SECONDS
+
+
+def _take_lock(descriptor: int) -> bool:
+    """Takes a file's lock, which the system frees with the descriptor; False where another has it.
+
+    Raises:
+      OSError: there are no locks here.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_stream(path: Path) -> bool:

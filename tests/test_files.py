@@ -1,5 +1,7 @@
 """Files are whole or not there, and their modes, links, devices and pipes stay what they were."""
 
+import errno
+import fcntl
 import os
 import stat
 import threading
@@ -78,7 +80,31 @@ def test_what_fails_leaves_the_old_file_and_no_draft_and_what_a_kill_leaves_is_k
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, fail)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    (tmp_path / ".draft-0123.json").write_text("half")
-    assert is_draft(tmp_path / ".draft-0123.json") and not is_draft(path)
+    left, mine = tmp_path / ".draft-0123456789abcdef.json", tmp_path / ".draft-notes.txt"
+    for name in (left, mine):
+        name.write_text("half")
+    assert is_draft(left) and not is_draft(path) and not is_draft(mine)
     remove_drafts(tmp_path)
-    assert list(tmp_path.iterdir()) == [path]
+    assert set(tmp_path.iterdir()) == {path, mine}
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_draft_that_is_being_written_is_not_taken_for_one_that_a_kill_left(tmp_path, monkeypatch, locks):
+    """As of lists that are written into a run folder in which a training begins."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / ".draft-0123456789abcdef"
+    left.touch()
+    os.utime(left, (1, 1))
+
+    def slow(draft):
+        draft.write_text("all")
+        remove_drafts(tmp_path)
+
+    write_atomically(tmp_path / "lists.csv", slow)
+    assert [path.name for path in tmp_path.iterdir()] == ["lists.csv"]
+    assert (tmp_path / "lists.csv").read_text() == "all"
