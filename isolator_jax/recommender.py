@@ -2,11 +2,12 @@
 
 import dataclasses
 import logging
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from isolator_jax import checks
 from isolator_jax.backbones import Encoded, get_backbone
 from isolator_jax.data.folder import new_folder
 from isolator_jax.data.frames import ids_of
-from isolator_jax.data.identified import Identified, held_out_of, identify, known, read_kinds, write_identified
+from isolator_jax.data.identified import Identified, held_out_of, identify, keep_identified, known, read_kinds
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.files import write_json
 from isolator_jax.runs import (
@@ -148,9 +149,7 @@ class Recommender:
         problem = make_problem(config, identified.dataset)
         with locked(folder), _quiet():
             begin_run(folder, check_run_folder(folder, config, identified.dataset))
-            data = data_folder(folder) / _DATASET
-            shutil.rmtree(data, ignore_errors=True)  # of the run before it was interrupted
-            write_identified(data, identified)
+            keep_identified(data_folder(folder) / _DATASET, identified)
             with _bar(config, progress) as show:
                 train_run(
                     config, problem, folder, checkpoint_every=time_to_save(_SAVE_SECONDS), on_epoch=show, lock=False
@@ -238,10 +237,12 @@ class Recommender:
         config = fitted.config
         name = config.dataset or fitted.problem.dataset.name
         config = dataclasses.replace(config, data_dir=str(data_folder(target)), dataset=name)
-        with locked(fitted.folder), new_folder(target) as draft:
+        # Where nothing can be written, there is no lock to take either.
+        held = locked(fitted.folder) if os.access(fitted.folder, os.W_OK) else nullcontext()
+        with held, new_folder(target) as draft:
             ignored = shutil.ignore_patterns(".*", data_folder(draft).name)
             shutil.copytree(fitted.folder, draft, dirs_exist_ok=True, ignore=ignored)
-            write_identified(data_folder(draft) / name, fitted.identified)
+            keep_identified(data_folder(draft) / name, fitted.identified)
             write_json(draft / "config.json", {**read_config(fitted.folder), "config": config.to_dict()})
             if (draft / "report.json").is_file():
                 write_report(draft, {**read_report(fitted.folder), "config": config.to_dict()})

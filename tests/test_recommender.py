@@ -1,6 +1,8 @@
 """The facade: original ids in and out, the library's own lists and numbers, and run folders that the commands take."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -98,6 +100,30 @@ def test_a_saved_run_gives_the_same_lists_and_the_commands_the_same_numbers_wher
     assert done.returncode == 0, done.stderr
     lists = pd.read_csv(tmp_path / "lists.csv")
     assert lists["item"].tolist() == fitted.recommend(k=3)["item"].tolist()
+
+
+def test_a_run_whose_folder_cannot_be_written_to_is_saved_elsewhere(fitted, run_dir, tmp_path, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != run_dir and real(path, mode))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("isolator_jax.runs.lock.FileLock.acquire", refuse)
+    saved = Recommender.load(fitted.save(tmp_path / "saved"))
+    pd.testing.assert_frame_equal(saved.recommend(k=1), fitted.recommend(k=1))
+
+
+def test_a_finished_run_is_there_while_fit_is_interrupted_as_it_writes_the_data(run_dir, fitted, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("isolator_jax.data.identified.write_splits", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Recommender("vbpr", **QUICK).fit(PAIRS, FEATURES, run_dir=run, progress=False)
+    assert Recommender.load(run).report["test"] == fitted.report["test"]
 
 
 def test_a_run_goes_on_in_its_folder_and_ends_as_one_that_was_never_interrupted(fitted, tmp_path, capfd):

@@ -5,8 +5,11 @@ else by characters; so ids 0, 1, ... stay what they are.
 """
 
 import dataclasses
+import filecmp
 import json
+import os
 import re
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +27,7 @@ from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.data.prepare.split import held_out_counts, label_last
 from isolator_jax.data.raw import Codes
 from isolator_jax.errors import DataError, brief
-from isolator_jax.files import write_json
+from isolator_jax.files import draft_beside, write_json
 
 # Training, validation and test, of what is not given.
 RATIOS = (8, 1, 1)
@@ -165,6 +168,32 @@ def write_identified(target: Path, identified: Identified) -> None:
         write_json(draft / _KINDS, kinds)
         for modality, values in identified.dataset.features.items():
             np.save(draft / f"{modality}{FEATURE_SUFFIX}", values)
+
+
+def keep_identified(target: Path, identified: Identified) -> None:
+    """Writes a dataset as `write_identified` does in place of another, and leaves what is the same as it is.
+
+    Whoever is interrupted has the folder as it was.
+    """
+    draft = draft_beside(target)
+    try:
+        written = draft / target.name
+        write_identified(written, identified)
+        if not _are_same(written, target):
+            if target.exists():
+                target.rename(draft / "before")
+            written.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _are_same(first: Path, second: Path) -> bool:
+    """Whether two folders have the same files."""
+    if not second.is_dir():
+        return False
+    names = set(os.listdir(first))
+    equal, *_ = filecmp.cmpfiles(first, second, names, shallow=False)
+    return names == set(os.listdir(second)) == set(equal)
 
 
 def read_kinds(folder: Path) -> dict[str, str]:

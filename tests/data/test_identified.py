@@ -6,7 +6,7 @@ import pytest
 
 from isolator_jax.data import read_dataset
 from isolator_jax.data.frames import ids_of
-from isolator_jax.data.identified import held_out_of, identify, known, read_kinds, write_identified
+from isolator_jax.data.identified import held_out_of, identify, keep_identified, known, read_kinds, write_identified
 from isolator_jax.data.mmrec import read_id_mapping
 from isolator_jax.data.prepare import PrepareConfig, prepare_dataset
 
@@ -97,6 +97,15 @@ def test_what_is_written_is_what_was_made(tmp_path):
     write_identified(tmp_path / "own", identified)
     assert read_dataset(tmp_path, "own").fingerprint() == identified.dataset.fingerprint()
     assert read_id_mapping(tmp_path / "own", "itemID", 9).tolist() == sorted(strange)
+
+
+def test_what_is_kept_is_written_where_it_is_another_and_left_where_it_is_the_same(tmp_path):
+    target, before = tmp_path / "own", []
+    for ids in (NAMES, NAMES, NAMES[::-1]):
+        keep_identified(target, made((USERS, ids[ITEMS]), {"text": pd.DataFrame(TEXTS, index=ids)}))
+        before.append((target.stat().st_ino, read_dataset(tmp_path, "own").fingerprint()))
+        assert read_id_mapping(target, "itemID", 9).tolist() == sorted(ids) and list(tmp_path.iterdir()) == [target]
+    assert before[0] == before[1] and len({inode for inode, _ in before}) == len({found for _, found in before}) == 2
 
 
 def test_ids_of_the_catalogue_that_are_no_whole_numbers_stay_text():
