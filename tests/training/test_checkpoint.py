@@ -200,6 +200,15 @@ def test_a_checkpoint_that_is_gone_while_they_are_listed_keeps_no_reader_out(fol
         assert checkpoints.restore_latest(STATE)["epoch"] == 2
 
 
+@pytest.fixture
+def interruptible():
+    """As a terminal leaves Ctrl-C, and a shell's background job does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("name", ["save", "restore"])
 @pytest.mark.parametrize("dropped", [True, False])
 def test_an_interrupt_that_orbax_drops_or_makes_another_error_is_one_and_no_damage(folder, monkeypatch, name, dropped):
@@ -210,11 +219,10 @@ def test_an_interrupt_that_orbax_drops_or_makes_another_error_is_one_and_no_dama
             if not dropped:
                 raise RuntimeError("the event loop was closed") from None
 
-    before = signal.getsignal(signal.SIGINT)
     with Checkpoints(folder) as checkpoints:
         monkeypatch.setattr(checkpoints._manager, name, interrupted)
         with pytest.raises(KeyboardInterrupt), warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             checkpoints.save(3, STATE) if name == "save" else checkpoints.restore_latest(STATE)
-    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert restore(folder) == 2
