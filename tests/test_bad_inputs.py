@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import types
+from contextlib import ExitStack
 
 import jax
 import jax.numpy as jnp
@@ -239,10 +240,8 @@ def test_host_functions_say_so_under_jit(name):
 
 
 SETTINGS = {
-    "rank promotion": lambda: jax.numpy_rank_promotion("raise"),
-    "dtype promotion": lambda: jax.numpy_dtype_promotion("strict"),
-    "NaNs": lambda: jax.debug_nans(True),
-    "64 bits": lambda: jax.enable_x64(True),
+    "strict": lambda: (jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True)),
+    "64 bits": lambda: (jax.enable_x64(True),),
 }
 
 
@@ -250,7 +249,9 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_everything_runs_under_strict_settings(setting):
     expected = {name: call(name) for name in PRIMITIVES}
-    with SETTINGS[setting]():
+    with ExitStack() as settings:
+        for each in SETTINGS[setting]():
+            settings.enter_context(each)
         for name, (function, arguments) in PRIMITIVES.items():
             with_numpy = function(**arguments)
             assert_same(with_numpy, expected[name])
