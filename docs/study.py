@@ -4,7 +4,7 @@
 
 Every step goes on where it was interrupted. A backbone's test results are kept in docs/results/DATASET/tested, and
 the tables are of all backbones there: more of them can be added where the runs of the others no longer are. What was
-chosen before is trained on other seeds by --tuned:
+chosen before is trained on other seeds by --tuned, gamma among it:
 
   python docs/study.py --data_dir=DATA --dataset=baby_knn --name=anew/baby_knn --backbones=vbpr --seeds=3,4 \\
       --tuned=vbpr:reg=0.5,gamma=1 --study_dir=study
@@ -211,6 +211,7 @@ def trial_of(folder: Path) -> tuple[RunConfig, Problem]:
 
 
 def problem_of(config: RunConfig) -> Problem:
+    """The data that a configuration trains on, read once; it is the same for all backbones."""
     key = f"{config.data_dir} {config.dataset} {config.modalities}"
     if key not in _PROBLEMS:
         _PROBLEMS[key] = make_problem(config, load_dataset(config))
@@ -349,9 +350,8 @@ def lost(study: Study, backbones: Sequence[str]) -> list[str]:
     return sorted(set(there) - {BACKBONES[backbone].label for backbone in kept})
 
 
-def train_anew(study: Study, backbone: str, seeds: Sequence[int], hparams: dict[str, str]) -> None:
-    """Step 3 alone for one backbone, with hyper-parameters, gamma among them, that were chosen before."""
-    gamma = float(hparams.pop("gamma"))
+def train_and_test(study: Study, backbone: str, seeds: Sequence[int], gamma: float, hparams: dict[str, str]) -> None:
+    """Step 3 for one backbone, and what is kept of it."""
     config = study.config(backbone, hparams=hparams, gamma=gamma)
     model = load_models(config, seeds, study.study_dir / "runs")
     add_rows(study.results / "training.csv", training(study, backbone, seeds))
@@ -363,13 +363,10 @@ def add_backbone(study: Study, backbone: str, seeds: Sequence[int]) -> None:
     hparams = choose_plain(study, backbone)
     gamma = choose_gamma(study, backbone, hparams)
     adopt(study, backbone, gamma)
-    config = study.config(backbone, hparams=hparams, gamma=gamma)
-    model = load_models(config, seeds, study.study_dir / "runs")
     add_rows(study.results / "choice.csv", choice(study, backbone))
-    add_rows(study.results / "training.csv", training(study, backbone, seeds))
     if BACKBONES[backbone].uses_content:
         add_rows(study.results / "knock_out.csv", knock_out(study, backbone, hparams))
-    tested.write(study.tested(backbone), model, problem_of(config))
+    train_and_test(study, backbone, seeds, gamma, hparams)  # last: what is tested counts as there
 
 
 def make_artefacts(study: Study) -> None:
@@ -421,10 +418,12 @@ def main() -> None:
     study.results.mkdir(parents=True, exist_ok=True)
     chosen = parse_tuned("tuned", given.tuned)
     for backbone in backbones:
+        of_backbone = every[: counts.get(backbone)]
         if backbone in chosen:
-            train_anew(study, backbone, every[: counts.get(backbone)], chosen[backbone])
+            gamma = float(chosen[backbone].pop("gamma"))
+            train_and_test(study, backbone, of_backbone, gamma, chosen[backbone])
         else:
-            add_backbone(study, backbone, every[: counts.get(backbone)])
+            add_backbone(study, backbone, of_backbone)
     make_artefacts(study)
 
 
