@@ -176,14 +176,16 @@ def keep_identified(target: Path, identified: Identified) -> None:
     Whoever is interrupted has the folder as it was.
     """
     draft = draft_beside(target)
+    written, before = draft / target.name, draft / "before"
     try:
-        written = draft / target.name
         write_identified(written, identified)
         if not _are_same(written, target):
             if target.exists():
-                target.rename(draft / "before")
+                target.rename(before)
             written.rename(target)
     finally:
+        if before.exists() and not target.exists():  # between the two renames
+            before.rename(target)
         shutil.rmtree(draft, ignore_errors=True)
 
 

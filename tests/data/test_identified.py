@@ -1,5 +1,7 @@
 """Tables in memory become the dataset that `prepare` makes of files; what is malformed is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,6 +108,22 @@ def test_what_is_kept_is_written_where_it_is_another_and_left_where_it_is_the_sa
         before.append((target.stat().st_ino, read_dataset(tmp_path, "own").fingerprint()))
         assert read_id_mapping(target, "itemID", 9).tolist() == sorted(ids) and list(tmp_path.iterdir()) == [target]
     assert before[0] == before[1] and len({inode for inode, _ in before}) == len({found for _, found in before}) == 2
+
+
+def test_interrupted_between_its_renames_what_was_kept_stays(tmp_path, monkeypatch):
+    target, rename = tmp_path / "own", Path.rename
+    keep_identified(target, made())
+    before = read_dataset(tmp_path, "own").fingerprint()
+
+    def interrupted(path, to):
+        if path.name == to.name == "own":  # the second: the new folder into place
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keep_identified(target, made(features={"text": TEXTS}))
+    assert read_dataset(tmp_path, "own").fingerprint() == before and list(tmp_path.iterdir()) == [target]
 
 
 def test_ids_of_the_catalogue_that_are_no_whole_numbers_stay_text():
