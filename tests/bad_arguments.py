@@ -176,7 +176,10 @@ def spoiled(array, value):
 
 ONE_USER = Histories.from_pairs([0], [0], 1)
 OF_EVALUATION = [
-    *((name, {"users": [9]}, "users") for name in ("top_k_lists", "devices.top_k_lists_on", "mean_recall")),
+    *(
+        (name, {"users": [9]}, "users")
+        for name in ("top_k_lists", "devices.top_k_lists_on", "count_hits", "mean_recall")
+    ),
     ("top_k_lists", {"users": [-1]}, "users"),
     ("top_k_lists", {"users": [0.5]}, "users"),
     ("top_k_lists", {"users": np.array([True, False, True, True])}, "users"),
@@ -193,7 +196,11 @@ OF_EVALUATION = [
     ("top_k_lists", {"k": 0}, "k"),
     ("top_k_lists", {"k": 2.5}, "k"),
     ("top_k_lists", {"item_chunk": 0}, "item_chunk"),
-    ("devices.top_k_lists_on", {"model": SCORES}, "model"),
+    *((name, {"model": SCORES}, "model") for name in ("devices.top_k_lists_on", "count_hits", "devices.count_hits_on")),
+    ("count_hits", {"histories": OUTSIDE}, "histories"),
+    ("count_hits", {"truth": OTHERS}, "truth"),
+    ("count_hits", {"truth": OUTSIDE}, "truth"),
+    ("count_hits", {"k": 0}, "k"),
     ("devices.top_k_lists_on", {"content": OTHER_CONTENT}, "content"),
     ("evaluate_lists", {"users": [0, 1, 1, 2]}, "users"),
     ("evaluate_lists", {"users": [0, 1, 2, 4]}, "users"),

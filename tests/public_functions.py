@@ -53,8 +53,8 @@ from isolator_jax import (
 from isolator_jax import graph as graphs
 from isolator_jax.data import Dataset, Interactions, SyntheticConfig, make_dataset
 from isolator_jax.devices.mesh import make_mesh
-from isolator_jax.devices.ranking import top_k_lists_on
-from isolator_jax.evaluation import list_hits, mean_recall, users_to_validate
+from isolator_jax.devices.ranking import count_hits_on, top_k_lists_on
+from isolator_jax.evaluation import count_hits, list_hits, mean_recall, users_to_validate
 from isolator_jax.evaluation.evaluate import Evaluation
 from isolator_jax.evaluation.rescoring import Rescored
 from isolator_jax.evaluation.significance import holm
@@ -215,6 +215,14 @@ EVALUATION = {
         {"model": MODEL, "histories": HISTORIES, "validation": TRUTH, "content": CONTENT, "settings": GRID},
     ),
     "mean_recall": (mean_recall, {"model": MODEL, "users": np.arange(2), "histories": HISTORIES, "truth": TRUTH}),
+    "count_hits": (
+        count_hits,
+        {"model": MODEL, "users": np.arange(2), "histories": HISTORIES, "truth": TRUTH, "k": 3},
+    ),
+    "devices.count_hits_on": (
+        count_hits_on,
+        {"mesh": make_mesh(1), "model": MODEL, "users": np.arange(2), "histories": HISTORIES, "truth": TRUTH, "k": 3},
+    ),
     "users_to_validate": (users_to_validate, {"histories": HISTORIES, "truth": TRUTH}),
     "list_hits": (list_hits, {"lists": TOP, "truth": TRUTH, "users": np.arange(U)}),
     "choose_setting": (choose_setting, {"recall": np.ones(2), "ucbias": np.ones(2)}),

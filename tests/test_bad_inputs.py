@@ -115,7 +115,7 @@ ELSEWHERE = {
 # Their right calls are compiled; what ranks is run in tests/evaluation and tests/devices.
 COMPILED = {
     "top_k_lists", "devices.top_k_lists_on", "evaluate", "evaluate_settings", "rescore", "tune", "mean_recall",
-    "reference_lists",
+    "count_hits", "devices.count_hits_on", "reference_lists",
 }  # fmt: skip
 
 # What works on the host, or has arguments that are no arrays in a way that jit cannot take.

@@ -43,7 +43,8 @@ class Encoded(NamedTuple):
       users: `[U, D] float32`.
       items: `[I, D] float32`.
       extras: a NamedTuple of the backbone's own, of the intermediates that its loss needs
-        besides; None where it needs none. Nothing else looks inside.
+        besides; None where it needs none. Nothing else looks inside, but on several devices an
+        input that is a table is None there: a step should not exchange its rows.
     """
 
     users: Array

@@ -2,6 +2,7 @@
 
 import jax
 from jax import Array
+from jax.typing import ArrayLike
 
 from isolator_jax import losses
 from isolator_jax._sparse import take_rows
@@ -14,9 +15,9 @@ from isolator_jax.backbones.base import (
     Params,
     Score,
     bounded,
+    bpr_of_rows,
     embedding_table,
     hyperparameters,
-    ranking_loss,
 )
 from isolator_jax.data import Dataset
 
@@ -50,13 +51,18 @@ def loss(
     hyperparameters: MFBPRHyperparameters,
     key: Array,
 ) -> Array:
-    """BPR + reg * (|U_b| + |P_b| + |N_b|) / B over the batch's output rows."""
-    penalty = losses.frobenius_penalty(
-        take_rows(encoded.users, batch.users),
-        take_rows(encoded.items, batch.positives),
-        take_rows(encoded.items, batch.negatives),
-    )
-    return ranking_loss(encoded, batch, score) + hyperparameters.reg * penalty
+    """`penalized_bpr` of the batch's rows of both tables."""
+    users = take_rows(encoded.users, batch.users)
+    positives, negatives = (take_rows(encoded.items, items) for items in (batch.positives, batch.negatives))
+    return penalized_bpr(users, positives, negatives, batch, score, hyperparameters.reg)
+
+
+def penalized_bpr(
+    users: Array, positives: Array, negatives: Array, batch: Batch, score: Score, reg: ArrayLike
+) -> Array:
+    """BPR + reg * (|U_b| + |P_b| + |N_b|) / B over the batch's output rows, `[B, D]` each."""
+    penalty = losses.frobenius_penalty(users, positives, negatives)
+    return bpr_of_rows(users, positives, negatives, batch, score) + reg * penalty
 
 
 MFBPR = Backbone(

@@ -30,9 +30,9 @@ from isolator_jax.content import Content
 from isolator_jax.data import Dataset
 from isolator_jax.devices.graph import PartitionedGraph, partition
 from isolator_jax.devices.mesh import BY_ROW, EVERYWHERE, make_mesh, pad_rows, put, replicate
-from isolator_jax.devices.ranking import build_table_on, place_similarity, top_k_lists_on
+from isolator_jax.devices.ranking import build_table_on, count_hits_on, place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
-from isolator_jax.evaluation import top_k_lists
+from isolator_jax.evaluation import count_hits, top_k_lists
 from isolator_jax.graph import Graph
 from isolator_jax.neighbours import NeighbourSearch
 from isolator_jax.similarity import build_table
@@ -50,6 +50,11 @@ class Placement(abc.ABC):
     @abc.abstractmethod
     def rank(self) -> Callable[..., Any]:
         """`evaluation.top_k_lists` there."""
+
+    @property
+    @abc.abstractmethod
+    def count_hits(self) -> Callable[..., Array]:
+        """`evaluation.count_hits` there."""
 
     @property
     @abc.abstractmethod
@@ -103,6 +108,10 @@ class OneDevice(Placement):
         return top_k_lists
 
     @property
+    def count_hits(self) -> Callable[..., Array]:
+        return count_hits
+
+    @property
     def build_table(self) -> Callable[..., Array]:
         return build_table
 
@@ -139,6 +148,10 @@ class OnMesh(Placement):
     @property
     def rank(self) -> Callable[..., Any]:
         return functools.partial(top_k_lists_on, self.mesh)
+
+    @property
+    def count_hits(self) -> Callable[..., Array]:
+        return functools.partial(count_hits_on, self.mesh)
 
     @property
     def build_table(self) -> Callable[..., Array]:
@@ -230,8 +243,12 @@ def _on_mesh(backbone: Backbone, mesh: Mesh, exchange: str) -> Backbone:
 
     def encode(params: Params, placed: _PlacedInputs, hyperparameters: Any, key: Array | None = None) -> Encoded:
         params = _unpad(params, placed.param_rows)
-        encoded = backbone.encode(params, placed.unpadded(), hyperparameters, key)
-        return encoded._replace(extras=_PlacedExtras(encoded.extras, placed.param_rows))
+        inputs = placed.unpadded()
+        encoded = backbone.encode(params, inputs, hyperparameters, key)
+        leaves = jax.tree.leaves(inputs, is_leaf=_is_graph)
+        tables = [leaf for leaf, rows in zip(leaves, placed.input_rows, strict=True) if rows is not None]
+        extras = jax.tree.map(lambda x: None if any(x is table for table in tables) else x, encoded.extras)
+        return encoded._replace(extras=_PlacedExtras(extras, placed.param_rows))
 
     def loss(params: Params, encoded: Encoded, batch: Batch, score: Score, hyperparameters: Any, key: Array) -> Array:
         batch = lax.with_sharding_constraint(batch, NamedSharding(mesh, BY_ROW))

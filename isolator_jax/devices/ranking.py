@@ -18,6 +18,7 @@ from isolator_jax import checks
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.devices.mesh import AXIS, BY_ROW, EVERYWHERE, pad_rows, padded, put
+from isolator_jax.evaluation.hits import check_count, count_in_lists
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.ranking import Lists, check_ranking, checked_lists, rank, similarities
 from isolator_jax.evaluation.scores import InnerProducts
@@ -150,6 +151,26 @@ def _lists_by_users(
         None if consistency is None else pad_rows(consistency, mesh, axis=1),
     )
     return jax.tree.map(lambda x: x[users], lists)
+
+
+def count_hits_on(mesh: Mesh, model: Encoded, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
+    """`evaluation.count_hits` on a mesh, each device for its own users."""
+    return _count_on(mesh, *check_count(model, users, histories, truth, k), k=k)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "k"))
+def _count_on(mesh: Mesh, model: Encoded, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
+    rows = padded(model.users.shape[0], mesh) // mesh.size
+
+    def of_block(user_embeddings, item_embeddings, histories, truth):
+        own = (_own_histories(x, rows) for x in (histories, truth))
+        scores = InnerProducts(user_embeddings, item_embeddings)
+        return count_in_lists(scores, jnp.arange(rows, dtype=jnp.int32), *own, k=k)
+
+    counts = jax.shard_map(
+        of_block, mesh=mesh, in_specs=(BY_ROW, *[EVERYWHERE] * 3), out_specs=BY_ROW, check_vma=False
+    )(pad_rows(model.users, mesh), model.items, histories, truth)
+    return lax.with_sharding_constraint(counts[users], NamedSharding(mesh, EVERYWHERE))
 
 
 def _lists_by_items(

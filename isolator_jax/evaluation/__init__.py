@@ -9,6 +9,7 @@ from isolator_jax.evaluation.held_equal import (
     equal_activity,
     ucbias_at_equal_popularity,
 )
+from isolator_jax.evaluation.hits import count_hits
 from isolator_jax.evaluation.per_user import held_out_hits, per_user_table
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.reference import reference_lists
@@ -28,6 +29,7 @@ __all__ = [
     "activity_groups",
     "choose_setting",
     "consistency_groups",
+    "count_hits",
     "equal_activity",
     "evaluate",
     "evaluate_lists",

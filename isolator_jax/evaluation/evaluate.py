@@ -10,16 +10,18 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from isolator_jax import checks
+from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation import metrics as definitions
 from isolator_jax.evaluation.bias import Groups, consistency_groups, rho, ucbias
+from isolator_jax.evaluation.hits import count_hits
 from isolator_jax.evaluation.metrics import HIT_METRICS, UCBIAS, UCBIAS_K, item_counts, nan_mean, recall
 from isolator_jax.evaluation.ranking import Lists, list_hits, top_k_lists
 from isolator_jax.evaluation.scores import Model
 from isolator_jax.histories import Histories, check_histories
 from isolator_jax.similarity import Similarity, SimilarityFromFeatures
-from isolator_jax.strategies import Strategy, vanilla
+from isolator_jax.strategies import Strategy
 
 # What `evaluate` measures unless told otherwise, and all that it can.
 DEFAULT_METRICS = ("recall", "ndcg", "precision", "map")
@@ -49,30 +51,32 @@ class Evaluation(NamedTuple):
 
 
 def mean_recall(
-    model: Model,
+    model: Encoded,
     users: Array,
     histories: Histories,
     truth: Histories,
     *,
     k: int = 20,
-    rank: Callable[..., Lists] = top_k_lists,
+    count: Callable[..., Array] = count_hits,
 ) -> Array:
     """Mean Recall@k of plain f over users who have both histories and truth: the validation metric.
 
-    Jittable; `users` is `[N] int32`, from `users_to_validate`; `rank` as in `evaluate`.
+    Jittable; `users` is `[N] int32`, from `users_to_validate`; `count` is `count_hits`, or the same on several devices.
     """
-    check_histories(truth, num_users=histories.num_users, name="truth")
-    lists, _ = rank(model, users, histories, {"f": vanilla()}, k=k)["f"]
-    users = jnp.asarray(users)
-    return jnp.mean(recall(list_hits(lists, truth, users), truth.lengths[users], k))
+    hits = count(model, users, histories, truth, k=k)
+    return jnp.mean(hits / truth.lengths[jnp.asarray(users)])
 
 
 def users_to_validate(histories: Histories, truth: Histories) -> Array:
-    """Ids of the users with at least one training and one held-out item, `[N] int32`."""
+    """Ids of the users with at least one training and one held-out item, `[N] int32`, by how many are held out.
+
+    So that those counted together in `count_hits` take about as many passes.
+    """
     checks.instance("histories", histories, Histories)
     check_histories(truth, num_users=histories.num_users, name="truth")
-    both = (np.asarray(histories.lengths) > 0) & (np.asarray(truth.lengths) > 0)
-    return jnp.asarray(np.flatnonzero(both), jnp.int32)
+    held_out = np.asarray(truth.lengths)
+    both = np.flatnonzero((np.asarray(histories.lengths) > 0) & (held_out > 0))
+    return jnp.asarray(both[np.argsort(held_out[both], kind="stable")], jnp.int32)
 
 
 def evaluate(

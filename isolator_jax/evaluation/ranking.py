@@ -1,7 +1,7 @@
 """Full ranking in bounded memory: every user's k best unseen items."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -136,17 +136,21 @@ def rank(
     item_chunk: int,
 ) -> Lists:
     """`top_k_lists` for scores that are on the device, unchecked: `users` `[N] int32` are their rows, too."""
-    if not users.shape[0]:
-        return {name: (jnp.zeros((0, k), jnp.int32), jnp.zeros((0, k), jnp.float32)) for name in keys}
 
     def of_users(chunk: Array) -> Lists:
         return _best_of_chunk(scores, chunk, chunk, histories, keys, similarity, consistency, k, item_chunk)
 
-    size = min(user_chunk, users.shape[0])
-    chunks = -(-users.shape[0] // size)
-    padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], chunks * size - users.shape[0])])
-    lists = lax.map(of_users, padded.reshape(chunks, size))
-    return jax.tree.map(lambda x: x.reshape(-1, k)[: users.shape[0]], lists)
+    return over_users(of_users, users, user_chunk)
+
+
+def over_users(function: Callable[[Array], Any], users: Array, user_chunk: int) -> Any:
+    """A function of `user_chunk` users `[B]` at most, one chunk after the other: what it gives, `[B, ...]`, of all."""
+    count = users.shape[0]
+    size = max(1, min(user_chunk, count))
+    chunks = -(-count // size)
+    padded = jnp.concatenate([users, jnp.broadcast_to(users[:1], (chunks * size - count,))])
+    results = lax.map(function, padded.reshape(chunks, size))
+    return jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:count], results)
 
 
 def _lists_of_stored(

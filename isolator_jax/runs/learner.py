@@ -145,7 +145,7 @@ def _validation_program(backbone: Backbone, placement: Placement) -> Callable[..
         params: Any, inputs: Any, hyperparameters: Any, users: Array, histories: Histories, truth: Histories
     ) -> Array:
         encoded = backbone.encode(params, inputs, hyperparameters)
-        return mean_recall(encoded, users, histories, truth, rank=placement.rank)
+        return mean_recall(encoded, users, histories, truth, count=placement.count_hits)
 
     return validate
 

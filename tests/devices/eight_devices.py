@@ -23,9 +23,9 @@ from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
 from isolator_jax.devices.placement import make_placement
-from isolator_jax.devices.ranking import place_similarity, top_k_lists_on
+from isolator_jax.devices.ranking import count_hits_on, place_similarity, top_k_lists_on
 from isolator_jax.errors import ConfigError
-from isolator_jax.evaluation import top_k_lists
+from isolator_jax.evaluation import count_hits, top_k_lists
 from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.runs import evaluate_problem, load_run, make_learner, make_problem, strategies_of, train_run
@@ -163,6 +163,19 @@ def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
     assert (np.asarray(several["u"][0]) == -1).sum() == (np.asarray(single["u"][0]) == -1).sum()
 
 
+def test_hits_counted_on_several_devices_are_those_of_one():
+    rng = np.random.default_rng(0)
+    users, items, ranked = 13, 21, jnp.asarray(rng.integers(13, size=11), jnp.int32)
+    histories, truth = (
+        Histories.from_pairs(*np.argwhere(rng.random((users, items)) < share).T, num_users=users)
+        for share in (0.2, 0.3)
+    )
+    model = Encoded(*(jnp.asarray(rng.integers(-1, 2, size=(n, 2)), jnp.float32) for n in (users, items)))
+    expected = count_hits(model, ranked, histories, truth, k=5)
+    assert np.unique(expected).size > 2
+    np.testing.assert_array_equal(count_hits_on(make_mesh(8), model, ranked, histories, truth, k=5), expected)
+
+
 def test_similarity_made_on_the_fly_lies_by_item():
     _, problem = problem_on(8, "vbpr", similarity_budget_mb=0)
     (channel,) = problem.content.similarity.channels
@@ -177,11 +190,11 @@ def exchanged(compiled):
 
 
 def test_a_step_of_factors_exchanges_rows_of_its_batch_and_no_table():
-    config = RunConfig(backbone="vbpr", batch_size=16, hparams={"dim": 8})
+    config = RunConfig(backbone="vbpr", batch_size=10, hparams={"dim": 2})
     learner = make_learner(config, make_problem(config, DATASET, make_placement(8)))
     state = learner.initial_state(0).train
     largest = max(exchanged(learner.epoch_program.lower(state, *learner.epoch_arguments()).compile()))
-    assert 0 < largest <= 16 * 2 * 8 < 31 * 2 * 8
+    assert 0 < largest <= 10 * 2 * 2 < 10 * (5 + 4)
 
 
 def test_each_device_holds_its_share_and_never_the_whole_similarity_table():

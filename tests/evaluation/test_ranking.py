@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
+from isolator_jax.evaluation import count_hits, hits
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.ranking import list_hits, rank, top_k_lists
 from isolator_jax.features import fuse_channels
@@ -61,6 +62,20 @@ def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(s
     filled = np.asarray(lists) != NO_ITEM
     np.testing.assert_array_equal(np.asarray(keys)[filled], scores[np.nonzero(filled)[0], np.asarray(lists)[filled]])
     assert np.isneginf(np.asarray(keys)[~filled]).all()
+
+
+@pytest.mark.parametrize(("seed", "k"), [(0, 1), (1, 4), (2, 20), (3, I + 4)])
+def test_hits_counted_are_those_of_the_lists(monkeypatch, seed, k):
+    """Equal scores abound; some held-out items are in the history, some users are there twice or have none."""
+    monkeypatch.setattr(hits, "_CELLS", 4 * I)
+    users, items, _, histories, _ = make_problem(seed)
+    rng = np.random.default_rng(seed)
+    truth = Histories.from_pairs(*np.argwhere(rng.random((U, I)) < np.linspace(0, 0.6, U)[:, None]).T, U)
+    ranked = rng.integers(U, size=2 * U + 1)
+    lists, _ = top_k_lists(Encoded(users, items), ranked, histories, {"f": vanilla()}, k=k)["f"]
+    expected = np.asarray(list_hits(lists, truth, ranked)).sum(axis=1)
+    assert expected.any() and (expected < np.asarray(truth.lengths)[ranked]).any()
+    np.testing.assert_array_equal(count_hits(Encoded(users, items), ranked, histories, truth, k=k), expected)
 
 
 class Watched(np.ndarray):
