@@ -11,7 +11,7 @@ import numpy as np
 
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
-from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, top_k_lists, users_to_validate
+from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, mean_recall, top_k_lists, users_to_validate
 from isolator_jax.features import fuse_channels
 from isolator_jax.graph import Graph, bipartite_graph, edge_dots, propagate
 from isolator_jax.neighbours import nearest_neighbours
@@ -139,7 +139,10 @@ def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[st
 def measure_ranking(
     config: RunConfig, learner: Learner, params: Any, repeats: int, ranked_users: int | None
 ) -> dict[str, float]:
-    """Validation, encoder included, and top-k lists of given embeddings, by f and by U-ISOLATOR."""
+    """Validation as training has it, whose hits are counted; by lists of f and of U-ISOLATOR; and lists alone.
+
+    All but the last with the encoder; lists alone are of given embeddings.
+    """
     u = {"u": u_isolator(config.alpha, config.beta, config.iota)}
     f = {"f": vanilla()}
     problem = learner.problem
@@ -157,12 +160,19 @@ def measure_ranking(
     def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
+    @jax.jit
+    @in_float32
+    def count(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
+        return mean_recall(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
+
     def ranking(function: Callable[..., Any], first: tuple, strategies: dict) -> Callable[[], None]:
         arguments = (*first, users, histories, strategies, content)
         return lambda: jax.block_until_ready(function(*arguments))
 
     model, encoded = (params, learner.inputs, learner.hyperparameters), (learner.encode(params),)
     results: dict[str, float] = {"ranked_users": users.size}
+    counting = (*model, users, histories, problem.validation)
+    results |= seconds_and_spread("validation_counted", timed(lambda: jax.block_until_ready(count(*counting)), repeats))
     results |= seconds_and_spread("validation_plain", timed(ranking(validate, model, f), repeats))
     results |= seconds_and_spread("validation", timed(ranking(validate, model, u), repeats))
     results |= seconds_and_spread("top_k", timed(ranking(lists, encoded, f), repeats))

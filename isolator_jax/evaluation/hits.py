@@ -1,6 +1,6 @@
 """Hits of raw scores without lists: an item is in its user's list where fewer than k unseen items stand before it.
 
-Counting them takes half the time of making the lists, which validation after every epoch would not look at.
+Counting those takes a third of the time of making lists, or less, and validation after an epoch needs no list.
 """
 
 import functools
@@ -15,9 +15,13 @@ from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.ranking import over_users
 from isolator_jax.evaluation.scores import InnerProducts, on_device
 from isolator_jax.histories import Histories, check_histories, contains, fold_histories
+from isolator_jax.precision import EXACT
 
 # Scores held at once.
 _CELLS = 1 << 23
+
+# One of so many items is looked at first.
+_LEADING = 16
 
 
 def count_hits(model: Encoded, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
@@ -58,12 +62,50 @@ def check_count(
 
 @functools.partial(jax.jit, static_argnames="k")
 def count_in_lists(scores: InnerProducts, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
-    """`count_hits`, unchecked."""
+    """`count_hits`, unchecked.
 
-    def of_users(chunk: Array) -> Array:
-        return _count_of_chunk(scores, chunk, histories, truth, k)
+    A few items, those of the longest embeddings, tell of most users that they have no hit. The others come first in
+    `order`, and are counted.
+    """
+    count, num_items = users.size, scores.num_items
+    leading = lax.top_k(jnp.linalg.norm(scores.items, axis=1), -(-num_items // _LEADING))[1]
 
-    return over_users(of_users, users, max(1, _CELLS // scores.num_items))
+    def may_hit(chunk: Array) -> Array:
+        return _may_hit(scores, leading, chunk, histories, truth, k)
+
+    open_ = over_users(may_hit, users, max(1, _CELLS // leading.size))
+    order = jnp.argsort(~open_, stable=True)
+    size = max(1, min(_CELLS // num_items, count))
+    order = jnp.pad(order, (0, -count % size), constant_values=count)
+
+    def add(number: Array, hits: Array) -> Array:
+        places = lax.dynamic_slice_in_dim(order, number * size, size)
+        chunk = users.at[places].get(mode="clip")
+        return hits.at[places].set(_count_of_chunk(scores, chunk, histories, truth, k), mode="drop")
+
+    return lax.fori_loop(0, -(-jnp.sum(open_) // size), add, jnp.zeros(count, jnp.int32))
+
+
+def _may_hit(
+    scores: InnerProducts, leading: Array, users: Array, histories: Histories, truth: Histories, k: int
+) -> Array:
+    """Whether fewer than k of the leading items surely stand before the best relevant one, for a chunk `[B]` of users.
+
+    Sure of it where the score is higher by more than rounding, and were all of a user's history among them.
+    """
+    rows, items = scores.users[users], scores.items[leading]
+    begin, lengths = truth.offsets[users], truth.offsets[users + 1] - truth.offsets[users]
+
+    def better(place: Array, best: Array) -> Array:
+        item = truth.items.at[begin + place].get(mode="clip")
+        return jnp.where(place < lengths, jnp.maximum(best, jnp.sum(rows * scores.items[item], axis=1)), best)
+
+    best = lax.fori_loop(0, jnp.max(lengths), better, jnp.full(users.size, -jnp.inf))
+    largest = jnp.linalg.norm(rows, axis=1) * jnp.linalg.norm(items[0])
+    best += 2 * rows.shape[1] * jnp.finfo(jnp.float32).eps * largest
+    f = jnp.matmul(rows, items.T, precision=EXACT)
+    before = jnp.sum(jnp.where(f > best[:, None], 1.0, 0.0), axis=1)
+    return (lengths > 0) & (before - histories.lengths[users] < k)
 
 
 def _count_of_chunk(scores: InnerProducts, users: Array, histories: Histories, truth: Histories, k: int) -> Array:

@@ -13,6 +13,7 @@ from isolator_jax.content import Content
 from isolator_jax.evaluation import count_hits, hits
 from isolator_jax.evaluation.metrics import NO_ITEM
 from isolator_jax.evaluation.ranking import list_hits, rank, top_k_lists
+from isolator_jax.evaluation.scores import InnerProducts
 from isolator_jax.features import fuse_channels
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import build_similarity
@@ -76,6 +77,21 @@ def test_hits_counted_are_those_of_the_lists(monkeypatch, seed, k):
     expected = np.asarray(list_hits(lists, truth, ranked)).sum(axis=1)
     assert expected.any() and (expected < np.asarray(truth.lengths)[ranked]).any()
     np.testing.assert_array_equal(count_hits(Encoded(users, items), ranked, histories, truth, k=k), expected)
+
+
+def test_hits_of_most_users_are_ruled_out_by_a_few_items_and_none_that_is_there():
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((n, 8)).astype(np.float32) for n in (60, 320))
+    items *= np.linspace(1, 6, 320, dtype=np.float32)[:, None]
+    truth = Histories.from_pairs(np.arange(50), rng.integers(320, size=50), 60)
+    histories = Histories.from_pairs(np.arange(60), np.full(60, 319), 60)
+    model, everyone = Encoded(users, items), np.arange(60)
+    lists, _ = top_k_lists(model, everyone, histories, {"f": vanilla()}, k=5)["f"]
+    expected = np.asarray(list_hits(lists, truth, everyone)).sum(axis=1)
+    np.testing.assert_array_equal(count_hits(model, everyone, histories, truth, k=5), expected)
+    scores = InnerProducts(jnp.asarray(users), jnp.asarray(items))
+    left = hits._may_hit(scores, jnp.arange(319, 299, -1), jnp.arange(60), histories, truth, 5)
+    assert 0 < expected.sum() <= np.asarray(left)[expected > 0].sum() and left.sum() < 20
 
 
 class Watched(np.ndarray):
