@@ -69,15 +69,14 @@ def measure(
     if "content" in parts:
         results |= measure_content(config, problem, repeats)
     if "propagation" in parts:
-        train, hyperparameters = dataset.train, vars(config.hyperparameters)
-        dim = hyperparameters["dim"]
+        train, dim = dataset.train, config.hyperparameters.dim
         graph = bipartite_graph(train.users, train.items, dataset.num_users, dataset.num_items)
         results |= measure_propagation(graph, dim, repeats) | {"edges": graph.weights.size, "width": dim}
         terms = graph.weights.size * dim
         work["propagation"] = rates.propagation_work(graph.weights.size, graph.num_receivers, dim)
-        if config.backbone == "lightgcn" and "training" in parts:
-            # Its own sparse products: L forward and L backward.
-            seconds = 2 * hyperparameters["layers"] * results["propagation_seconds"]
+        if "training" in parts and products.sparse_terms:
+            # The step's own sparse products, forward and backward.
+            seconds = products.sparse_terms / terms * results["propagation_seconds"]
             results |= {"spmm_seconds_per_step": seconds, "step_over_spmm": results["step_seconds"] / seconds}
     results |= rates.peak_device_bytes() | {"peak_host_bytes": rates.peak_host_bytes()}
     # Last, as its arrays would count towards the peak.
