@@ -17,7 +17,7 @@ from isolator_jax.evaluation.scores import InnerProducts, on_device
 from isolator_jax.histories import Histories, check_histories, contains, fold_histories
 from isolator_jax.precision import EXACT
 
-# Scores held at once.
+# Scores, and numbers of embeddings, held at once.
 _CELLS = 1 << 23
 
 # One of so many items is looked at first.
@@ -68,14 +68,17 @@ def count_in_lists(scores: InnerProducts, users: Array, histories: Histories, tr
     `order`, and are counted.
     """
     count, num_items = users.size, scores.num_items
+    if not count:
+        return jnp.zeros(0, jnp.int32)
     leading = lax.top_k(jnp.linalg.norm(scores.items, axis=1), -(-num_items // _LEADING))[1]
 
     def may_hit(chunk: Array) -> Array:
         return _may_hit(scores, leading, chunk, histories, truth, k)
 
-    open_ = over_users(may_hit, users, max(1, _CELLS // leading.size))
+    width = scores.items.shape[1]
+    open_ = over_users(may_hit, users, max(1, _CELLS // max(leading.size, width)))
     order = jnp.argsort(~open_, stable=True)
-    size = max(1, min(_CELLS // num_items, count))
+    size = max(1, min(_CELLS // max(num_items, width), count))
     order = jnp.pad(order, (0, -count % size), constant_values=count)
 
     def add(number: Array, hits: Array) -> Array:

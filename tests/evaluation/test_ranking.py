@@ -137,6 +137,7 @@ def test_nobody_to_rank_for_gives_no_lists():
         for nobody in ([], np.zeros(0, np.int32)):
             lists, keys = top_k_lists(model, nobody, histories, {"f": vanilla()}, k=4)["f"]
             assert lists.shape == keys.shape == (0, 4)
+    assert count_hits(Encoded(users, items), [], histories, histories, k=4).shape == (0,)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
