@@ -31,7 +31,8 @@ SKIPPED = {
     "output_dir=FOLDER": "twelve trainings on the embedded dataset; the searches before it are of the same kind",
     "sweeps/shared": "the search for sweeps/planted, to another folder",
     "sweeps/(mgcn|mfbpr|vbpr)": "no flags but those of sweeps/planted; tests/experiments/test_sweep_command.py has all",
-    "fig1,fig2,fig3": "tests/experiments/test_reproduce.py has all artefacts; the other two here have two backbones",
+    "fig1,fig": "tests/experiments/test_reproduce.py has all artefacts; the other one here has several backbones",
+    "^report runs/planted": "tests/experiments/test_report.py writes the page of a run",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
 # What is no command of this project, or needs another library.

@@ -14,7 +14,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.evaluation import entry
 from isolator_jax.evaluation.ranking import over_users
 from isolator_jax.evaluation.scores import InnerProducts, on_device
-from isolator_jax.histories import Histories, check_histories, contains, fold_histories
+from isolator_jax.histories import Histories, check_histories, fold_histories
 from isolator_jax.precision import EXACT
 
 # Scores, and numbers of embeddings, held at once.
@@ -77,7 +77,7 @@ def count_in_lists(scores: InnerProducts, users: Array, histories: Histories, tr
 
     width = scores.items.shape[1]
     open_ = over_users(may_hit, users, max(1, _CELLS // max(leading.size, width)))
-    order = jnp.argsort(~open_, stable=True)
+    order = jnp.flatnonzero(open_, size=count, fill_value=count)
     size = max(1, min(_CELLS // max(num_items, width), count))
     order = jnp.pad(order, (0, -count % size), constant_values=count)
 
@@ -124,12 +124,12 @@ def _count_of_chunk(scores: InnerProducts, users: Array, histories: Histories, t
 
         def strike(before: Array, rows: Array, items: Array) -> Array:
             struck = _stands_before(f[rows, items], items, own[rows], item[rows])
-            return before.at[rows].add(-struck, mode="drop")
+            # What is in the history itself is behind all.
+            return before.at[rows].add(jnp.where(items == item[rows], num_items, -struck), mode="drop")
 
         before = jnp.sum(_stands_before(f, ids, own[:, None], item[:, None]), axis=1)
         before = fold_histories(histories, users, before, strike)
-        unseen = ~jax.vmap(contains, (None, 0, 0))(histories, users, item)
-        return count + ((place < lengths) & unseen & (own > -jnp.inf) & (before < k))
+        return count + ((place < lengths) & (before < min(k, num_items)))
 
     return lax.fori_loop(0, jnp.max(lengths), add, jnp.zeros(users.size, jnp.int32))
 
