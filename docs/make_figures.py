@@ -70,7 +70,7 @@ def findings() -> Figure:
             )
             bias.errorbar(value, places + shift, xerr=(value - low, high - value), **style)
         recall.set(yticks=places, yticklabels=[row["backbone"] for row in rows], title=rows[0]["dataset"])
-        recall.invert_yaxis()
+        recall.set_ylim(len(rows) - 0.5, -0.5)
         bias.axvline(0, color="0.8", linewidth=0.8, zorder=0)
         for axes in (recall, bias):
             axes.spines[["top", "right"]].set_visible(False)
