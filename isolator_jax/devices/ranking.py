@@ -154,7 +154,7 @@ def _lists_by_users(
 
 
 def count_hits_on(mesh: Mesh, model: Encoded, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
-    """`evaluation.count_hits` on a mesh, each device for its own users."""
+    """`evaluation.count_hits` on a mesh (`devices.mesh.make_mesh`), each device for its users; refuses the same."""
     return _count_on(mesh, *check_count(model, users, histories, truth, k), k=k)
 
 

@@ -62,6 +62,10 @@ def mean_recall(
     """Mean Recall@k of plain f over users who have both histories and truth: the validation metric.
 
     Jittable; `users` is `[N] int32`, from `users_to_validate`; `count` is `count_hits`, or the same on several devices.
+    Returns `[] float32`, a share: the mean over users of hits among the k best / held-out items.
+
+    Raises:
+      TypeError, ValueError: as `count_hits`.
     """
     hits = count(model, users, histories, truth, k=k)
     return jnp.mean(hits / truth.lengths[jnp.asarray(users)])
