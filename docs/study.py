@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import tested
@@ -278,7 +279,10 @@ def knock_out(study: Study, backbone: str, hparams: dict[str, str]) -> pd.DataFr
 
 
 def training(study: Study, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
-    """How long a model of step 3 trains, both its trainings: epochs, and seconds at the rate of the fastest one."""
+    """How long a model of step 3 trains, both its trainings: epochs, and seconds at the rate of the fastest one.
+
+    `on` is this process' device, which the runs are taken to come from.
+    """
     seconds, epochs, fastest = [], [], []
     for folder in (study.run_folder(backbone, seed) for seed in seeds):
         for run_dir in (folder, vanilla_folder(folder)):
@@ -291,6 +295,7 @@ def training(study: Study, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
         "epochs": f"{np.mean(epochs):.0f}",
         "epoch s": f"{min(fastest):.2f}",
         "training s": f"{np.mean(seconds):.0f}",
+        "on": jax.devices()[0].device_kind,
     }
     return pd.DataFrame([line])
 

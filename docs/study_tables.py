@@ -38,7 +38,7 @@ def _or_none(deviation: float) -> str:
 
 
 def summary(results: Path) -> pd.DataFrame:
-    """Recall@20 (with its deviation over seeds), UCBias@20 (with its interval), seeds and seconds, a row a backbone."""
+    """Recall@20 (with its deviation over seeds), UCBias@20 (with its interval), seeds, seconds and their device, a row a backbone."""
     means, biases = (pd.read_csv(results / f"{name}.csv") for name in ("table2", "fig5"))
     of_training = pd.read_csv(results / "training.csv", dtype=str)
     means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
@@ -53,7 +53,8 @@ def summary(results: Path) -> pd.DataFrame:
             name, row = f"UCBias@20 {STRATEGIES[strategy].label}", biases.loc[label, strategy]
             of_label |= {name: f"{row['ucbias']:.3f}", f"{name} low": f"{row['low']:.3f}"}
             of_label |= {f"{name} high": f"{row['high']:.3f}"}
-        lines.append(of_label | {"seeds": means.loc[(label, BASELINE), "seeds"], "training s": line["training s"]})
+        of_label["seeds"] = means.loc[(label, BASELINE), "seeds"]
+        lines.append(of_label | line[["training s", "on"]].to_dict())
     return pd.DataFrame(lines)
 
 
