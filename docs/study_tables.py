@@ -38,7 +38,7 @@ def _or_none(deviation: float) -> str:
 
 
 def summary(results: Path) -> pd.DataFrame:
-    """Recall@20 (with its deviation over seeds), UCBias@20 (with its interval), seeds, seconds and their device, a row a backbone."""
+    """A row a backbone: Recall@20 (deviation over seeds), UCBias@20 (interval), seeds, seconds and their device."""
     means, biases = (pd.read_csv(results / f"{name}.csv") for name in ("table2", "fig5"))
     of_training = pd.read_csv(results / "training.csv", dtype=str)
     means = means[means["metric"] == RECALL].set_index(["label", "strategy"])
