@@ -4,7 +4,7 @@
 
 The values of single users and seeds are no longer there, so this is an estimate from the published files: the standard
 error over users is that of the p-value in claims.csv, the variance over seeds that of fig6.csv, pooled over the
-backbones. It takes both as independent, which is a little too strict, and is of Recall@20 of different trainings:
+backbones. It takes both sides as independent, which can be far too strict, and is of Recall@20 of different trainings:
 plain BPR beside the training strategy, or two backbones.
 """
 
