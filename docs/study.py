@@ -150,6 +150,8 @@ def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
     """Step 2: the gamma with the best validation Recall@20 under any strategy of the models it trained."""
     folder = study.folder / "gamma" / backbone
     given = ",".join(f"{name}={value}" for name, value in hparams.items())
+    if hparams:
+        bring_plain(study, backbone, hparams)
     run(
         "sweep", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", f"--gammas={GAMMAS}",
         f"--output_dir={folder}",
@@ -159,14 +161,29 @@ def choose_gamma(study: Study, backbone: str, hparams: dict[str, str]) -> float:
     return float(rows.loc[rows[RECALL].idxmax(), "gamma"])
 
 
+def bring_plain(study: Study, backbone: str, hparams: dict[str, str]) -> None:
+    """Gives step 2 the plain model that step 1 trained with these hyper-parameters: it would train the same."""
+    target = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
+    wanted = {name: float(value) for name, value in hparams.items()}
+    for trial in (study.folder / "plain" / backbone / "trials").iterdir():
+        if not target.exists() and wanted.items() <= read_config(trial)["config"]["hparams"].items():
+            copied(trial, target).rename(target)
+
+
+def copied(folder: Path, target: Path) -> Path:
+    """A copy of a run folder beside `target`, to be renamed to it once it is whole."""
+    copy = target.with_name("copied")
+    shutil.rmtree(copy, ignore_errors=True)  # of an interruption
+    shutil.copytree(folder, copy)
+    return copy
+
+
 def adopt(study: Study, backbone: str, gamma: float) -> None:
     """Lets `reproduce` find the search's models of seed 0, which are those that it would train."""
     trials, target = study.folder / "gamma" / backbone / "trials", study.run_folder(backbone, 0)
     if target.exists():
         return
-    copy = target.with_name("copied")
-    shutil.rmtree(copy, ignore_errors=True)  # of an interruption
-    shutil.copytree(trials / f"gamma={gamma:g},seed=0", copy)
+    copy = copied(trials / f"gamma={gamma:g},seed=0", target)
     plain = vanilla_folder(copy)
     shutil.copytree(trials / "plain,seed=0", plain)
     for path in (plain / name for name in ("config.json", "report.json")):
