@@ -74,6 +74,7 @@ def findings() -> Figure:
         bias.axvline(0, color="0.8", linewidth=0.8, zorder=0)
         for axes in (recall, bias):
             axes.spines[["top", "right"]].set_visible(False)
+            axes.locator_params(axis="x", nbins=4)
     grid[-1][0].set_xlabel("Recall@20, sd over seeds")
     grid[-1][1].set_xlabel("UCBias@20, 95 % interval")
     figure.legend(*recall.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
