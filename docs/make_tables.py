@@ -55,7 +55,7 @@ def over_seeds(rows: list[dict[str, str]]) -> list[dict[str, str]]:
                 name = f"{metric} {strategy}"
                 line[name] = f"{statistics.mean(values):.4f}"
                 line[f"{name} sd"] = f"{statistics.stdev(values):.4f}"
-        table.append(line | {"groups": rows[0]["groups"]})
+        table.append(line | {"groups": next(row["groups"] for row in rows if row["backbone"] == backbone)})
     return table
 
 
