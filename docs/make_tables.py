@@ -19,7 +19,8 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 PAGES = (*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md", DOCS.parent / "BUILD_NOTES.md")
 EARLIER = (
-    "The UCBias values of this table were made with the earlier grouping, in which rounding ordered users of equal c_u."
+    "The UCBias values of this table{but} were made with the earlier grouping, "
+    "in which rounding ordered users of equal c_u."
 )
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _OVER_SEEDS = (
@@ -69,14 +70,16 @@ def cell(row: dict[str, str], name: str) -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """A table, and a sentence below it where its UCBias was made with the earlier grouping."""
+    """A table, and a sentence below it on which of its UCBias was made with the earlier grouping."""
     if "seed" in rows[0] and "strategy" in rows[0]:
         rows = over_seeds(rows)
     names = [name for name in rows[0] if name != "groups" and not re.search(r" (sd|low|high)$", name)]
     lines = [names, ["---"] * len(names), *([cell(row, name) for name in names] for row in rows)]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    earlier = any(row.get("groups") == "earlier" for row in rows)
-    return text + (f"\n{EARLIER}\n" if earlier else "")
+    if all(row.get("groups") != "earlier" for row in rows):
+        return text
+    shared = ", ".join(dict.fromkeys(row[names[0]] for row in rows if row["groups"] == "shared"))
+    return f"{text}\n{EARLIER.format(but=f', but those of {shared},' if shared else '')}\n"
 
 
 def rewritten(page: str) -> str:
