@@ -9,14 +9,10 @@ chosen before is trained on other seeds by --tuned, gamma among it:
   python docs/study.py --data_dir=DATA --dataset=baby_knn --name=anew/baby_knn --backbones=vbpr --seeds=3,4 \\
       --tuned=vbpr:reg=0.5,gamma=1 --study_dir=study
 
-Two more train nothing. The first writes docs/results/rankers.csv, UCBias
-of popularity and of content alone on all datasets, the second docs/results/fixed_setting.csv, U-ISOLATOR with one
-setting for all backbones and datasets that have been searched. With a setting that was chosen elsewhere, which is
-alpha, beta and iota, it writes docs/results/fixed_setting_tried.csv:
+Table 3, one backbone on each modality alone beside all of them, with what was chosen on all:
 
-  python docs/study.py --rankers --data_dir=DATA
-  python docs/study.py --fixed --study_dir=study
-  python docs/study.py --fixed 2 20 0.01 --study_dir=study
+  python docs/study.py --data_dir=DATA --dataset=baby_knn --backbones= --table3=gume --tuned=gume:gamma=1 \\
+      --study_dir=study
 """
 
 import argparse
@@ -37,13 +33,12 @@ import tested
 from isolator_jax.experiments.common.artefacts import Made, make
 from isolator_jax.experiments.common.parsing import parse_counts, parse_tuned
 from isolator_jax.experiments.common.tested import load_models, load_references, run_folder
-from study_tables import add_rows, beside_published, confounding, counted, summary
+from study_tables import add_rows, beside_published, by_modality, confounding, counted, summary
 
 from isolator_jax.backbones import BACKBONES
 from isolator_jax.evaluation import Evaluation, Settings
-from isolator_jax.evaluation.significance import holm, paired_test
 from isolator_jax.files import write_atomically
-from isolator_jax.reporting import paper
+from isolator_jax.reporting.model import ModelResults
 from isolator_jax.runs import (
     Problem,
     evaluate_problem,
@@ -68,15 +63,6 @@ GRIDS = {
     "smore": ("learning_rate", "0.01,0.003,0.001"),
 }
 GAMMAS = "0.01,0.1,1"
-DATASETS = (
-    ("lfm2k", ("text", "audio")),
-    ("baby_knn", ("image", "text")),
-    ("microlens50k", ("text",)),
-    ("microlens50k", ("image", "text")),
-    ("sports_knn", ("image", "text")),
-    ("instruments", ("image", "text")),
-    ("arts", ("text",)),
-)
 RECALL, BIAS = "recall@20", "ucbias@20"
 U, U_PLAIN = "u", "u_without_training_strategy"
 TABLES, FIGURES = ("table2", "claims", "confounding"), ("fig1", "fig2", "fig3", "fig5", "fig6")
@@ -117,8 +103,12 @@ class Study:
     def run_folder(self, backbone: str, seed: int) -> Path:
         return run_folder(self.study_dir / "runs", self.config(backbone, seed=seed))
 
-    def tested(self, backbone: str) -> Path:
-        return self.results / "tested" / f"{backbone}.npz"
+    def tested(self, backbone: str, modality: str | None = None) -> Path:
+        """What is kept of a backbone, or of it on one modality alone."""
+        return self.results / "tested" / f"{backbone if modality is None else f'{backbone}-{modality}'}.npz"
+
+    def alone(self, modality: str) -> "Study":
+        return dataclasses.replace(self, modalities=modality)
 
 
 def run(*arguments: str) -> None:
@@ -238,7 +228,7 @@ def problem_of(config: RunConfig) -> Problem:
     return _PROBLEMS[key]
 
 
-def _vanilla(trial: Path, problem: Problem) -> Evaluation:
+def vanilla_on_test(trial: Path, problem: Problem) -> Evaluation:
     """A plain model of a search on the test split."""
     encoded, _ = load_model(trial, problem, cache_dir=trial.parent.parent / "cache")
     return evaluate_problem(problem, encoded, "test", {BASELINE: STRATEGIES[BASELINE].of({})})[BASELINE]
@@ -279,7 +269,7 @@ def knock_out(study: Study, backbone: str, hparams: dict[str, str]) -> pd.DataFr
     lines = []
     for modality in (None, *problem.dataset.features):
         if modality is None:
-            metrics = _vanilla(whole, problem).metrics
+            metrics = vanilla_on_test(whole, problem).metrics
         else:
             folder = study.folder / "knock_out" / backbone / modality
             run(
@@ -319,56 +309,6 @@ def training(study: Study, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame([line])
 
 
-def rankers(data_dir: str) -> pd.DataFrame:
-    """`confounding` of the rankers by popularity and by content alone, on every dataset of the protocol."""
-    frames = []
-    for dataset, modalities in DATASETS:
-        print(dataset, *modalities, flush=True)
-        references = load_references(RunConfig("mfbpr", data_dir=data_dir, dataset=dataset, modalities=modalities))
-        shown = confounding(paper.confounding([], references, [])).rename(columns={"backbone": "ranker"})
-        shown.insert(0, "dataset", dataset)
-        shown.insert(1, "content", ", ".join(modalities))
-        frames.append(shown.drop(columns="strategy"))
-    return pd.concat(frames, ignore_index=True)
-
-
-def fixed(study_dir: Path, setting: Sequence[float] | None = None) -> pd.DataFrame:
-    """U with one setting of alpha, beta and iota for all searches, seed 0, on test.
-
-    Where it isn't given, it is the one with the best validation Recall@20 over Vanilla's, on average.
-    """
-    gains, found = [], []
-    for folder in sorted(study_dir.glob("*/gamma/*/validation.csv")):
-        rows = pd.read_csv(folder)
-        vanilla = rows.loc[rows["strategy"] == BASELINE, RECALL].mean()
-        trained = rows[rows["training_strategy"]]
-        gamma = trained.loc[trained[RECALL].idxmax(), "gamma"]
-        of_u = trained[(trained["strategy"] == U) & (trained["gamma"] == gamma)].set_index(list(search.INFERENCE))
-        gains.append(of_u[RECALL] / vanilla)
-        found.append((folder.parent, gamma))
-    setting = setting or pd.concat(gains, axis=1).mean(axis=1).idxmax()
-    lines, p_values = [], []
-    for folder, gamma in found:
-        trained, problem = trial_of(folder / "trials" / f"gamma={gamma:g},seed=0")
-        parameters = {"gamma": gamma, **dict(zip(search.INFERENCE, setting, strict=True))}
-        of_u, _ = load_model(folder / "trials" / f"gamma={gamma:g},seed=0", problem, cache_dir=folder / "cache")
-        u = evaluate_problem(problem, of_u, "test", {U: STRATEGIES[U].of(parameters)})[U]
-        vanilla = _vanilla(folder / "trials" / "plain,seed=0", problem)
-        p_values.append(paired_test(u.per_user[RECALL], vanilla.per_user[RECALL]))
-        lines.append(
-            {
-                "dataset": folder.parent.parent.name,
-                "backbone": BACKBONES[trained.backbone].label,
-                **{name: f"{value:g}" for name, value in parameters.items()},
-                "Vanilla R@20": f"{vanilla.metrics[RECALL]:.4f}",
-                "U R@20": f"{u.metrics[RECALL]:.4f}",
-                "Vanilla UCBias@20": f"{vanilla.metrics[BIAS]:.4f}",
-                "U UCBias@20": f"{u.metrics[BIAS]:.4f}",
-            }
-        )
-    return pd.DataFrame(lines).assign(p=[f"{p:.2g}" for p in holm(np.asarray(p_values))])
-
-
 def lost(study: Study, backbones: Sequence[str]) -> list[str]:
     """Labels of what the results have, and these backbones and the tested ones have not."""
     kept = [backbone for backbone in BACKBONES if backbone in backbones or study.tested(backbone).exists()]
@@ -396,12 +336,32 @@ def add_backbone(study: Study, backbone: str, seeds: Sequence[int]) -> None:
     train_and_test(study, backbone, seeds, gamma, hparams)  # last: what is tested counts as there
 
 
+def train_alone(study: Study, backbone: str, seeds: Sequence[int], gamma: float, hparams: dict[str, str]) -> None:
+    """A backbone on each modality alone, and what is kept of it."""
+    for modality in problem_of(study.config(backbone)).dataset.features:
+        config = study.alone(modality).config(backbone, hparams=hparams, gamma=gamma)
+        model = load_models(config, seeds, study.study_dir / "runs")
+        tested.write(study.tested(backbone, modality), model, problem_of(config))
+
+
+def of_modalities(study: Study) -> list[ModelResults]:
+    """Table 3's models, if they are there: those on one modality alone, and that on all."""
+    problem = problem_of(study.config("mfbpr"))
+    for backbone in BACKBONES:
+        paths = {modality: study.tested(backbone, modality) for modality in problem.dataset.features}
+        if all(path.exists() for path in (*paths.values(), study.tested(backbone))):
+            of_each = [tested.read(path, problem_of(study.alone(m).config(backbone))) for m, path in paths.items()]
+            return [*of_each, tested.read(study.tested(backbone), problem)]
+    return []
+
+
 def make_artefacts(study: Study) -> None:
     """The tables and figures of all tested backbones; figures in the study's folder alone."""
     problem = problem_of(study.config("mfbpr"))
     there = [study.tested(backbone) for backbone in BACKBONES if study.tested(backbone).exists()]
-    made = Made([tested.read(path, problem) for path in there], [], load_references(study.config("mfbpr")))
-    for name in (*TABLES, *FIGURES):
+    models, alone = [tested.read(path, problem) for path in there], of_modalities(study)
+    made = Made(models, alone, load_references(study.config("mfbpr")))
+    for name in (*TABLES, *(["table3"] if alone else []), *FIGURES):
         path = study.folder / "artefacts" / f"{name}-{study.dataset}"
         make(name, made, path)
         if name not in ("fig1", "confounding"):
@@ -410,36 +370,34 @@ def make_artefacts(study: Study) -> None:
     confounding(explained).to_csv(study.results / "confounding.csv", index=False)
     counted(pd.read_csv(study.results / "claims.csv")).to_csv(study.results / "claims_counted.csv", index=False)
     summary(study.results).to_csv(study.results / "summary.csv", index=False)
+    if alone:
+        by_modality(study.results).to_csv(study.results / "modalities.csv", index=False)
     if study.dataset == "baby_knn":
         beside_published(study.results).to_csv(study.results / "published.csv", index=False)
+
+
+def gamma_and_others(chosen: dict[str, str]) -> tuple[float, dict[str, str]]:
+    """What --tuned has of a backbone: gamma, and its hyper-parameters."""
+    return float(chosen["gamma"]), {name: value for name, value in chosen.items() if name != "gamma"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study_dir", type=Path, default=Path("study"))
-    parser.add_argument("--data_dir")
-    parser.add_argument("--dataset")
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--dataset", required=True)
     parser.add_argument("--modalities")
     parser.add_argument("--name", help="of the results' folder; default: the dataset's")
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--fewer_seeds", default="", help="backbone:COUNT, as reproduce has it; separated by commas")
     parser.add_argument("--tuned", action="append", default=[], help="as reproduce has it: then nothing is searched")
-    parser.add_argument("--rankers", action="store_true")
-    parser.add_argument("--fixed", nargs="*", type=float, help="alpha, beta and iota; default: chosen")
+    parser.add_argument("--table3", help="backbone that is trained on each modality alone, as --tuned has it")
     given = parser.parse_args()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax's notes, a few for each model that is read
-    study_dir = given.study_dir.absolute()
-    if given.rankers:
-        rankers(given.data_dir).to_csv(RESULTS / "rankers.csv", index=False)
-        return
-    if given.fixed is not None:
-        if len(given.fixed) not in (0, len(search.INFERENCE)):
-            parser.error("--fixed takes alpha, beta and iota, or nothing")
-        path = RESULTS / f"fixed_setting{'_tried' if given.fixed else ''}.csv"
-        fixed(study_dir, tuple(given.fixed) or None).to_csv(path, index=False)
-        return
-    study = Study(given.dataset, given.data_dir, given.modalities, study_dir, given.name or given.dataset)
+    study = Study(
+        given.dataset, given.data_dir, given.modalities, given.study_dir.absolute(), given.name or given.dataset
+    )
     backbones = list(filter(None, given.backbones.split(",")))
     if missing := lost(study, backbones):
         parser.error(f"{study.results} has {', '.join(missing)} too: name them, or another --name of results")
@@ -447,13 +405,17 @@ def main() -> None:
     counts = parse_counts("fewer_seeds", list(filter(None, given.fewer_seeds.split(","))), most=len(every))
     study.results.mkdir(parents=True, exist_ok=True)
     chosen = parse_tuned("tuned", given.tuned)
+    if given.table3 and given.table3 not in chosen:
+        parser.error("--table3 trains what was chosen on all modalities: name that by --tuned")
     for backbone in backbones:
         of_backbone = every[: counts.get(backbone)]
         if backbone in chosen:
-            gamma = float(chosen[backbone].pop("gamma"))
-            train_and_test(study, backbone, of_backbone, gamma, chosen[backbone])
+            train_and_test(study, backbone, of_backbone, *gamma_and_others(chosen[backbone]))
         else:
             add_backbone(study, backbone, of_backbone)
+    if given.table3:
+        of_table3 = every[: counts.get(given.table3)]
+        train_alone(study, given.table3, of_table3, *gamma_and_others(chosen[given.table3]))
     make_artefacts(study)
 
 

@@ -58,6 +58,21 @@ def summary(results: Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def by_modality(results: Path) -> pd.DataFrame:
+    """Table 3: Recall@20 and UCBias@20 (deviations over seeds) of one backbone by the modalities that it reads."""
+    means = pd.read_csv(results / "table3.csv").set_index(["modalities", "strategy", "metric"])
+    lines = []
+    for modalities in means.index.unique("modalities"):
+        line = {"modalities": modalities.replace("+", ", ")}
+        for metric, digits in ((RECALL, 4), (UCBIAS, 3)):
+            for strategy in MAIN:
+                name = f"{'R@20' if metric == RECALL else 'UCBias@20'} {STRATEGIES[strategy].label}"
+                row = means.loc[modalities, strategy, metric]
+                line |= {name: f"{row['mean']:.{digits}f}", f"{name} sd": f"{row['deviation']:.{digits}f}"}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def beside_published(results: Path) -> pd.DataFrame:
     """Recall@20 and the gains over Vanilla, the paper's on Baby beside ours; a row a backbone that both have."""
     means = pd.read_csv(results / "table2.csv").query("metric == @RECALL")

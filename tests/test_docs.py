@@ -87,13 +87,14 @@ def module_of(name):
     return getattr(getattr(isolator_jax, name), "__module__", None)
 
 
-STUDY = """
+OVER_DATASETS = """
 import sys
 sys.path.insert(0, {docs!r})
-import pathlib, study
-study.DATASETS, study.RESULTS = (("made", ("text",)), ("made", ("image", "text"))), pathlib.Path({folder!r})
-sys.argv = ["study.py", "--rankers", "--data_dir=" + {folder!r}]
-study.main()
+import pathlib, over_datasets
+over_datasets.DATASETS = (("made", ("text",)), ("made", ("image", "text")))
+over_datasets.RESULTS = pathlib.Path({folder!r})
+sys.argv = ["over_datasets.py", "rankers", "--data_dir=" + {folder!r}]
+over_datasets.main()
 """
 
 
@@ -102,7 +103,7 @@ def test_the_study_measures_popularity_and_content_alone(tmp_path):
     config = SyntheticConfig(users=200, items=80, clusters=4, styles=4, modalities={"image": 12, "text": 8}, seed=3)
     write_dataset(tmp_path, "made", *make_dataset(config), config)
     # In a process of its own, as its flags are: with the datasets made above, and its results beside them.
-    code = STUDY.format(docs=str(ROOT / "docs"), folder=str(tmp_path))
+    code = OVER_DATASETS.format(docs=str(ROOT / "docs"), folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "rankers.csv").read_text().splitlines()))

@@ -77,3 +77,23 @@ def test_a_backbone_added_later_stands_in_its_place_and_replaces_its_own_rows_al
     for label, value in [("VBPR", "1"), ("MFBPR", "2"), ("VBPR", "03")]:
         study_tables.add_rows(path, pd.DataFrame([{"backbone": label, "epochs": value, "seconds": ""}]))
     assert path.read_text() == "backbone,epochs,seconds\nMFBPR,2,\nVBPR,03,\n"
+
+
+def test_table_3_is_a_row_for_each_modality_and_one_for_all(small_dataset, tmp_path, docs):
+    import study_tables
+
+    problem = make_problem(RunConfig("vbpr"), small_dataset)
+    alone = [
+        dataclasses.replace(results_of(problem, "vbpr", (seed, seed + 1)), modalities=(name,))
+        for seed, name in enumerate(problem.dataset.features)
+    ]
+    paper.means([*alone, results_of(problem, "vbpr", (5, 6))], MAIN, ("recall@20", "ucbias@20")).to_csv(
+        tmp_path / "table3.csv", index=False
+    )
+    rows = study_tables.by_modality(tmp_path).to_dict("records")
+    assert [row["modalities"] for row in rows] == [*problem.dataset.features, ", ".join(problem.dataset.features)]
+    for row, model in zip(rows, alone, strict=False):
+        recalls = [evaluation.metrics["recall@20"] for evaluation in model.evaluations["d"]]
+        assert row["R@20 D-ISOLATOR"] == f"{np.mean(recalls):.4f}"
+        assert row["R@20 D-ISOLATOR sd"] == f"{np.std(recalls, ddof=1):.4f}"
+    assert len({row["R@20 D-ISOLATOR"] for row in rows}) == len(rows)
