@@ -403,10 +403,12 @@ def main() -> None:
         parser.error(f"{study.results} has {', '.join(missing)} too: name them, or another --name of results")
     every = [int(seed) for seed in given.seeds.split(",")]
     counts = parse_counts("fewer_seeds", list(filter(None, given.fewer_seeds.split(","))), most=len(every))
-    study.results.mkdir(parents=True, exist_ok=True)
     chosen = parse_tuned("tuned", given.tuned)
     if given.table3 and given.table3 not in chosen:
         parser.error("--table3 trains what was chosen on all modalities: name that by --tuned")
+    if without := [backbone for backbone, values in chosen.items() if "gamma" not in values]:
+        parser.error(f"--tuned names no gamma for {', '.join(without)}")
+    study.results.mkdir(parents=True, exist_ok=True)
     for backbone in backbones:
         of_backbone = every[: counts.get(backbone)]
         if backbone in chosen:
