@@ -17,8 +17,9 @@ from isolator_jax.evaluation.scores import InnerProducts, on_device
 from isolator_jax.histories import Histories, check_histories, fold_histories
 from isolator_jax.precision import EXACT
 
-# Scores, and numbers of embeddings, held at once.
-_CELLS = 1 << 23
+# Scores, and numbers of embeddings, held at once. On a CPU a pass over them reads its cache. Elsewhere passes are
+# fast and each waits for its launch, above all beside other programs on the card.
+_CELLS_ON_CPU, _CELLS = 1 << 23, 1 << 27
 
 # One of so many items is looked at first.
 _LEADING = 16
@@ -62,7 +63,16 @@ def check_count(
 
 @functools.partial(jax.jit, static_argnames="k")
 def count_in_lists(scores: InnerProducts, users: Array, histories: Histories, truth: Histories, *, k: int) -> Array:
-    """`count_hits`, unchecked.
+    """`count_hits`, unchecked, lowered for the platform at hand."""
+    count = functools.partial(_count_in_chunks, k=k)
+    on_cpu, elsewhere = functools.partial(count, cells=_CELLS_ON_CPU), functools.partial(count, cells=_CELLS)
+    return lax.platform_dependent(scores, users, histories, truth, cpu=on_cpu, default=elsewhere)
+
+
+def _count_in_chunks(
+    scores: InnerProducts, users: Array, histories: Histories, truth: Histories, *, k: int, cells: int
+) -> Array:
+    """`count_in_lists`, with at most `cells` scores at once.
 
     A few items, those of the longest embeddings, tell of most users that they have no hit. The others come first in
     `order`, and are counted.
@@ -76,9 +86,9 @@ def count_in_lists(scores: InnerProducts, users: Array, histories: Histories, tr
         return _may_hit(scores, leading, chunk, histories, truth, k)
 
     width = scores.items.shape[1]
-    open_ = over_users(may_hit, users, max(1, _CELLS // max(leading.size, width)))
+    open_ = over_users(may_hit, users, max(1, cells // max(leading.size, width)))
     order = jnp.flatnonzero(open_, size=count, fill_value=count)
-    size = max(1, min(_CELLS // max(num_items, width), count))
+    size = max(1, min(cells // max(num_items, width), count))
     order = jnp.pad(order, (0, -count % size), constant_values=count)
 
     def add(number: Array, hits: Array) -> Array:
@@ -117,18 +127,20 @@ def _count_of_chunk(scores: InnerProducts, users: Array, histories: Histories, t
     f = scores.block(users, jnp.int32(0), num_items)
     ids = jnp.arange(num_items, dtype=jnp.int32)
     begin, lengths = truth.offsets[users], truth.offsets[users + 1] - truth.offsets[users]
+    # In few blocks: a quarter of what so many users have on average.
+    block = max(1024, histories.items.size * users.size // (4 * histories.num_users))
 
     def add(place: Array, count: Array) -> Array:
         item = truth.items.at[begin + place].get(mode="clip")
         own = jnp.take_along_axis(f, item[:, None], axis=1)[:, 0]
 
         def strike(before: Array, rows: Array, items: Array) -> Array:
-            struck = _stands_before(f[rows, items], items, own[rows], item[rows])
+            struck = _stands_before(f[rows, items], items, own[rows], item[rows]).astype(jnp.int32)
             # What is in the history itself is behind all.
             return before.at[rows].add(jnp.where(items == item[rows], num_items, -struck), mode="drop")
 
-        before = jnp.sum(_stands_before(f, ids, own[:, None], item[:, None]), axis=1)
-        before = fold_histories(histories, users, before, strike)
+        before = jnp.sum(_stands_before(f, ids, own[:, None], item[:, None]), axis=1).astype(jnp.int32)
+        before = fold_histories(histories, users, before, strike, block)
         return count + ((place < lengths) & (before < min(k, num_items)))
 
     return lax.fori_loop(0, jnp.max(lengths), add, jnp.zeros(users.size, jnp.int32))
