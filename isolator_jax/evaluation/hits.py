@@ -17,8 +17,8 @@ from isolator_jax.evaluation.scores import InnerProducts, on_device
 from isolator_jax.histories import Histories, check_histories, fold_histories
 from isolator_jax.precision import EXACT
 
-# Scores, and numbers of embeddings, held at once. On a CPU a pass over them reads its cache. Elsewhere passes are
-# fast and each waits for its launch, above all beside other programs on the card.
+# Scores, and numbers of embeddings, held at once: few on a CPU, whose passes over them read its cache; elsewhere each
+# pass waits for its launch.
 _CELLS_ON_CPU, _CELLS = 1 << 23, 1 << 27
 
 # One of so many items is looked at first.

@@ -68,7 +68,7 @@ def test_lists_equal_a_full_sort_with_ties_to_the_lower_id_whatever_the_chunks(s
 @pytest.mark.parametrize(("seed", "k"), [(0, 1), (1, 4), (2, 20), (3, I + 4)])
 def test_hits_counted_are_those_of_the_lists(monkeypatch, seed, k):
     """Equal scores abound; some held-out items are in the history, some users are there twice or have none."""
-    monkeypatch.setattr(hits, "_CELLS", 4 * I)
+    monkeypatch.setattr(hits, "_CELLS_ON_CPU", 4 * I)
     users, items, _, histories, _ = make_problem(seed)
     rng = np.random.default_rng(seed)
     truth = Histories.from_pairs(*np.argwhere(rng.random((U, I)) < np.linspace(0, 0.6, U)[:, None]).T, U)
