@@ -1,6 +1,9 @@
 """What the study keeps of a model's test: the same tables as from the model, and no more than bits of its lists."""
 
 import dataclasses
+import importlib
+import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -97,3 +100,25 @@ def test_table_3_is_a_row_for_each_modality_and_one_for_all(small_dataset, tmp_p
         assert row["R@20 D-ISOLATOR"] == f"{np.mean(recalls):.4f}"
         assert row["R@20 D-ISOLATOR sd"] == f"{np.std(recalls, ddof=1):.4f}"
     assert len({row["R@20 D-ISOLATOR"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("study", ["--data_dir=d", "--dataset=made", "--table3=gume"], "name that by --tuned"),
+        ("study", ["--data_dir=d", "--dataset=made", "--tuned=vbpr:reg=1"], "--tuned names no gamma for vbpr"),
+        ("over_datasets", ["fixed", "2", "20"], "a setting is alpha, beta and iota"),
+    ],
+)
+def test_a_study_says_what_is_wrong_before_it_writes_anything(
+    tmp_path, monkeypatch, capsys, docs, script, arguments, said
+):
+    module = importlib.import_module(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    there = set((ROOT / "docs/results").rglob("*"))
+    with pytest.raises(SystemExit):
+        module.main()
+    assert re.search(said, capsys.readouterr().err)
+    assert set((ROOT / "docs/results").rglob("*")) == there
+    assert not list(tmp_path.iterdir())
