@@ -15,6 +15,8 @@ from isolator_jax import processes
 from isolator_jax.errors import TrainingDiverged
 from isolator_jax.training.epoch import TrainState
 
+_ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)
+
 
 @struct.dataclass
 class FitState:
@@ -98,8 +100,12 @@ def fit(
 
 
 def improves(value: float, best: float) -> bool:
-    """Whether a validation metric makes its epoch the best so far; the first does in any case."""
-    return value > best or math.isinf(best)
+    """Whether a validation metric makes its epoch the best so far: by more than its float32 mean is rounded by.
+
+    Equal recalls of other users would else be a gain or not by the order in which they are added up. The first
+    epoch is the best in any case.
+    """
+    return math.isinf(best) or value - best > _ROUNDING * abs(best)
 
 
 def finished(state: FitState, *, max_epochs: int, patience: int) -> bool:

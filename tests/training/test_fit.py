@@ -48,6 +48,15 @@ def test_a_validation_of_zero_is_still_a_best_epoch():
     assert int(state.best_epoch) == 1
 
 
+def test_what_a_mean_is_rounded_by_is_no_better_epoch():
+    mean = float(np.float32(0.38959914))
+    above = [float(np.nextafter(np.float32(mean), np.float32(1))), mean + 2e-6]
+    state, records = run([mean, above[0], mean, above[0], 0.9], patience=3)
+    assert (int(state.best_epoch), len(records)) == (1, 4)
+    state, _ = run([mean, above[0], mean, above[1]], max_epochs=4)
+    assert int(state.best_epoch) == 4
+
+
 def test_divergence_is_an_error_that_names_the_epoch_and_reports_nothing_for_it():
     records = []
     with pytest.raises(TrainingDiverged, match="epoch 3"):
