@@ -15,6 +15,7 @@ from isolator_jax import processes
 from isolator_jax.errors import TrainingDiverged
 from isolator_jax.training.epoch import TrainState
 
+# A mean in float32 may be rounded by so much of its size.
 _ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)
 
 
@@ -66,7 +67,8 @@ def fit(
       train_epoch: `train state -> (train state, mean loss, all finite)`.
       validate: `params -> metric`, higher is better.
       max_epochs: total epochs, those before a resume included.
-      patience: epochs without improvement after which training stops.
+      patience: epochs without improvement after which training stops; no improvement is what a float32 mean is
+        rounded by.
       on_epoch: called after each epoch, with the state (to be read, not kept) and record.
       stop: asked before each epoch whether to end here.
 
