@@ -262,25 +262,26 @@ def choice(study: Study, backbone: str) -> pd.DataFrame:
 
 
 def knock_out(study: Study, backbone: str, hparams: dict[str, str]) -> pd.DataFrame:
-    """Recall@20 and UCBias@20 of plain BPR with each modality's rows shuffled among the items, seed 0."""
+    """Recall@20 and UCBias@20 of plain BPR, each modality's rows and those of all shuffled among the items, seed 0."""
     given = ",".join(f"{name}={value}" for name, value in hparams.items())
     whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
     _, problem = trial_of(whole)
+    names = tuple(problem.dataset.features)
     lines = []
-    for modality in (None, *problem.dataset.features):
-        if modality is None:
+    for shuffled in dict.fromkeys([(), *((name,) for name in names), names]):
+        if not shuffled:
             metrics = vanilla_on_test(whole, problem).metrics
         else:
-            folder = study.folder / "knock_out" / backbone / modality
+            folder = study.folder / "knock_out" / backbone / "+".join(shuffled)
             run(
                 "train", f"--backbone={backbone}", *study.flags(), f"--hparams={given}", "--notraining_strategy",
-                f"--knock_out={modality}:shuffle", f"--run_dir={folder}",
+                f"--knock_out={','.join(f'{name}:shuffle' for name in shuffled)}", f"--run_dir={folder}",
             )  # fmt: skip
             metrics = json.loads((folder / "report.json").read_text())["test"][BASELINE]
         lines.append(
             {
                 "backbone": BACKBONES[backbone].label,
-                "shuffled": modality or "nothing",
+                "shuffled": " and ".join(shuffled) or "nothing",
                 **{name: f"{metrics[name]:.4f}" for name in (RECALL, BIAS, "rho")},
             }
         )
