@@ -94,6 +94,18 @@ def test_hits_of_most_users_are_ruled_out_by_a_few_items_and_none_that_is_there(
     assert 0 < expected.sum() <= np.asarray(left)[expected > 0].sum() and left.sum() < 20
 
 
+def test_hits_are_counted_where_histories_are_long():
+    """Their 6,000 entries are read in blocks of more than the least size."""
+    rng = np.random.default_rng(1)
+    model, everyone = Encoded(*(rng.standard_normal((n, 8)).astype(np.float32) for n in (60, 320))), np.arange(60)
+    histories = Histories.from_pairs(np.repeat(everyone, 100), np.argsort(rng.random((60, 320)))[:, :100].ravel(), 60)
+    truth = Histories.from_pairs(everyone, rng.integers(320, size=60), 60)
+    lists, _ = top_k_lists(model, everyone, histories, {"f": vanilla()}, k=60)["f"]
+    expected = np.asarray(list_hits(lists, truth, everyone)).sum(axis=1)
+    assert 5 < expected.sum() < 55
+    np.testing.assert_array_equal(count_hits(model, everyone, histories, truth, k=60), expected)
+
+
 class Watched(np.ndarray):
     """A score matrix that notes how many rows are read at a time."""
 
