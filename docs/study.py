@@ -262,7 +262,7 @@ def choice(study: Study, backbone: str) -> pd.DataFrame:
 
 
 def knock_out(study: Study, backbone: str, hparams: dict[str, str]) -> pd.DataFrame:
-    """Recall@20 and UCBias@20 of plain BPR, each modality's rows and those of all shuffled among the items, seed 0."""
+    """Recall@20 and UCBias@20 of plain BPR with each modality, then all of them, shuffled among the items, seed 0."""
     given = ",".join(f"{name}={value}" for name, value in hparams.items())
     whole = study.folder / "gamma" / backbone / "trials" / "plain,seed=0"
     _, problem = trial_of(whole)

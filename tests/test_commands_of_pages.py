@@ -33,6 +33,7 @@ SKIPPED = {
     "sweeps/(mgcn|mfbpr|vbpr)": "no flags but those of sweeps/planted; tests/experiments/test_sweep_command.py has all",
     "fig1,fig": "tests/experiments/test_reproduce.py has all artefacts; the other one here has several backbones",
     "^report runs/planted": "tests/experiments/test_report.py writes the page of a run",
+    "run_dir=study/longer": "tests/experiments/test_commands.py knocks modalities out of a training",
     "trainable_features": "a hyper-parameter of MGCN and GUME, which compile for as long as all the rest",
 }
 # What is no command of this project, or needs another library.
