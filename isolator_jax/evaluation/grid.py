@@ -275,26 +275,29 @@ def _ranks_of_chunk(
     f = scores.block(rows, jnp.int32(0), num_items)
     s = similarity.rows(users, jnp.int32(0), num_items)
     x = s - consistency[:, users, None]
-    own_f = jnp.take_along_axis(f, items[:, None], axis=1)
-    own_x = jnp.take_along_axis(x, items[None, :, None], axis=2)
     hidden = seen_items(histories, users, jnp.int32(0), num_items)
-    f, places = lax.top_k(jnp.where(hidden, -jnp.inf, f), candidates)
+    places = lax.top_k(jnp.where(hidden, -jnp.inf, f), candidates)[1]
+    # The item comes first of its candidates: equal items have equal keys where one program computes them.
+    places = jnp.concatenate([items[:, None], places], axis=1)
+    hidden = jnp.take_along_axis(hidden, places, axis=1)
+    f = jnp.where(hidden, -jnp.inf, jnp.take_along_axis(f, places, axis=1))
     x = jnp.take_along_axis(x, places[None], axis=2)
+    base = lax.optimization_barrier(log_elu_prime(f))
 
     def log_factor(x: Array, alpha: Array, beta: Array) -> Array:
         return log_gate_factor(x, alpha, beta, jnp.float32(1))
 
     over_items = jax.vmap(jax.vmap(log_factor, (1, None, None)), (1, None, None))
-    base, own_base = log_elu_prime(f), log_elu_prime(own_f)
 
     def ranks_of(alpha: Array, beta: Array) -> tuple[Array, Array]:
-        factor, own_factor = over_items(x, alpha, beta), over_items(own_x, alpha, beta)
+        factor = lax.optimization_barrier(over_items(x, alpha, beta))
 
         def rank(iota: Array) -> tuple[Array, Array]:
-            keys, own = base + iota * factor, own_base + iota * own_factor
+            keys = base + iota * factor
+            own = keys[:, :1]
             before = (keys > own) | ((keys == own) & (places < items[:, None]))
             ranks = jnp.sum(before & (places != items[:, None]), axis=1)
-            ranks = jnp.where(jnp.isneginf(own_f[:, 0]), num_items, ranks)  # no candidate, and in no list
+            ranks = jnp.where(jnp.isneginf(f[:, 0]), max(k, num_items), ranks)  # no candidate, and in no list
             bound = base[:, -1] + iota * jax.nn.log_sigmoid(1.0)
             return ranks, (own[:, 0] > bound) | (ranks >= k) | (candidates == num_items)
 

@@ -10,6 +10,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import make_content
 from isolator_jax.data import Interactions
 from isolator_jax.evaluation import Settings, choose_setting, evaluate, evaluate_settings
+from isolator_jax.histories import Histories
 from isolator_jax.strategies import u_isolator
 
 pytestmark = pytest.mark.slow
@@ -76,6 +77,32 @@ def test_stored_scores_have_the_metrics_of_the_embeddings_they_come_from(dataset
     found = evaluate_settings(scores, None, histories, GRID, content, truth=truth, **options)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "per_modality"])
+def test_equal_items_come_in_the_order_of_their_ids(fusion):
+    """Scores mostly 0 and items without content: whole blocks of ties."""
+    rng = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(60), 8), np.concatenate([rng.permutation(400)[:8] for _ in range(60)])
+    held_out = np.arange(users.size) % 8 > 4
+    histories, truth = (Histories.from_pairs(users[part], items[part], 60) for part in (~held_out, held_out))
+    without = rng.random(400) < 0.5
+    features = {name: np.where(without[:, None], 0, rng.standard_normal((400, 5))) for name in ("image", "text")}
+    content = make_content(features, histories, fusion=fusion)
+    scores = np.float32(np.where(rng.random((60, 400)) < 0.03, rng.random((60, 400)), 0))
+    found = evaluate_settings(scores, None, histories, Settings((2.0,), (5.0,), (1.0,)), content, truth=truth)
+    expected = evaluate(scores, None, histories, {"u": u_isolator(2.0, 5.0, 1.0)}, content, truth=truth)["u"].metrics
+    for name, values in found.items():
+        assert values.item() == pytest.approx(expected[name], rel=1e-6, nan_ok=True), name
+
+
+def test_an_item_that_is_no_candidate_is_no_hit_however_short_the_catalogue():
+    histories, truth = Histories.from_pairs([0, 1], [0, 1], 2), Histories.from_pairs([0, 1], [4, 3], 2)
+    content = make_content({"image": np.eye(6)}, histories)
+    scores = np.zeros((2, 6))
+    scores[0, 4] = -np.inf
+    found = evaluate_settings(scores, None, histories, GRID, content, truth=truth)
+    assert (found["recall@20"] == 0.5).all()
 
 
 def test_data_without_anything_to_rank_has_no_metrics(dataset):
