@@ -6,8 +6,8 @@ Lists are CSV, TSV, JSON lines or parquet with columns user, item, and rank or s
 runs; in original ids or the dataset's own. Beside the systems stand two rankings that need no
 model, by popularity alone and by content similarity (s_ui) alone.
 
-Writes audit.json, audit.md and per_user.parquet, and with --trec_runs each system's lists as
-NAME.run.
+Writes audit.json, audit.md and per_user.parquet, and with --trec_runs each system's lists, as far
+as they are measured, as NAME.run.
 """
 
 import re
@@ -31,8 +31,9 @@ from isolator_jax.reporting.audit_page import audit_markdown
 from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli
-from .common.parsing import check_list_length, check_output, parse_hparams, parse_list_lengths
-from .common.per_user import write_per_user, write_trec_runs
+from .common.outputs import check_output, refuse_inputs
+from .common.parsing import check_list_length, parse_hparams, parse_list_lengths
+from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
 _LISTS = flags.DEFINE_string(
     "lists", None, "Files of lists by system, as mine=lists.csv,other=run.trec.", required=True
@@ -46,13 +47,17 @@ _K = flags.DEFINE_list("k", ["10", "20"], "List lengths of the metrics. UCBias a
 _IDS = flags.DEFINE_enum(
     "ids", "auto", ID_KINDS, "Whether the lists' ids are original or the dataset's own (dense). auto: what they fit."
 )
-_TREC_RUNS = flags.DEFINE_bool("trec_runs", False, "Also write each system's lists as a TREC run, in original ids.")
+_TREC_RUNS = flags.DEFINE_bool(
+    "trec_runs", False, "Also write each system's lists, as far as measured, as a TREC run in original ids."
+)
 
 
 def main() -> None:
     files = _files_by_system()
     ks = parse_list_lengths("k", _K.value)
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
+    written = ["audit.json", "audit.md", PER_USER, *(f"{name}.run" for name in files if _TREC_RUNS.value)]
+    refuse_inputs((output / name for name in written), files.values())
     dataset = read_dataset(_DATA_DIR.value, _DATASET.value, _MODALITIES.value)
     check_list_length("k", max(ks), dataset.num_items)
     if not len(dataset.split(_SPLIT.value)):

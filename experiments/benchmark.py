@@ -49,7 +49,8 @@ from isolator_jax.runs import load_dataset, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
 from .common import cli, run_flags
-from .common.parsing import check_output, parse_hparams, parse_widths
+from .common.outputs import check_output
+from .common.parsing import parse_hparams, parse_widths
 from .common.progress import progress
 from .measure import scaling
 from .measure.measuring import PARTS, measure

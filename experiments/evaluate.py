@@ -28,7 +28,8 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli, devices, knock_out
-from .common.parsing import check_list_length, check_output, parse_list_lengths
+from .common.outputs import check_output
+from .common.parsing import check_list_length, parse_list_lengths
 from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
 flags.adopt_module_key_flags(devices)

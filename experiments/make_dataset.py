@@ -13,7 +13,8 @@ from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import ConfigError
 
 from .common import cli
-from .common.parsing import check_output, parse_widths
+from .common.outputs import check_output
+from .common.parsing import parse_widths
 
 _DEFAULTS = SyntheticConfig()
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make the dataset's folder in.", required=True)

@@ -20,7 +20,8 @@ from isolator_jax.data.prepare import MISSING_FEATURES, SPLITTERS, PrepareConfig
 from isolator_jax.errors import ConfigError, brief
 
 from .common import cli
-from .common.parsing import check_output, parse_hparams
+from .common.outputs import check_output
+from .common.parsing import parse_hparams
 
 _INTERACTIONS = flags.DEFINE_string(
     "interactions",

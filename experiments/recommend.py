@@ -20,7 +20,8 @@ from isolator_jax.strategies import BASELINE, IN_RUNS
 
 from .common import cli
 from .common.ids import warn_of_formulas
-from .common.parsing import check_list_length, check_output
+from .common.outputs import check_output
+from .common.parsing import check_list_length
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder written by isolator train.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .csv or .parquet.", required=True)

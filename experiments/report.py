@@ -40,7 +40,7 @@ from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
-from .common.parsing import check_output
+from .common.outputs import check_output
 from .common.progress import progress
 
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)

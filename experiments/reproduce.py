@@ -27,7 +27,8 @@ from isolator_jax.runs.config import RunConfig
 
 from .common import cli
 from .common.artefacts import ARTEFACTS, Made, check_drawing, make, write_statistics
-from .common.parsing import check_output, parse_counts, parse_seeds, parse_tuned
+from .common.outputs import check_output
+from .common.parsing import parse_counts, parse_seeds, parse_tuned
 from .common.tested import load_models, load_references
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)

@@ -51,12 +51,13 @@ from isolator_jax.histories import Histories
 from isolator_jax.reporting import metrics_table, none_qualifies, rescoring_markdown, tied_sentence
 from isolator_jax.runs.config import LARGEST_PARAMETER, RunConfig
 from isolator_jax.runs.ids import OriginalIds, id_mappings
-from isolator_jax.strategies import BASELINE
+from isolator_jax.strategies import BASELINE, MAIN
 
 from .common import aim, cli
 from .common.ids import warn_of_formulas
-from .common.parsing import check_list_length, check_output
-from .common.per_user import write_per_user, write_trec_runs
+from .common.outputs import check_output, refuse_inputs, refuse_results_of_others
+from .common.parsing import check_list_length
+from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
 flags.adopt_module_key_flags(aim)
 _FEATURES = flags.DEFINE_list("features", None, "Item features, an .npy for each modality.", required=True)
@@ -86,7 +87,7 @@ _TOLERATED_TIES = 0.01
 
 def main() -> None:
     given = _given_parameters()
-    check_output("output_dir", _OUTPUT_DIR.value, folder=True)
+    before = _check_output()
     if not _FEATURES.value:
         raise ConfigError("--features names no file; U-ISOLATOR needs at least one modality")
     model = _read_model()
@@ -123,9 +124,13 @@ def main() -> None:
         **_on_validation(results["validation"], dataset),
         "f": {**summary._asdict(), "warning": _warning(summary)},
     }
-    _write(report, written, ids)
+    names = _write(report, written, ids)
     if len(dataset.test):
         write_per_user(Path(_OUTPUT_DIR.value), results["test"], content, ids)
+        names.append(PER_USER)
+    for path in before:
+        if path.name not in names:
+            path.unlink(missing_ok=True)
     if report["f"]["warning"]:
         print(f"warning: {report['f']['warning']}", file=sys.stderr)
     if parameters is None:
@@ -133,6 +138,18 @@ def main() -> None:
     print(metrics_table(report["metrics"]))
     if note := tied_sentence(report.get("groups")):
         print(f"\n{note}")
+
+
+def _check_output() -> list[Path]:
+    """Files of an earlier rescoring in --output_dir that this one may leave out, and which would tell of another."""
+    folder = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
+    runs = [f"{name}.run" for name in MAIN]
+    given = [_HISTORIES, _VALIDATION, _TEST, _USER_EMBEDDINGS, _ITEM_EMBEDDINGS, _SCORES]
+    read = [*(_FEATURES.value or []), *(flag.value for flag in given if flag.value is not None)]
+    written = ["report.json", "report.md", "lists.csv", "lists.parquet", PER_USER, *runs]
+    refuse_inputs((folder / name for name in written), map(Path, read))
+    refuse_results_of_others(folder, "rescoring", "without_training")
+    return [folder / name for name in (PER_USER, *runs)] if (folder / "report.json").exists() else []
 
 
 def _given_parameters() -> dict[str, float]:
@@ -250,7 +267,8 @@ def _warning(summary: ScoreSummary) -> str | None:
     return "; ".join([*told, remedy]) if told else None
 
 
-def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> None:
+def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> list[str]:
+    """Writes the lists and the report; the names of the TREC runs among them."""
     folder = Path(_OUTPUT_DIR.value)
     table = _lists_table(rescored, ids)
     warn_of_formulas(folder / "lists.csv", np.concatenate([table["user"].unique(), table["item"].unique()]))
@@ -258,9 +276,9 @@ def _write(report: Mapping[str, Any], rescored: Rescored, ids: OriginalIds) -> N
     write_atomically(folder / "lists.csv", lambda draft: table.to_csv(draft, index=False))
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", rescoring_markdown(report))
-    if _TREC_RUNS.value:
-        write_trec_runs(folder, rescored.users, rescored.lists, ids)
+    runs = write_trec_runs(folder, rescored.users, rescored.lists, ids) if _TREC_RUNS.value else []
     print(f"Written: lists.parquet, lists.csv, report.json and report.md in {folder}\n")
+    return runs
 
 
 def _first(k: int, by_strategy: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

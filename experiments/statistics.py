@@ -13,7 +13,7 @@ from isolator_jax.files import write_json
 from isolator_jax.reporting import statistics_table
 
 from .common import cli
-from .common.parsing import check_output
+from .common.outputs import check_output
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.")
 _DATASETS = flags.DEFINE_list("datasets", None, "Datasets to read. Default: the embedded dataset.")

@@ -33,7 +33,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from isolator_jax.errors import ConfigError, RunError
+from isolator_jax.errors import ConfigError, RunError, TrainingInterrupted
 from isolator_jax.evaluation import Settings, consistency_groups
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
@@ -43,7 +43,8 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.training.checkpoint import check_path
 
 from .common import aim, cli, run_flags
-from .common.parsing import check_output, parse_grid, parse_hparams, parse_numbers, parse_seeds, parse_space
+from .common.outputs import check_output
+from .common.parsing import parse_grid, parse_hparams, parse_numbers, parse_seeds, parse_space
 from .common.progress import progress
 from .common.search_plan import Plan, ranges_of
 from .common.studies import run_studies
@@ -156,6 +157,8 @@ def run_search(plan: Plan, problem: Problem) -> None:
             worker.run(trials)
         else:
             trials = run_studies(plan, worker, problem.dataset.fingerprint(), stop)
+        if stop():
+            raise TrainingInterrupted("all trials have ended and are saved, stopped before what was to follow")
     rows = {folder: worker.rows[folder] for folder in trials}
     table = _table(plan, rows.values())
     report = _report(plan, trials, rows, table, problem)

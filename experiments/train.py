@@ -23,7 +23,7 @@ from isolator_jax.runs.config import RunConfig
 
 from .common import cli, devices, events, run_flags
 from .common.estimate import estimate, estimate_table
-from .common.parsing import check_output
+from .common.outputs import check_output
 from .common.training import train_and_show
 
 flags.adopt_module_key_flags(run_flags)

@@ -1,9 +1,7 @@
 """Flag values with structure, as text in and checked values out."""
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from isolator_jax.data.knock_out import KNOCK_OUTS
 from isolator_jax.errors import ConfigError, brief
@@ -66,29 +64,6 @@ def check_list_length(flag: str, k: int, num_items: int) -> None:
     """
     if k > max(num_items, UCBIAS_K):
         raise ConfigError(f"--{flag}={k}: lists cannot be longer than the catalogue, which has {num_items} items")
-
-
-def check_output(flag: str, path: str, *, folder: bool = False) -> Path:
-    """The path of a flag that names a file to write, or a folder to write files in.
-
-    Raises:
-      ConfigError: it names nothing, a folder in place of a file or the reverse, lies below a
-        file, or must not be written.
-    """
-    target = Path(path)
-    if not path or "\0" in path:
-        raise ConfigError(f"--{flag} names no {'folder' if folder else 'file'}")
-    try:
-        if target.exists() and target.is_dir() != folder:
-            raise ConfigError(f"--{flag}={brief(path)} is {'no folder' if folder else 'a folder, not a file'}")
-        nearest = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
-    except OSError as error:
-        raise ConfigError(f"--{flag}={brief(path)}: {error.strerror}") from None
-    if nearest != target and not nearest.is_dir():
-        raise ConfigError(f"--{flag}={brief(path)}: {nearest} is a file, not a folder")
-    if not os.access(nearest, os.W_OK):
-        raise ConfigError(f"--{flag}={brief(path)}: {nearest} must not be written")
-    return target
 
 
 def parse_grid(flag: str, parts: Sequence[str]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 from isolator_jax.backbones import get_backbone
 from isolator_jax.backbones.base import hyperparameter_types
-from isolator_jax.errors import ConfigError, RunError
+from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Settings
 from isolator_jax.runs import sweep as search
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.sampler import Range
+
+from .outputs import refuse_replacing, refuse_results_of_others
 
 _MOST_TRIALS = 10_000
 _MOST_SETTINGS = 10_000
@@ -97,7 +98,9 @@ class Plan:
           ConfigError: with the number, or the hyper-parameter and its value.
           RunError: the folder holds results of something else.
         """
-        _refuse_results_of_others(self.folder)
+        refuse_results_of_others(self.folder, "search", "chosen")
+        if not any((self.folder / name).exists() for name in ("trials", "report.json")):
+            refuse_replacing(self.folder / name for name in ("validation.csv", "validation.parquet"))
         _refuse_too_many("trials", self.total, _MOST_TRIALS)
         _refuse_too_many("settings of alpha, beta and iota", math.prod(map(len, self.settings)), _MOST_SETTINGS)
         if self.draws is None:
@@ -130,20 +133,6 @@ def ranges_of(backbone: str, space: Mapping[str, Range]) -> dict[str, Range]:
             raise ConfigError(f"--space: {name} is an integer, and so are its bounds; got {values.low}..{values.high}")
         found[name] = values._replace(whole=whole)
     return found
-
-
-def _refuse_results_of_others(folder: Path) -> None:
-    """Refuses a folder whose report a search would replace by its own: a run's, or any that is no search's."""
-    path, is_run = folder / "report.json", (folder / "config.json").exists()
-    try:
-        is_search = "chosen" in json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        is_search = True
-    except (OSError, ValueError, TypeError, RecursionError):
-        is_search = False
-    if is_run or not is_search:
-        what = "a run" if is_run else "a report.json that is no search's"
-        raise RunError(f"{folder} holds {what}, whose report the search would replace; choose another --output_dir")
 
 
 def _refuse_too_many(what: str, count: int, most: int) -> None:

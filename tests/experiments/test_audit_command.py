@@ -139,3 +139,12 @@ def test_what_cannot_be_audited_is_refused_in_one_line(made, lists, message):
     done = audit(made[0], lists, f"--output_dir={made[0] / 'refused'}")
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
     assert not (made[0] / "refused").exists()
+
+
+def test_a_file_of_lists_is_not_replaced_by_what_was_read_of_it(made):
+    folder, _ = made
+    lists = folder / "mine.run"
+    lists.write_text("1 Q0 2 1 0.5 theirs\n")
+    done = audit(folder, f"mine={lists}", f"--output_dir={folder}", "--trec_runs")
+    assert done.returncode == 1 and f"{lists} is read, and would be replaced" in done.stderr
+    assert lists.read_text() == "1 Q0 2 1 0.5 theirs\n"

@@ -131,8 +131,15 @@ def test_a_setting_is_chosen_for_an_aim_on_validation_or_vanillas_lists_stand(fo
 
 def test_without_held_out_data_there_are_lists_and_rho_and_the_parameters_given_are_used(folder, tmp_path):
     folder, _ = folder
-    done = rescore(folder, tmp_path / "out", *embeddings(folder), *splits(folder, "train"), "--iota=1")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text('{"without_training": {}}')  # of an earlier rescoring, with test data
+    before = [out / "u.run", out / "per_user.parquet"]
+    for path in [*before, out / "mine.run"]:
+        path.touch()
+    done = rescore(folder, out, *embeddings(folder), *splits(folder, "train"), "--iota=1")
     assert done.returncode == 0, done.stderr
+    assert not any(path.exists() for path in before) and (out / "mine.run").exists()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["parameters"] == {"alpha": 2, "beta": 5, "iota": 1, "tuned": [], "default": ["alpha", "beta"]}
     assert set(report["metrics"]["u"]) == {"rho", "rho/image", "rho/text"}
@@ -166,6 +173,15 @@ def test_a_parameter_that_is_given_is_not_tuned_and_large_scores_are_warned_of(f
     assert report["parameters"]["alpha"] == 3 and report["parameters"]["tuned"] == ["beta", "iota"]
     assert "warning: ELU' makes 9" in done.stderr
     assert "**Warning:** ELU' makes 9" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_report_of_something_else_is_refused_and_stays(folder, tmp_path):
+    folder, _ = folder
+    report = tmp_path / "report.json"
+    report.write_text('{"metrics": {}}')
+    done = rescore(folder, tmp_path, *embeddings(folder), *splits(folder, "train"))
+    assert done.returncode == 1 and "holds a report.json that is no rescoring's" in done.stderr
+    assert list(tmp_path.iterdir()) == [report] and report.read_text() == '{"metrics": {}}'
 
 
 @pytest.mark.parametrize(
