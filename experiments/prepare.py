@@ -46,7 +46,7 @@ flags.DEFINE_enum(
     "by --validation and --test. A given split may lack validation, for lists to be audited alone.",
 )
 _RATIOS = flags.DEFINE_list("ratios", ["8", "1", "1"], "Shares of training, validation and test.")
-flags.DEFINE_integer("seed", 0, "Seed of a random split and of the text's decomposition.")
+flags.DEFINE_integer("seed", 0, "Seed of a random split, of ties in time, and of the text's decomposition.")
 _VALIDATION = flags.DEFINE_string("validation", None, "Validation interactions of a given split.")
 _TEST = flags.DEFINE_string("test", None, "Test interactions of a given split.")
 _FEATURES = flags.DEFINE_string(

@@ -33,7 +33,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from isolator_jax.errors import ConfigError, RunError, TrainingInterrupted
+from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.evaluation import Settings, consistency_groups
 from isolator_jax.files import write_atomically, write_json, write_text
 from isolator_jax.reporting import search_markdown
@@ -157,8 +157,6 @@ def run_search(plan: Plan, problem: Problem) -> None:
             worker.run(trials)
         else:
             trials = run_studies(plan, worker, problem.dataset.fingerprint(), stop)
-        if stop():
-            raise TrainingInterrupted("all trials have ended and are saved, stopped before what was to follow")
     rows = {folder: worker.rows[folder] for folder in trials}
     table = _table(plan, rows.values())
     report = _report(plan, trials, rows, table, problem)

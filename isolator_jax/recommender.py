@@ -114,7 +114,7 @@ class Recommender:
           validation, test: held-out pairs, as interactions. What is not given is held out of the
             interactions, of each user and by `seed` as `isolator prepare` does: a tenth each.
             Give both to train on all interactions.
-          item_ids: `[I]`, of the rows of arrays.
+          item_ids: `[I]`, of the rows of arrays, and of tables whose index only counts the rows.
           run_dir: the run's folder. The same call goes on there after an interruption. None keeps the
             run in a temporary folder, which `save` copies.
           progress: whether to show a bar.

@@ -57,13 +57,19 @@ class Worker:
         self._pause = _FIRST_PAUSE
 
     def run(self, trials: Mapping[Path, RunConfig]) -> None:
-        """Runs what is missing of some trials, until all of them have ended, here or elsewhere."""
+        """Runs what is missing of some trials, until all of them have ended, here or elsewhere.
+
+        Raises:
+          TrainingInterrupted: this worker shall end, be it after the last trial; what was trained is saved.
+        """
         left = dict(trials)
         while left:
             before = len(left)
             left = {folder: trial for folder, trial in left.items() if not self.take(folder, trial)}
             if len(left) == before:  # else what was held at its turn may be free by now
                 self.wait(len(left))
+        if self._stop():
+            raise TrainingInterrupted("all trials have ended and are saved, stopped before what was to follow")
 
     def take(self, folder: Path, trial: RunConfig) -> bool:
         """Whether a trial has ended: it is run now if it has not and nobody else is running it."""

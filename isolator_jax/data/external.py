@@ -10,7 +10,7 @@ from isolator_jax.data.arrays import read_features
 from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
 from isolator_jax.data.interactions import read_interactions
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
-from isolator_jax.errors import DataError
+from isolator_jax.errors import DataError, brief
 
 
 def read_external(
@@ -37,7 +37,7 @@ def read_external(
     """
     tables = {split: read_interactions(path, num_users, num_items, original) for split, path in splits.items()}
     pairs = _all_pairs(tables, splits)
-    _refuse_common_pairs(pairs, splits)
+    _refuse_common_pairs(pairs, splits, original or {})
     interactions = {
         split: Interactions.from_pairs(table["userID"].to_numpy(), table["itemID"].to_numpy())
         for split, table in pairs.items()
@@ -74,15 +74,21 @@ def _all_pairs(tables: Mapping[str, pd.DataFrame], splits: Mapping[str, Path]) -
     return {split: table[table["x_label"] == label] for label, split in enumerate(SPLITS)}
 
 
-def _refuse_common_pairs(pairs: Mapping[str, pd.DataFrame], splits: Mapping[str, Path]) -> None:
+def _refuse_common_pairs(
+    pairs: Mapping[str, pd.DataFrame], splits: Mapping[str, Path], original: Mapping[str, np.ndarray]
+) -> None:
     together = pd.concat(pairs, names=["split"]).reset_index("split")
     common = together[together.duplicated(["userID", "itemID"], keep=False)]
     if len(common):
         user, item = common.iloc[0][["userID", "itemID"]]
         same = common[(common["userID"] == user) & (common["itemID"] == item)]
         files = " and ".join(str(splits[split]) for split in same["split"])
+        named = [
+            f"{row} ({brief(repr(str(original[column][row])))} of the mapping)" if column in original else f"{row}"
+            for column, row in (("userID", user), ("itemID", item))
+        ]
         raise DataError(
-            f"{files}: user {user} and item {item} are in both; keep the pair in one, "
+            f"{files}: user {named[0]} and item {named[1]} are in both; keep the pair in one, "
             "otherwise evaluation leaks into training"
         )
 

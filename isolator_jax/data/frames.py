@@ -113,26 +113,41 @@ def read_pairs(name: str, value: Any) -> Pairs:
     return pairs
 
 
-def _ids_and_rows(name: str, value: Any, item_ids: Any) -> tuple[Any, Any]:
-    """The items of the rows, and the rows: of pandas' by a column or by the index, but where it only counts rows."""
+def own_ids(modality: str, value: Any) -> Any:
+    """The items of a pandas table's rows: a column, or the index but where it only counts rows. None of anything else.
+
+    Raises:
+      DataError: several columns may be of items.
+    """
+    if not isinstance(value, pd.DataFrame | pd.Series):
+        return None
+    columns = [str(column) for column in value.columns] if isinstance(value, pd.DataFrame) else []
+    column = find_column(Path(_named(modality)), "item", None, columns)
+    if column is not None:
+        return value.iloc[:, columns.index(column)]
+    return None if value.index.equals(pd.RangeIndex(len(value))) else value.index
+
+
+def _named(modality: str) -> str:
+    return f"features[{modality!r}]"
+
+
+def _rows(name: str, value: Any) -> Any:
+    """The features of the rows, one array or table of numbers."""
     if isinstance(value, pd.Series):
         value = value.to_frame()
     if not isinstance(value, pd.DataFrame):
-        return item_ids, value
+        return value
     columns = [str(column) for column in value.columns]
     column = find_column(Path(name), "item", None, columns)
-    counts_rows = value.index.equals(pd.RangeIndex(len(value)))
-    ids = item_ids if counts_rows and item_ids is not None else value.index
-    if column is not None:
-        ids = value.iloc[:, columns.index(column)]
     kept = without_index(name, [other for other in columns if other != column])
     rows = value.iloc[:, [columns.index(other) for other in kept]]
     if rows.shape[1] != 1 or not len(rows) or np.ndim(rows.iat[0, 0]) != 1:
-        return ids, rows
+        return rows
     vectors = rows.iloc[:, 0].to_list()
     if len({np.shape(vector) for vector in vectors}) > 1:
         raise DataError(f"{name}: its vectors have different lengths; give each item one of the same length")
-    return ids, np.stack(vectors)
+    return np.stack(vectors)
 
 
 def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, int], np.ndarray]:
@@ -148,10 +163,11 @@ def read_features(modality: str, value: Any, item_ids: Any) -> tuple[dict[str, i
     Raises:
       DataError, TypeError, ValueError: no finite matrix, or ids that are none, too few, or there twice.
     """
-    name = f"features[{modality!r}]"
+    name = _named(modality)
     if not isinstance(modality, str) or not modality.isidentifier():
         raise DataError(f"{name}: a modality needs a name of letters and digits, such as image or text")
-    of_rows, value = _ids_and_rows(name, value, item_ids)
+    own = own_ids(modality, value)
+    of_rows, value = item_ids if own is None else own, _rows(name, value)
     values = checks.host_array(name, value, shape=("I", "F"), finite=True)
     checks.not_lost(name, value)
     of_rows = np.arange(len(values)) if of_rows is None else of_rows

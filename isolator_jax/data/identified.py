@@ -21,7 +21,7 @@ import pyarrow as pa
 from isolator_jax import checks
 from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
 from isolator_jax.data.folder import new_folder, write_mapping, write_splits
-from isolator_jax.data.frames import Ids, Pairs, read_features, read_pairs
+from isolator_jax.data.frames import Ids, Pairs, own_ids, read_features, read_pairs
 from isolator_jax.data.lists import IdIndex
 from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.data.prepare.split import held_out_counts, label_last
@@ -79,6 +79,11 @@ def identify(
       DataError, TypeError, ValueError: what is malformed, named by argument and row.
     """
     checks.instance("features", features, Mapping)
+    if item_ids is not None and all(own_ids(modality, value) is not None for modality, value in features.items()):
+        raise DataError(
+            "item_ids: no features have rows that take it (a table's have ids of their own, by a column or the index); "
+            "leave it out, or give rows without ids, as by reset_index(drop=True)"
+        )
     given = {"train": read_pairs("interactions", interactions)}
     given |= {
         split: read_pairs(split, pairs)
@@ -273,9 +278,8 @@ def _refuse_common(
 def _held_out(given: dict[str, Interactions], num_users: int, seed: int) -> dict[str, Interactions]:
     """All splits; those not given are held out of `train`."""
     train = given["train"]
-    ratios = [
-        ratio if split == "train" or split not in given else 0 for split, ratio in zip(SPLITS, RATIOS, strict=True)
-    ]
+    shares = [0 if split in given else ratio for split, ratio in zip(SPLITS, RATIOS, strict=True)][1:]
+    ratios = [sum(RATIOS) - sum(shares), *shares]
     keys = np.random.default_rng(seed).random(len(train))
     counts = held_out_counts(np.bincount(train.users, minlength=num_users), ratios)
     labels = label_last(train.users, keys, *counts)

@@ -279,8 +279,10 @@ def _is_rating(name: object) -> bool:
 
 def warn_of_ratings(source: Source, table: pd.DataFrame) -> None:
     """Warns where a column that is not read may say that pairs are no interactions."""
-    for column in filter(_is_rating, table.columns):
-        values = table[column]
+    for place, column in enumerate(table.columns):
+        if not _is_rating(column):
+            continue
+        values = table.iloc[:, place]
         if values.dtype.kind not in "iufb":
             text = values.map(str).str.strip()
             numbers = pd.to_numeric(text, errors="coerce")

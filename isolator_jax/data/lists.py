@@ -165,7 +165,8 @@ def _columns_of(table: RawTable) -> dict[str, str]:
         )
     if "strategy" in table.columns:
         raise DataError(
-            f"{table.path}: has the lists of several strategies; give a file of each, such as the runs of --trec_runs"
+            f"{table.path}: has a column strategy, as lists of several do; give a file of each without that column, "
+            "such as the runs of --trec_runs"
         )
     if "rank" in columns:
         columns.pop("rank" if table.is_trec_run else "score", None)

@@ -52,7 +52,7 @@ def top_k_lists(
       content: similarities and consistencies of these users and items; None where no strategy
         reads them.
       k: list length; may be longer than the catalogue.
-      user_chunk, item_chunk: chunk sizes; results do not depend on them.
+      user_chunk, item_chunk: chunk sizes; results are the same up to rounding.
 
     Returns:
       For each strategy the items `[N, k] int32`, best first, equal keys by the lower id,

@@ -82,6 +82,8 @@ def test_original_ids_are_those_of_columns_user_and_item(tmp_path, features, suf
     where = "row 1" if suffix == ".parquet" else "line 3"
     with pytest.raises(DataError, match=f"{where}: user 'bob' is not in the id mapping .* column userID"):
         read_external(features, {"train": unknown}, USERS, ITEMS, ORIGINAL)
+    with pytest.raises(DataError, match=r"user 0 \('ann' of the mapping\) and item 3 are in both"):
+        read_external(features, {"train": half, "test": half}, USERS, ITEMS, users)
 
 
 @pytest.mark.parametrize("suffix", [".inter", ".csv", ".parquet"])

@@ -87,6 +87,12 @@ def test_given_splits_are_taken_as_they_are_and_the_others_held_out():
     )
 
 
+def test_a_tenth_is_held_out_for_test_beside_given_validation_pairs():
+    users, items = np.repeat(np.arange(12), 19), np.tile(np.arange(19), 12)
+    dataset = identify("own", (users, items), {}, validation=(np.arange(12), np.full(12, 19)), seed=0).dataset
+    assert dataset.counts() == {"users": 12, "items": 20, "train": 12 * 18, "validation": 12, "test": 12}
+
+
 def test_items_with_features_alone_are_in_the_catalogue_and_those_of_some_modalities_are_not():
     more = {"image": np.vstack([IMAGES, IMAGES[:2]]), "text": np.vstack([TEXTS, TEXTS[:1]])}
     assert made(features=more).dataset.num_items == 10
@@ -159,6 +165,9 @@ def test_the_rows_of_one_split_are_taken_and_ratings_of_zero_are_said():
     table = pd.DataFrame({"user": USERS, "item": ITEMS, "rating": np.arange(60) % 4, "x_label": 0})
     with pytest.warns(UserWarning, match="interactions: rating is 0, less or missing on 15 of 60 rows"):
         assert made(table).dataset.fingerprint() == made().dataset.fingerprint()
+    twice = pd.concat([table.drop(columns="x_label"), pd.Series(np.ones(60), name="rating")], axis=1)
+    with pytest.warns(UserWarning, match="interactions: rating is 0, less or missing on 15 of 60 rows"):
+        made(twice)
 
 
 SEEN = (USERS[:1], ITEMS[:1])
@@ -180,6 +189,9 @@ BAD = {
     "ids are text or whole numbers": {"interactions": ([True, False], [0, 1])},
     r"row 2: item '2' has no row in features\['image'\], and 6 others": {"features": {"image": IMAGES[:2]}},
     "shape .9, 3. for 8 item_ids": {"item_ids": NAMES[:8]},
+    "item_ids: no features have rows that take it": {
+        "features": {"image": pd.DataFrame(IMAGES).sample(frac=1, random_state=0)}, "item_ids": np.arange(9)
+    },
     "item 'tea-0' is there twice": {"item_ids": np.append(NAMES[:8], "tea-0")},
     r"features\['image'\] must hold numbers, got text": {"features": {"image": pd.DataFrame({"words": NAMES})}},
     r"features\['image'\] must be finite": {"features": {"image": np.where(IMAGES > 1, np.nan, IMAGES)}},

@@ -98,7 +98,11 @@ def test_a_trec_run_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "items", "message"),
     [
-        ("user,strategy,rank,item\nann,u,1,i9\n", ITEMS, "lists of several strategies"),
+        (
+            "user,strategy,rank,item\nann,u,1,i9\n",
+            ITEMS,
+            "has a column strategy, as lists of several do",
+        ),
         ("user,item\nann,i9\n", ITEMS, "columns user, item, and rank or score; it has user, item"),
         ("user,item,rank\nann,i9,1\nzoe,i8,1\n", ITEMS, r"line 3: 'zoe' is no userID of the dataset \(original ids"),
         ("user,item,rank\nann,i9,1\nann,i1,2\n", ITEMS, "line 3: 'i1' is no itemID"),

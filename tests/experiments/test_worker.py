@@ -216,3 +216,6 @@ def test_a_worker_that_waits_ends_when_it_is_told_to(problem, tmp_path):
     with pytest.raises(TrainingInterrupted, match="what was trained before it is saved") as error:
         new_worker(problem, tmp_path, stop=lambda: True).run(trials)
     assert not isinstance(error.value, NothingSaved)  # its exit code is that of what is saved
+    new_worker(problem, tmp_path).run(trials)
+    with pytest.raises(TrainingInterrupted, match="stopped before what was to follow"):
+        new_worker(problem, tmp_path, stop=lambda: True).run(trials)

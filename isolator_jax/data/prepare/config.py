@@ -32,7 +32,8 @@ class PrepareConfig:
         holds out two of each user (the last, or drawn ones where there are no times), `time`
         cuts all at two moments, `given` takes the split column or the files.
       ratios: training, validation, test.
-      seed: of the random split and of the text's decomposition.
+      seed: of the random split, of which of a user's interactions of one time come last, and of the text's
+        decomposition.
       validation, test: files of a given split, which need not have the first.
       features: a feature file by modality.
       feature_ids: the item ids of the rows of a `.npy`, by modality.

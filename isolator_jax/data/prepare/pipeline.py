@@ -51,6 +51,9 @@ def prepare_dataset(
     raw, steps = _filtered(config, [*features.values(), *([texts] if texts is not None else [])], report)
     labels = _labels(config, raw)
     counts = _checked_splits(raw, labels, report)
+    if raw.times is not None and config.split in ("user_time", "leave_one_out"):
+        drawn = splits.users_parted_in_a_moment(raw.users, raw.times, labels)
+        report(f"users with interactions of one time in two splits, drawn by the seed: {drawn:,}")
     if texts is not None:
         features[TEXT_MODALITY] = text_features(texts, raw.item_ids, config.text_dim, config.seed)
     _refuse_missing(config, features, raw.item_ids)
@@ -172,11 +175,11 @@ def _labels(config: PrepareConfig, raw: RawInteractions) -> np.ndarray:
     """`[E] int8` labels of interactions sorted by user, then item."""
     if raw.labels is not None:
         return raw.labels
-    keys = raw.times
-    if keys is None or config.split == "random":
-        keys = np.random.default_rng(config.seed).random(raw.users.size)
-    if config.split == "time":
-        return splits.label_by_time(keys, config.ratios)
+    keys = np.random.default_rng(config.seed).random(raw.users.size)
+    if raw.times is not None and config.split != "random":
+        if config.split == "time":
+            return splits.label_by_time(raw.times, config.ratios)
+        keys = splits.in_time(raw.times, keys)
     counts = np.bincount(raw.users)
     if config.split == "leave_one_out":
         return splits.label_last(raw.users, keys, *splits.leave_one_out_counts(counts))

@@ -33,12 +33,27 @@ def leave_one_out_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (counts >= 3).astype(np.int64), (counts >= 2).astype(np.int64)
 
 
+def in_time(times: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """`[E]` ranks by time, those of one time in the order of their draws."""
+    ranks = np.empty(times.size, np.int64)
+    ranks[np.lexsort((draws, times))] = np.arange(times.size)
+    return ranks
+
+
+def users_parted_in_a_moment(users: np.ndarray, times: np.ndarray, labels: np.ndarray) -> int:
+    """How many users have interactions of the same time in two splits."""
+    order = np.lexsort((labels, times, users))
+    users, times, labels = users[order], times[order], labels[order]
+    parted = (users[1:] == users[:-1]) & (times[1:] == times[:-1]) & (labels[1:] != labels[:-1])
+    return np.unique(users[1:][parted]).size
+
+
 def label_last(users: np.ndarray, keys: np.ndarray, validation: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Labels each user's last interactions as test, those before them as validation.
 
     Args:
       users: `[E]` integers from 0 on.
-      keys: `[E]` what last means: times, or random numbers. Ties keep the order of the arrays.
+      keys: `[E]` what last means: ranks in time, or random numbers. Ties keep the order of the arrays.
       validation, test: `[U]` how many of each user.
 
     Returns:

@@ -131,6 +131,21 @@ def test_splits_by_time(tmp_path, name, choices, expected):
     assert {pair[:2]: pair[2] for pair in triples(target) if pair[2]} == expected
 
 
+@pytest.mark.parametrize("split", ["leave_one_out", "user_time"])
+def test_which_of_a_users_interactions_of_one_time_are_held_out_is_drawn(tmp_path, split):
+    rows = [(f"u{user}", f"i{item}", 1 + (item > 1)) for user in range(40) for item in range(6)]
+    table = pd.DataFrame(rows, columns=["user", "item", "time"])
+    table.to_csv(tmp_path / "raw.csv", index=False)
+    table[::-1].to_csv(tmp_path / "reversed.csv", index=False)
+    target, lines = prepared(tmp_path / "a", tmp_path / "raw.csv", split=split)
+    assert any("of one time in two splits, drawn by the seed: 40" in line for line in lines)
+    held_out = {label: {item for _, item, found in triples(target) if found == label} for label in (1, 2)}
+    assert held_out == {label: {"i2", "i3", "i4", "i5"} for label in (1, 2)}
+    again, _ = prepared(tmp_path / "b", tmp_path / "reversed.csv", split=split)
+    other, _ = prepared(tmp_path / "c", tmp_path / "raw.csv", split=split, seed=1)
+    assert triples(again) == triples(target) != triples(other)
+
+
 def test_a_split_given_in_three_files(tmp_path):
     names = {"train": 0, "valid": 1, "test": 2}
     for split in names:
