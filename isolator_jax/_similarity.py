@@ -100,10 +100,14 @@ def map_users(function: Callable[[Array], Array], users: Array, user_chunk: int)
     if not count:
         return function(users)
     chunk = min(user_chunk, count)
-    chunks = -(-count // chunk)
-    padded = jnp.pad(users, (0, chunks * chunk - count), mode="edge")
-    result = lax.map(function, padded.reshape(chunks, chunk))
-    return result.reshape(chunks * chunk, *result.shape[2:])[:count]
+    shape = jax.eval_shape(function, users[:chunk])
+
+    def put(number: Array, result: Array) -> Array:
+        start = jnp.minimum(number * chunk, count - chunk)  # the last chunk begins within the one before
+        rows = function(lax.dynamic_slice_in_dim(users, start, chunk))
+        return lax.dynamic_update_slice_in_dim(result, rows, start, 0)
+
+    return lax.fori_loop(0, -(-count // chunk), put, jnp.zeros((count, *shape.shape[1:]), shape.dtype))
 
 
 def _mean(sums: Array, histories: Histories, users: Array) -> Array:

@@ -95,13 +95,22 @@ def item_graph(neighbours: Neighbours) -> Graph:
 def unweighted_graph(neighbours: Neighbours, weight: float = 1.0) -> Graph:
     """The normalised item graph whose edges are alike: weight / sqrt(k_i k_j), k the lengths of the lists.
 
+    An item without features, whose list has no cosine above zero, receives from none.
+
     Raises:
       ValueError: as `item_graph`.
     """
     lists = _checked_lists("neighbours", neighbours)
     items, k = lists.items.shape
-    receivers = np.repeat(np.arange(items), k)
-    return make_graph(lists.items.reshape(-1), receivers, np.full(receivers.size, weight / max(k, 1)), items)
+    with_features = np.flatnonzero(_have_features(lists))
+    receivers = np.repeat(with_features, k)
+    senders = lists.items[with_features].reshape(-1)
+    return make_graph(senders, receivers, np.full(receivers.size, weight / max(k, 1)), items)
+
+
+def _have_features(lists: Neighbours) -> np.ndarray:
+    """`[I]`, whether an item's list is of its content: it has cosine 1 with itself, without features 0 with all."""
+    return lists.cosines.max(axis=1, initial=0.0) > 0
 
 
 def unite(graphs: Sequence[Graph], combine: np.ufunc) -> Graph:
@@ -134,9 +143,9 @@ def enhanced_graph(
     """The normalised user-item graph with edges between similar items (Lin et al., CIKM 2024).
 
     Beside the interactions, in both directions, item i receives from every other item that
-    is on i's own list in all modalities. All edges have weight one before normalisation by
-    D^-1/2 A D^-1/2, with D the row sums (what a node receives) on both sides. Not
-    symmetric: j may be on i's lists without i being on j's.
+    is on i's own list in all modalities; without features in one, from none. All edges have
+    weight one before normalisation by D^-1/2 A D^-1/2, with D the row sums (what a node
+    receives) on both sides. Not symmetric: j may be on i's lists without i being on j's.
 
     Args:
       users, items: `[E]` ids of the training interactions.
@@ -186,8 +195,9 @@ def _checked_lists(name: str, lists: Neighbours, num_items: int | None = None) -
 def _on_all_lists(neighbours: Sequence[Neighbours]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (i, j), j != i, with j on i's list in every modality."""
     count = neighbours[0].items.shape[0]
-    owners = np.arange(count, dtype=np.int64)[:, None]
-    pairs = functools.reduce(np.intersect1d, [(owners * count + lists.items).reshape(-1) for lists in neighbours])
+    codes = np.arange(count, dtype=np.int64)[:, None] * count
+    of_each = [(codes + lists.items)[_have_features(lists)].reshape(-1) for lists in neighbours]
+    pairs = functools.reduce(np.intersect1d, of_each)
     receivers, senders = np.divmod(pairs, count)
     different = receivers != senders
     return receivers[different], senders[different]

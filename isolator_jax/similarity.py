@@ -239,12 +239,18 @@ def _pairs_as_lists(similarity: "SimilarityOnTheFly | SimilarityFromFeatures", u
 
 @functools.partial(jax.jit, static_argnames=("dtype", "user_chunk"))
 def build_table(item_sim: Array, histories: Histories, dtype: jnp.dtype, user_chunk: int = 256) -> Array:
-    """s_ui of all users and items of one channel's S. `[I, I] -> [U, I]` of `dtype`."""
+    """s_ui of all users and items of one channel's S. `[I, I] -> [1, U, I]` of `dtype`."""
 
     def of_chunk(users: Array) -> Array:
         return history_similarity(item_sim, histories, users).astype(dtype)
 
-    return _similarity.map_users(of_chunk, jnp.arange(histories.num_users, dtype=jnp.int32), user_chunk)
+    return _similarity.map_users(of_chunk, jnp.arange(histories.num_users, dtype=jnp.int32), user_chunk)[None]
+
+
+@jax.jit
+def _grams(channels: list[Array]) -> Array:
+    """S of every channel, `[T, I, I]`; compiled, so that one alone is not copied."""
+    return jnp.stack([gram(x) for x in channels])
 
 
 def build_similarity(
@@ -290,8 +296,7 @@ def build_similarity(
     if max(table_bytes, 4 * items**2) > table_budget_bytes:  # the table is made of S
         return similarity_on_the_fly(channels, histories, table_budget_bytes)
     tables = [make_table(gram(x), histories, storage) for x in channels]
-    # A single channel is not copied by stacking.
-    return SimilarityTable(tables[0][None] if len(tables) == 1 else jnp.stack(tables))
+    return SimilarityTable(tables[0] if len(tables) == 1 else jnp.concatenate(tables))
 
 
 def similarity_on_the_fly(
@@ -301,7 +306,7 @@ def similarity_on_the_fly(
     channels = _checked_channels(channels, histories)
     if len(channels) * channels[0].shape[0] ** 2 * 4 > budget_bytes:
         return SimilarityFromFeatures(tuple(channels), histories)
-    return SimilarityOnTheFly(jnp.stack([gram(x) for x in channels]), histories)
+    return SimilarityOnTheFly(_grams(channels), histories)
 
 
 def _checked_channels(channels: Sequence[ArrayLike], histories: Histories) -> list[Array]:

@@ -145,13 +145,15 @@ TRAIN = np.array([[0, 0, 1, 2, 2, 2, 3], [1, 4, 4, 0, 4, 7, 2]])  # user 4 and i
 @pytest.mark.parametrize("modalities", [1, 2, 3])
 def test_enhanced_graph_and_its_user_rows_equal_their_definition(modalities):
     rng = np.random.default_rng(4)
-    lists = [nn.nearest_neighbours(rng.standard_normal((ITEMS, 2)), 6) for _ in range(modalities)]
+    features = [rng.standard_normal((ITEMS, 2)) for _ in range(modalities)]
+    features[-1][2] = 0
+    lists = [nn.nearest_neighbours(x, 6) for x in features]
     adjacency = np.zeros((USERS + ITEMS, USERS + ITEMS))
     for user, item in TRAIN.T:
         adjacency[user, USERS + item] = adjacency[USERS + item, user] = 1
     for i in range(ITEMS):
         for j in range(ITEMS):
-            if i != j and all(j in neighbours.items[i] for neighbours in lists):
+            if i not in (2, j) and all(j in neighbours.items[i] for neighbours in lists):  # 2 has no features
                 adjacency[USERS + i, USERS + j] = 1
     edges_between_items = adjacency[USERS:, USERS:]
     assert edges_between_items.any() and (edges_between_items != edges_between_items.T).any()
@@ -186,4 +188,5 @@ def test_an_unweighted_graph_ignores_the_cosines():
     assert (lists.cosines < 0).any()
     expected = np.zeros((ITEMS, ITEMS))
     expected[np.arange(ITEMS)[:, None], lists.items] = 0.5 / 6
+    expected[3] = 0  # it has no features, and so receives nothing
     np.testing.assert_allclose(dense(nn.unweighted_graph(lists, 0.5)), expected, atol=1e-7)

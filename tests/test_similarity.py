@@ -18,6 +18,7 @@ from isolator_jax.similarity import (
     SimilarityOnTheFly,
     SimilarityTable,
     build_similarity,
+    build_table,
     history_similarity,
     list_similarity,
 )
@@ -323,3 +324,19 @@ def test_unknown_fusions_and_missing_features_are_refused():
         fuse_channels([np.ones((2, 2))], "sum")
     with pytest.raises(ValueError, match="at least one modality"):
         fuse_channels([])
+
+
+@pytest.mark.parametrize("users", [3072, 3000])
+def test_a_table_is_made_in_place(users):
+    """Whether users fill the last chunk or not: beside the table there are chunks of it, and no copy."""
+    histories = Histories.from_pairs(np.arange(users), np.arange(users) % 90, users)
+    of_shape = jax.ShapeDtypeStruct((90, 90), jnp.float32)
+    memory = build_table.lower(of_shape, histories, jnp.dtype(jnp.float32)).compile().memory_analysis()
+    assert memory.output_size_in_bytes == 4 * users * 90 and memory.temp_size_in_bytes < 0.3 * 4 * users * 90
+    channels, made = fuse_channels([np.eye(90)]), []
+
+    def make(*arguments):
+        made.append(build_table(*arguments))
+        return made[0]
+
+    assert build_similarity(channels, histories, make_table=make).table is made[0]

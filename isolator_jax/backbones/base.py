@@ -191,13 +191,13 @@ class Backbone:
 
 def embedding_table(key: Array, rows: int, width: int) -> Array:
     """A Xavier-initialised table `[rows, width]`."""
-    return jax.nn.initializers.xavier_uniform()(key, (rows, width))
+    return jax.nn.initializers.xavier_uniform()(key, (rows, width), jnp.float32)
 
 
 def dense_init(key: Array, inputs: int, outputs: int, bias: bool = True) -> Params:
     """A dense layer: Xavier weight `[outputs, inputs]` and, if asked for, zero bias `[outputs]`."""
-    params = {"weight": jax.nn.initializers.xavier_uniform()(key, (outputs, inputs))}
-    return {**params, "bias": jnp.zeros(outputs)} if bias else params
+    params = {"weight": jax.nn.initializers.xavier_uniform()(key, (outputs, inputs), jnp.float32)}
+    return {**params, "bias": jnp.zeros(outputs, jnp.float32)} if bias else params
 
 
 def dense(params: Params, x: Array) -> Array:

@@ -13,7 +13,6 @@ from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError
 
 
-@functools.cache
 def checked(backbone: Backbone, num_users: int, num_items: int) -> Backbone:
     """The backbone, whose functions refuse what breaks `Backbone`'s contract.
 
@@ -22,9 +21,14 @@ def checked(backbone: Backbone, num_users: int, num_items: int) -> Backbone:
         arrays. From `encode`: no embeddings `[U, D]` and `[I, D]` of these users and items, or
         `tables` names what there is not. From `loss`: no scalar.
     """
-    label = backbone.label
     if not isinstance(backbone.tables, tuple) or not all(isinstance(name, str) for name in backbone.tables):
-        raise ConfigError(f"{label}: tables must be a tuple of names, got {backbone.tables!r}")
+        raise ConfigError(f"{backbone.label}: tables must be a tuple of names, got {backbone.tables!r}")
+    return _checked(backbone, num_users, num_items)
+
+
+@functools.cache
+def _checked(backbone: Backbone, num_users: int, num_items: int) -> Backbone:
+    label = backbone.label
 
     def init(key: Array, dataset: Dataset, hyperparameters: Any) -> Params:
         params = backbone.init(key, dataset, hyperparameters)

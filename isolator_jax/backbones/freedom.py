@@ -108,7 +108,7 @@ def draw(key: Array, log_chances: Array, count: int) -> Array:
 
     The largest of log chance + Gumbel noise are this draw (Yellott, 1977). `[E] -> [E] bool`.
     """
-    noisy = log_chances + jax.random.gumbel(key, log_chances.shape)
+    noisy = log_chances + jax.random.gumbel(key, log_chances.shape, log_chances.dtype)
     return jnp.zeros(noisy.shape, bool).at[lax.top_k(noisy, count)[1]].set(True, unique_indices=True)
 
 

@@ -158,7 +158,7 @@ def moment_difference(views: Sequence[Array]) -> Array:
 
 def perturb(key: Array, x: Array, length: float) -> Array:
     """x + sign(x) * length * l2norm(uniform noise in [0, 1)), row-wise. `[..., D] -> [..., D]`."""
-    noise = losses.l2_normalize(jax.random.uniform(key, x.shape))
+    noise = losses.l2_normalize(jax.random.uniform(key, x.shape, x.dtype))
     return x + jnp.sign(x) * length * noise
 
 

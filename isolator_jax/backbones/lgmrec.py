@@ -166,9 +166,9 @@ def memberships(logits: Array, hyperparameters: LGMRecHyperparameters, key: Arra
     if key is None:
         return jax.nn.softmax(logits / hyperparameters.hyper_temperature)
     noise_key, drop_key = jax.random.split(key)
-    noisy = logits + jax.random.gumbel(noise_key, logits.shape)
+    noisy = logits + jax.random.gumbel(noise_key, logits.shape, logits.dtype)
     members = jax.nn.softmax(noisy / hyperparameters.hyper_temperature)
-    kept = jax.random.bernoulli(drop_key, hyperparameters.keep_rate, members.shape)
+    kept = jax.random.bernoulli(drop_key, jnp.float32(hyperparameters.keep_rate), members.shape)
     return jnp.where(kept, members / hyperparameters.keep_rate, 0)
 
 

@@ -142,8 +142,8 @@ def propagate_apart(rows: Graph, users: Array, items: Array, layers: int) -> Sid
       items: `[I, V D]`, the views side by side.
       layers: propagations.
     """
-    of_users = [users, jnp.zeros((items.shape[0], users.shape[1]))]  # at the users, at the items
-    of_items = [jnp.zeros((users.shape[0], items.shape[1])), items]
+    of_users = [users, jnp.zeros((items.shape[0], users.shape[1]), users.dtype)]  # at the users, at the items
+    of_items = [jnp.zeros((users.shape[0], items.shape[1]), items.dtype), items]
     for layer in range(layers):
         users, items = (
             (propagate_back(rows, users), propagate(rows, items))

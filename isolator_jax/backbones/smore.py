@@ -107,7 +107,7 @@ def init(key: Array, dataset: Dataset, hyperparameters: SMOREHyperparameters) ->
     def branch(key: Array) -> Params:
         keys = jax.random.split(key, 3)
         return {
-            "spectrum": jax.random.normal(keys[0], (dim // 2 + 1, 2)),
+            "spectrum": jax.random.normal(keys[0], (dim // 2 + 1, 2), jnp.float32),
             "purifier": dense_init(keys[1], dim, dim),
             "gate": dense_init(keys[2], dim, dim),
         }
@@ -218,7 +218,7 @@ def drop(key: Array, gates: Array, nodes: Array, dropout: ArrayLike) -> Array:
     """
     shape = gates.shape[0], gates.shape[-1]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, nodes.reshape(-1))
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, shape), out_axes=1)(keys)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(1 - dropout), shape), out_axes=1)(keys)
     return jnp.where(kept.reshape(gates.shape), gates / (1 - dropout), 0)
 
 

@@ -29,13 +29,14 @@ from isolator_jax.strategies import Strategy
 
 @functools.partial(jax.jit, static_argnames=("dtype", "mesh"))
 def build_table_on(mesh: Mesh, item_sim: Array, histories: Histories, dtype: jnp.dtype) -> Array:
-    """`similarity.build_table` with every device making its own users' rows: `[U padded, I]`, by row."""
+    """`similarity.build_table` with every device making its own users' rows: `[1, U padded, I]`, by user."""
     count = padded(histories.num_users, mesh) // mesh.size
 
     def of_block(item_sim: Array, histories: Histories) -> Array:
         return build_table(item_sim, _own_histories(histories, count), dtype)
 
-    return jax.shard_map(of_block, mesh=mesh, in_specs=(EVERYWHERE, EVERYWHERE), out_specs=BY_ROW, check_vma=False)(
+    by_user = P(None, AXIS)
+    return jax.shard_map(of_block, mesh=mesh, in_specs=(EVERYWHERE, EVERYWHERE), out_specs=by_user, check_vma=False)(
         item_sim, histories
     )
 
@@ -135,6 +136,8 @@ def _lists_by_users(
         scores = InnerProducts(user_embeddings, item_embeddings)
         return rank(scores, ids, own, keys, similarity, consistency, **options)
 
+    if isinstance(similarity, SimilarityTable):
+        similarity = SimilarityTable(pad_rows(similarity.table, mesh, axis=1))
     by_user = P(None, AXIS)
     lists = jax.shard_map(
         of_block,

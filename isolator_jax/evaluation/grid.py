@@ -227,7 +227,7 @@ def item_ranks(
     grids = tuple(jnp.asarray(values, jnp.float32) for values in settings)
     arguments = (histories, content.similarity, content.channel_consistency, grids)
 
-    def rank(users: np.ndarray, items: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    def rank(users: np.ndarray, items: np.ndarray, candidates: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         found = [
             jax.device_get(
                 _ranks_of_chunk(
@@ -246,9 +246,10 @@ def item_ranks(
 
     if not users.size:
         return np.zeros((0, *map(len, settings)), np.int32)
-    ranks, proven = rank(users, items, candidates)
+    ranks, proven = rank(users, items, candidates, chunk)
     if not proven.all():
-        ranks[~proven], _ = rank(users[~proven], items[~proven], num_items)
+        fewer = max(1, chunk * candidates // num_items)  # in the memory of the first pass
+        ranks[~proven], _ = rank(users[~proven], items[~proven], num_items, fewer)
     return ranks
 
 

@@ -16,7 +16,7 @@ from isolator_jax.features import fuse_normalized
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.learner import make_learner
 from isolator_jax.runs.problem import make_problem
-from isolator_jax.similarity import SimilarityTable, build_similarity
+from isolator_jax.similarity import SimilarityFromFeatures, SimilarityTable, build_similarity
 
 # Measured on the CPU, on Baby's sizes: the peak of a run less the other parts.
 _PROGRAMS = 300_000_000
@@ -95,9 +95,11 @@ def _similarity_shapes(config: RunConfig, dataset: Dataset) -> tuple[Any, int]:
     histories = dataset.train.histories(dataset.num_users)
     channels = jax.eval_shape(functools.partial(fuse_normalized, fusion=config.fusion), _shapes(dataset.features))
     store = jax.eval_shape(build, channels, histories)
-    # As they are read, normalised by modality, and fused.
     item_similarity = 4 * dataset.num_items**2 if isinstance(store, SimilarityTable) else 0
-    return store, 3 * _bytes(channels) + item_similarity
+    # Several channels are made one by one, then put together.
+    parts = _bytes(store) if len(channels) > 1 and not isinstance(store, SimilarityFromFeatures) else 0
+    # Features as they are read, normalised by modality, and fused.
+    return store, 3 * _bytes(channels) + item_similarity + parts
 
 
 def _shapes(features: Mapping[str, np.ndarray]) -> list[jax.ShapeDtypeStruct]:

@@ -39,6 +39,7 @@ BROKEN = {
     "no loss": (with_loss(lambda x: None), "loss must return a scalar, got None"),
     "unknown tables": ({"tables": ("usr",)}, "tables names 'usr', which neither"),
     "one name as tables": ({"tables": "user"}, "tables must be a tuple of names, got 'user'"),
+    "a list as tables": ({"tables": ["user", "item"]}, r"tables must be a tuple of names, got \['user', 'item'\]"),
 }
 
 

@@ -149,3 +149,37 @@ def test_state_survives_saving_and_restoring_exactly(name, dataset, tmp_path):
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="vbpr"):
         get_backbone("vbprr")
+
+
+@pytest.fixture
+def with_float64():
+    """Calls a function where JAX's own types are of 64 bits."""
+
+    def call(function):
+        jax.config.update("jax_enable_x64", True)
+        try:
+            return function()
+        finally:
+            jax.config.update("jax_enable_x64", False)
+
+    return call
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_float32_and_the_same_where_jax_has_float64(name, dataset, with_float64):
+    hyperparameters = RunConfig(backbone=name).hyperparameters
+    init = lambda: get_backbone(name).init(jax.random.key(0), dataset, hyperparameters)
+    expected, found = init(), with_float64(init)
+    chex.assert_trees_all_equal_dtypes(found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "rates"), [("lgmrec", {"keep_rate": 0.5}), ("smore", {"dropout": 0.5})])
+def test_what_is_dropped_is_the_same_where_jax_has_float64(name, rates, dataset, with_float64):
+    config = RunConfig(backbone=name, hparams={"dim": 8, **rates})
+    backbone = get_backbone(name)
+    inputs = backbone.prepare(dataset, config.hyperparameters, find_neighbours=nearest_neighbours)
+    params = backbone.init(jax.random.key(0), dataset, config.hyperparameters)
+    encoded = lambda params, inputs, values: backbone.encode(params, inputs, values, jax.random.key(1))[:2]
+    encode = lambda: jax.jit(encoded)(params, inputs, config.hyperparameters)
+    chex.assert_trees_all_close(with_float64(encode), encode(), rtol=1e-3, atol=1e-6)

@@ -18,7 +18,7 @@ from isolator_jax import graph as graphs
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.backbones.freedom import normalized_by_degree
 from isolator_jax.consistency import content_consistency, fill_undefined
-from isolator_jax.content import Content
+from isolator_jax.content import Content, make_content
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.devices.graph import partition
 from isolator_jax.devices.mesh import AXIS, make_mesh
@@ -161,6 +161,18 @@ def test_lists_merged_over_items_equal_those_of_one_device(store, fusion, k):
     # Rounding may swap items whose similarities are equal.
     np.testing.assert_allclose(several["u"][1], single["u"][1], atol=1e-5)
     assert (np.asarray(several["u"][0]) == -1).sum() == (np.asarray(single["u"][0]) == -1).sum()
+
+
+def test_a_table_made_without_the_mesh_is_padded_to_it():
+    rng = np.random.default_rng(0)
+    pairs = np.argwhere(rng.random((13, 21)) < 0.2)
+    histories = Histories.from_pairs(*pairs.T, num_users=13)
+    content = make_content({"image": rng.standard_normal((21, 3))}, histories)
+    model = Encoded(*(jnp.asarray(rng.standard_normal((n, 2)), jnp.float32) for n in (13, 21)))
+    arguments = (model, np.arange(13), histories, {"u": u_isolator(2.0, 5.0, 0.5)}, content)
+    np.testing.assert_array_equal(
+        top_k_lists_on(make_mesh(8), *arguments, k=5)["u"][0], top_k_lists(*arguments, k=5)["u"][0]
+    )
 
 
 def test_hits_counted_on_several_devices_are_those_of_one():

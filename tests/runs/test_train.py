@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.data import Interactions, SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import CheckpointError, DataError, RunError, TrainingDiverged, TrainingInterrupted
 from isolator_jax.runs import (
     Learner,
@@ -206,6 +206,17 @@ def test_a_loss_that_overflows_is_noticed(data, tmp_path):
     config = configure(data, hparams={"learning_rate": 1e38})
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
         start(config, tmp_path / "run")
+
+
+def test_validation_of_users_without_training_items_alone_is_refused(data):
+    config = configure(data)
+    dataset = load_dataset(config)
+    parts = {"train": dataset.train.users < 40, "validation": dataset.validation.users >= 40}
+    cold = {
+        name: Interactions(dataset.split(name).users[of], dataset.split(name).items[of]) for name, of in parts.items()
+    }
+    with pytest.raises(DataError, match="made: no validation user has training interactions"):
+        make_problem(config, dataclasses.replace(dataset, **cold))
 
 
 def test_isolator_without_features_is_refused_with_the_remedy(data, tmp_path):
