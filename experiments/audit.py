@@ -31,7 +31,7 @@ from isolator_jax.reporting.audit_page import audit_markdown
 from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli
-from .common.outputs import check_output, refuse_inputs
+from .common.outputs import check_output, refuse_inputs, refuse_values_of_others
 from .common.parsing import check_list_length, parse_hparams, parse_list_lengths
 from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
@@ -58,6 +58,7 @@ def main() -> None:
     output = check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     written = ["audit.json", "audit.md", PER_USER, *(f"{name}.run" for name in files if _TREC_RUNS.value)]
     refuse_inputs((output / name for name in written), files.values())
+    refuse_values_of_others(output, own="an audit")
     dataset = read_dataset(_DATA_DIR.value, _DATASET.value, _MODALITIES.value)
     check_list_length("k", max(ks), dataset.num_items)
     if not len(dataset.split(_SPLIT.value)):

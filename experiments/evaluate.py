@@ -28,7 +28,7 @@ from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.ids import OriginalIds
 
 from .common import cli, devices, knock_out
-from .common.outputs import check_output
+from .common.outputs import check_output, files_of_run, refuse_inputs, refuse_values_of_others
 from .common.parsing import check_list_length, parse_list_lengths
 from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
@@ -78,10 +78,12 @@ def _checked_flags() -> tuple[list[int], Path | None]:
     """The list lengths, and the folder of the users' values."""
     ks = parse_list_lengths("k", _K.value)
     if _JSON.value is not None:
-        check_output("json", _JSON.value)
+        refuse_inputs([check_output("json", _JSON.value)], files_of_run(_RUN_DIR.value))
     output = None if _OUTPUT_DIR.value is None else check_output("output_dir", _OUTPUT_DIR.value, folder=True)
     if _TREC_RUNS.value and output is None:
         raise ConfigError("--trec_runs needs --output_dir, the folder to write the runs to")
+    if output is not None:
+        refuse_values_of_others(output)
     return ks, output
 
 

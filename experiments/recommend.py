@@ -68,7 +68,8 @@ def _chosen_users(user_ids: np.ndarray, histories: Histories) -> np.ndarray:
     index = {str(original): user for user, original in enumerate(user_ids)}
     unknown = [user for user in _USERS.value if user not in index]
     if unknown or not _USERS.value:
-        raise ConfigError(f"--users: no user {brief(', '.join(unknown[:5])) or 'given'} in the dataset")
+        named = brief(", ".join(map(repr, unknown[:5]))) or "given"
+        raise ConfigError(f"--users: no user {named} in the dataset; write an id with a comma in double quotes")
     chosen = dict.fromkeys(index[user] for user in _USERS.value)
     return with_training_items(np.array(list(chosen), np.int32), np.asarray(histories.lengths), user_ids)
 

@@ -40,7 +40,7 @@ from isolator_jax.runs.config import EXTENDABLE, RunConfig
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
-from .common.outputs import check_output
+from .common.outputs import check_output, files_of_run, refuse_inputs
 from .common.progress import progress
 
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
@@ -56,8 +56,9 @@ def main(*run_dirs: str) -> None:
         raise ConfigError(
             f"{error}; the report needs matplotlib and jinja2: pip install 'isolator-jax[plots]'"
         ) from None
-    check_output("output", _OUTPUT.value)
-    folders = [Path(run_dir) for run_dir in run_dirs]
+    output, folders = check_output("output", _OUTPUT.value), [Path(run_dir) for run_dir in run_dirs]
+    for folder in folders:
+        refuse_inputs([output], files_of_run(folder))
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError("a RUN_DIR is given twice; give each once")
     # What can be wrong is found before the first run is evaluated.

@@ -55,7 +55,7 @@ from isolator_jax.strategies import BASELINE, MAIN
 
 from .common import aim, cli
 from .common.ids import warn_of_formulas
-from .common.outputs import check_output, refuse_inputs, refuse_results_of_others
+from .common.outputs import check_output, refuse_inputs, refuse_results_of_others, refuse_values_of_others
 from .common.parsing import check_list_length
 from .common.per_user import PER_USER, write_per_user, write_trec_runs
 
@@ -149,6 +149,7 @@ def _check_output() -> list[Path]:
     written = ["report.json", "report.md", "lists.csv", "lists.parquet", PER_USER, *runs]
     refuse_inputs((folder / name for name in written), map(Path, read))
     refuse_results_of_others(folder, "rescoring", "without_training")
+    refuse_values_of_others(folder, own="a rescoring")
     return [folder / name for name in (PER_USER, *runs)] if (folder / "report.json").exists() else []
 
 

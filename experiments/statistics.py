@@ -1,7 +1,8 @@
 """Prints Table 1, the statistics of datasets, and writes it as JSON if asked to.
 
-isolator statistics --data_dir=data --datasets=baby,sports
-isolator statistics            # the embedded dataset
+  isolator statistics --data_dir=data --datasets=baby,sports
+
+Without data flags it is of the embedded dataset.
 """
 
 from absl import flags

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _DRAFT = ".draft-"
+_OWN_DRAFTS: set[Path] = set()  # what this process is writing
 _LONG_SECONDS = 3600.0
 _STANDARD = ("stdin", "stdout", "stderr")
 
@@ -36,7 +38,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     draft = draft_beside(path)
     replaced = path.stat().st_mode if path.is_file() and not path.is_symlink() else None
     try:
-        with _held_draft(draft, 0o666 if replaced is None else 0o600):
+        with begun(draft), _held_draft(draft, 0o666 if replaced is None else 0o600):
             write(draft)
             if replaced is not None:
                 draft.chmod(stat.S_IMODE(replaced))
@@ -59,6 +61,24 @@ def write_json(path: str | Path, value: Any) -> None:
 def draft_beside(path: Path) -> Path:
     """A name of its own for what is to be renamed to `path`; nothing is made."""
     return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
+
+
+@contextlib.contextmanager
+def begun(draft: Path) -> Iterator[None]:
+    """Meanwhile `remove_own_drafts` removes this file or folder."""
+    _OWN_DRAFTS.add(draft)
+    try:
+        yield
+    finally:
+        _OWN_DRAFTS.discard(draft)
+
+
+def remove_own_drafts() -> None:
+    """Removes what this process is writing, before it ends without unwinding."""
+    for draft in list(_OWN_DRAFTS):
+        shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 def is_draft(path: Path) -> bool:

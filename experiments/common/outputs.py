@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from isolator_jax.errors import ConfigError, RunError, brief
+from isolator_jax.runs import vanilla_folder
+
+from .per_user import PER_USER
 
 
 def check_output(flag: str, path: str, *, folder: bool = False) -> Path:
@@ -35,8 +38,8 @@ def refuse_inputs(written: Iterable[Path], read: Iterable[Path]) -> None:
     """Refuses to replace a file that the command reads.
 
     Args:
-      written: files of --output_dir.
-      read: what other flags name.
+      written: files that the command is to write.
+      read: those that it reads.
 
     Raises:
       ConfigError: one is the other, be it by another path.
@@ -44,7 +47,33 @@ def refuse_inputs(written: Iterable[Path], read: Iterable[Path]) -> None:
     inputs = {os.path.realpath(path) for path in read}
     for path in written:
         if os.path.realpath(path) in inputs:
-            raise ConfigError(f"{path} is read, and would be replaced; choose another --output_dir")
+            raise ConfigError(f"{path} is read, and would be replaced; write elsewhere")
+
+
+def files_of_run(run_dir: str | Path) -> list[Path]:
+    """What is read of a run folder, its plain BPR among it."""
+    folders = (Path(run_dir), vanilla_folder(run_dir))
+    return [folder / name for folder in folders for name in ("config.json", "metrics.jsonl", "report.json")]
+
+
+def refuse_values_of_others(folder: Path, own: str | None = None) -> None:
+    """Refuses to replace the table of users' values that another command wrote.
+
+    Args:
+      folder: of --output_dir.
+      own: whose may be replaced, "an audit" or "a rescoring".
+
+    Raises:
+      RunError: naming the file.
+    """
+    path, report = folder / PER_USER, folder / "report.json"
+    there = {
+        "an audit": (folder / "audit.json").exists(),
+        "a rescoring": report.exists() and not (folder / "config.json").exists(),
+    }
+    for what, found in there.items():
+        if found and what != own and path.exists():
+            raise RunError(f"{path} is of {what}, and would be replaced; choose another --output_dir")
 
 
 def refuse_replacing(paths: Iterable[Path]) -> None:

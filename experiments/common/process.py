@@ -39,6 +39,8 @@ def stop_signals() -> list[signal.Signals]:
 def _end(number: int, *_: object) -> NoReturn:
     # Not by an exception: where a library catches or drops it, or prints its traceback, nothing would end.
     # Nothing is half written: files are renamed when whole.
+    if files := sys.modules.get("isolator_jax.files"):
+        files.remove_own_drafts()
     try:
         os.write(2, f"interrupted by {signal.Signals(number).name}\n".encode())
     except OSError:

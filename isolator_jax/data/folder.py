@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from isolator_jax.data.dataset import SPLITS, Dataset
-from isolator_jax.files import draft_beside
+from isolator_jax.files import begun, draft_beside
 
 _LINES_AT_ONCE = 1 << 20
 
@@ -31,15 +31,16 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_beside(target)
-    draft.mkdir()
-    try:
-        yield draft
-        if target.exists():
-            raise FileExistsError(f"{target} exists by now; choose another name or remove it")
-        os.rename(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with begun(draft):
+        draft.mkdir()
+        try:
+            yield draft
+            if target.exists():
+                raise FileExistsError(f"{target} exists by now; choose another name or remove it")
+            os.rename(draft, target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
 
 def write_interactions(folder: Path, name: str, users: np.ndarray, items: np.ndarray, labels: np.ndarray) -> None:

@@ -97,7 +97,7 @@ def read_lists(path: Path, users: IdIndex, items: IdIndex, *, k: int, kind: str 
     codes = {"user": Codes(), "item": Codes()}
     parts: dict[str, list[np.ndarray]] = {"user": [], "item": [], "order": []}
     first = 0
-    for chunk in table.chunks(list(columns.values())):
+    for chunk in table.chunks(list(columns.values()), ids=[columns[role] for role in ("user", "item")]):
         for role in ("user", "item"):
             texts = id_texts(table, columns[role], chunk[columns[role]], first)
             rows, empty = codes[role].of(texts)

@@ -213,7 +213,7 @@ def test_train_refuses_what_cannot_be_meant_without_a_traceback(folder, argument
 
 def test_recommend_refuses_unknown_users_and_formats(folder):
     run = f"--run_dir={folder / 'run'}"
-    assert "no user 9999" in command("recommend", run, "--users=9999", f"--output={folder / 'x.csv'}").stderr
+    assert "no user '9999'" in command("recommend", run, "--users=9999", f"--output={folder / 'x.csv'}").stderr
     assert ".parquet" in command("recommend", run, f"--output={folder / 'x.txt'}").stderr
     assert not (folder / "x.csv").exists()
 

@@ -163,6 +163,31 @@ def test_training_notes_every_signal_and_gives_the_handlers_back():
         signal.signal(signal.SIGHUP, previous)
 
 
+HALF_WRITTEN = """
+import os, signal
+from pathlib import Path
+from experiments.common import process
+process.begin()
+from isolator_jax.data.folder import new_folder
+from isolator_jax.files import write_atomically
+
+def half(draft):
+    draft.write_text("half")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+with new_folder(Path("folder")) as draft:
+    (draft / "file").write_text("half")
+    write_atomically("file", half)
+"""
+
+
+def test_a_signal_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", HALF_WRITTEN]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == process.INTERRUPTED and done.stderr == "interrupted by SIGTERM\n"
+    assert not list(tmp_path.iterdir())
+
+
 # Stops itself with a signal where a module is imported for the first time.
 AT_AN_IMPORT = """
 import os, signal, sys

@@ -69,7 +69,7 @@ def read_table_features(path: Path, item_column: str | None) -> ItemFeatures:
         raise DataError(f"{path}: no columns beside {column}; the features of an item are its other columns")
     ids: list[str] = []
     blocks: list[np.ndarray] = []
-    for chunk in table.chunks(table.columns):
+    for chunk in table.chunks(table.columns, ids=[column]):
         block = np.concatenate([_floats(table, name, chunk[name], len(ids)) for name in others], axis=1)
         if blocks and blocks[0].shape[1] != block.shape[1]:
             raise DataError(
@@ -137,7 +137,10 @@ def _ids_of_npy(path: Path) -> list[str]:
         raise DataError(
             f"{path}: must be an array [rows] of text or integers; found {brief(getattr(ids, 'dtype', ids))}"
         )
-    return [text.decode() if isinstance(text, bytes) else str(text).strip() for text in ids.tolist()]
+    try:
+        return [text.decode() if isinstance(text, bytes) else str(text).strip() for text in ids.tolist()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: bytes that are not UTF-8 text; save the ids as text, ids.astype(str)") from None
 
 
 def _ids_of_lines(path: Path) -> list[str]:

@@ -146,7 +146,7 @@ def _read_chunks(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Rows read, and what is kept of them by role, chunk by chunk."""
     first, dates = 0, None
-    for chunk in table.chunks(list(columns.values())):
+    for chunk in table.chunks(list(columns.values()), ids=[columns[role] for role in ("user", "item")]):
         rows = len(chunk[columns["user"]])
         values = {}
         for role in ("user", "item"):

@@ -43,7 +43,7 @@ def read_texts(path: Path, item_column: str | None, columns: Sequence[str]) -> d
     texts: dict[str, str] = {}
     seen: set[str] = set()
     first = 0
-    for chunk in table.chunks([item, *found]):
+    for chunk in table.chunks([item, *found], ids=[item]):
         ids = id_texts(table, item, chunk[item], first).to_pylist()
         parts = [_words(table, column, chunk[column]) for column in found]
         for row, (original, *words) in enumerate(zip(ids, *parts, strict=True)):

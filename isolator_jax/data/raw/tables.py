@@ -2,11 +2,12 @@
 
 import csv
 import dataclasses
+import functools
 import gzip
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,10 @@ import pyarrow.parquet
 
 from isolator_jax.errors import DataError, brief
 
-_TEXT, _JSON, _PARQUET, _TREC = "text", "json", "parquet", "trec"
-_KINDS = {".parquet": _PARQUET, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
-_NO_TABLES = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".xlsx", ".zip")
+TEXT, JSON, PARQUET, TREC = "text", "json", "parquet", "trec"
 TREC_COLUMNS = ("user", "q0", "item", "rank", "score", "tag")
 _BLOCK_BYTES = 16 << 20
 _CHUNK_ROWS = 1 << 18
-_HEADER_RECORDS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +50,33 @@ class RawTable:
 
     @property
     def is_trec_run(self) -> bool:
-        return self.kind == _TREC
+        return self.kind == TREC
 
-    def chunks(self, wanted: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    def chunks(self, wanted: Sequence[str], ids: Sequence[str] = ()) -> Iterator[dict[str, pa.Array]]:
         """The wanted columns, some hundred thousand rows at a time: as text, parquet's as they are stored.
+
+        Args:
+          wanted: names of columns.
+          ids: those of ids, where a JSON value that is neither text nor a whole number is refused.
 
         Raises:
           DataError: a row that cannot be read, with its line.
         """
-        read = {
-            _TEXT: self._text_chunks,
-            _JSON: self._json_chunks,
-            _PARQUET: self._parquet_chunks,
-            _TREC: self._trec_chunks,
-        }[self.kind]
-        wanted = list(dict.fromkeys(wanted))
+        readers: dict[str, Callable[[list[str]], Iterator[Any]]] = {
+            TEXT: self._text_chunks,
+            JSON: functools.partial(self._json_chunks, ids=frozenset(ids)),
+            PARQUET: self._parquet_chunks,
+            TREC: self._trec_chunks,
+        }
+        read, wanted = readers[self.kind], list(dict.fromkeys(wanted))
         for batch in read(wanted):
             yield {name: batch[name] for name in wanted}
 
     def at(self, row: int) -> str:
         """Where a row stands, counted from 0 over all chunks: `FILE, line 7`. It reads the file again."""
-        if self.kind == _PARQUET:
+        if self.kind == PARQUET:
             return f"{self.path}, row {row}"
-        if self.kind in (_JSON, _TREC):
+        if self.kind in (JSON, TREC):
             numbers = (number for number, line in self._lines() if line.strip())
         else:
             numbers = (number for number, _ in self._records())
@@ -145,8 +147,8 @@ class RawTable:
                     f"{self.path}, line {number}: {len(fields)} fields, and there must be {len(self.columns)}; "
                     "every line needs the same columns"
                 )
-            if any(map(_has_bad_bytes, fields)):
-                raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
+            if any(map(has_bad_bytes, fields)):
+                raise not_utf8(self.path, number)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Fields of each row of text after the header, and the line it starts on: slow, for messages."""
@@ -162,7 +164,7 @@ class RawTable:
         number, header = 1, self.headed
         lines: list[str] = []
         try:
-            with _open_text(self.path) as file:
+            with open_text(self.path) as file:
                 reader = csv.reader(_kept(file, lines), delimiter=self.delimiter, **layout)
                 for fields in reader:
                     if fields and not header:
@@ -176,26 +178,43 @@ class RawTable:
     def _lines(self) -> Iterator[tuple[int, str]]:
         number = 0
         try:
-            with _open_text(self.path) as file:
+            with open_text(self.path) as file:
                 for number, line in enumerate(file, 1):
                     yield number, line
         except (EOFError, OSError) as error:
             raise DataError(f"{self.path}, after line {number}: cannot be read ({brief(error)})") from None
 
-    def _json_records(self) -> Iterator[dict[str, Any]]:
+    def json_records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each line's number and object."""
         for number, line in self._lines():
             if not line.strip():
                 continue
+            if has_bad_bytes(line):
+                raise not_utf8(self.path, number)
             try:
                 record = json.loads(line)
+                if "\\ud" in line.lower():
+                    json.dumps(record, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise DataError(f"{self.path}, line {number}: half a character (\\ud...); write it whole") from None
             except ValueError as error:
                 raise DataError(f"{self.path}, line {number}: not JSON ({brief(error)}); one object a line") from None
             if not isinstance(record, dict):
                 raise DataError(f"{self.path}, line {number}: {brief(line, 40)} is no object; one object a line")
-            yield record
+            yield number, record
 
-    def _json_chunks(self, wanted: list[str]) -> Iterator[dict[str, pa.Array]]:
-        return self._chunks_of(([_text_of(record.get(x)) for x in wanted] for record in self._json_records()), wanted)
+    def _json_chunks(self, wanted: list[str], ids: frozenset[str]) -> Iterator[dict[str, pa.Array]]:
+        def texts(number: int, record: dict[str, Any]) -> list[str | None]:
+            for name in ids:
+                value = record.get(name)
+                if isinstance(value, bool | list | dict) or (isinstance(value, float) and not value.is_integer()):
+                    shown = brief(json.dumps(value), 40)
+                    raise DataError(
+                        f"{self.path}, line {number}: {name} {shown} is no id: ids are text or whole numbers"
+                    )
+            return [_text_of(record.get(name)) for name in wanted]
+
+        return self._chunks_of((texts(*numbered) for numbered in self.json_records()), wanted)
 
     def _trec_chunks(self, wanted: list[str]) -> Iterator[dict[str, pa.Array]]:
         places = [self.columns.index(name) for name in wanted]
@@ -208,8 +227,8 @@ class RawTable:
                 raise DataError(
                     f"{self.path}, line {number}: {len(fields)} fields, and a line of a run has {len(self.columns)}"
                 )
-            if _has_bad_bytes(line):
-                raise DataError(f"{self.path}, line {number}: not UTF-8 text; save the file as UTF-8")
+            if has_bad_bytes(line):
+                raise not_utf8(self.path, number)
             if fields:
                 yield fields
 
@@ -236,94 +255,16 @@ def _kept(file: Iterable[str], lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def open_table(path: Path, names: Sequence[str] | None = None) -> RawTable:
-    """Finds a table's format and columns.
-
-    Args:
-      path: the kind is that of the suffix, `.gz` aside: `.parquet`, JSON lines (`.jsonl`,
-        `.json`, `.ndjson`), everything else text, separated by what its first line has of
-        tab, comma, semicolon or bar.
-      names: the columns of text that has no header.
-
-    Raises:
-      DataError: no such file, empty, or its first line cannot be read.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    if path.suffix.lower() in _NO_TABLES:
-        raise DataError(f"{path}: no table; save CSV, TSV, JSON lines or parquet, or an array [rows, dim] as .npy")
-    kind = _KINDS.get(Path(path.name.removesuffix(".gz")).suffix.lower(), _TEXT)
-    if names is not None and kind != _TEXT:
-        raise DataError(f"{path}: --columns is for text without a header; this file names its columns")
-    if kind == _PARQUET:
-        try:
-            return RawTable(path, tuple(pyarrow.parquet.read_schema(path).names), kind)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: not a readable parquet file ({brief(error)})") from None
-    if kind == _JSON:
-        first = itertools.islice(RawTable(path, (), kind)._json_records(), _HEADER_RECORDS)
-        columns = tuple(dict.fromkeys(key for record in first for key in record))
-        if not columns:
-            raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
-        return RawTable(path, columns, kind)
-    return _open_separated(path, names)
-
-
-def open_trec_run(path: Path) -> RawTable | None:
-    """A run as trec_eval reads it, `user Q0 item rank score tag` without header; None where it is none.
-
-    Fields stand apart by any blanks, and the second is not read.
-
-    Raises:
-      DataError: no such file, or empty.
-    """
-    if not path.is_file() or path.suffix in _KINDS:
-        return None
-    _, first = _first_line(path)
-    fields = first.split()
-    if len(fields) != len(TREC_COLUMNS) or not all(map(_is_number, fields[3:5])):
-        return None
-    return RawTable(path, TREC_COLUMNS, _TREC)
-
-
-def _has_bad_bytes(text: str) -> bool:
-    """Whether text that `_open_text` read was no UTF-8."""
+def has_bad_bytes(text: str) -> bool:
+    """Whether text that `open_text` read was no UTF-8."""
     return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def not_utf8(path: Path, number: int) -> DataError:
+    return DataError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8, compressed by gzip alone (.gz)")
 
 
-def _first_line(path: Path) -> tuple[int, str]:
-    """The first line that is not empty, and how many are before it."""
-    try:
-        with _open_text(path) as file:
-            blank, first = next(((before, line) for before, line in enumerate(file) if line.strip()), (0, ""))
-    except (EOFError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({brief(error)})") from None
-    if not first:
-        raise DataError(f"{path}: the file is empty; its first line must name the columns")
-    return blank, first
-
-
-def _open_separated(path: Path, names: Sequence[str] | None) -> RawTable:
-    blank, first = _first_line(path)
-    delimiter = next((mark for mark in "\t,;|" if mark in first), ",")
-    layout: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {}
-    fields = next(csv.reader(io.StringIO(first), delimiter=delimiter, **layout))
-    if names is None:
-        return RawTable(path, tuple(field.strip() for field in fields), _TEXT, delimiter, True, blank)
-    if len(names) != len(fields):
-        raise DataError(f"{path}, line 1: {len(fields)} fields, but --columns names {len(names)}")
-    return RawTable(path, tuple(names), _TEXT, delimiter, False, blank)
-
-
-def _open_text(path: Path) -> io.TextIOBase:
+def open_text(path: Path) -> io.TextIOBase:
     """Text, a byte-order mark left out; bytes that are not UTF-8 become lone surrogates."""
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     return io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape", newline="")

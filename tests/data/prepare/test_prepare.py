@@ -131,6 +131,42 @@ def test_splits_by_time(tmp_path, name, choices, expected):
     assert {pair[:2]: pair[2] for pair in triples(target) if pair[2]} == expected
 
 
+UNREADABLE = {
+    "nested.jsonl": (b'{"user": {"id": 7, "session": 0}, "item": "a"}\n', r'line 1: user \{"id": 7, .* is no id'),
+    "list.jsonl": (b'{"user": "u", "item": "a"}\n{"user": "u", "item": ["a"]}\n', r'line 2: item \["a"\] is no id'),
+    "decimal.jsonl": (b'{"user": 0.5, "item": "a"}\n', "line 1: user 0.5 is no id"),
+    "truth.jsonl": (b'{"user": true, "item": "a"}\n', "line 1: user true is no id"),
+    "latin.jsonl": ('{"user": "Renée", "item": "a"}\n'.encode("latin-1"), "line 1: not UTF-8 text"),
+    "half.jsonl": (b'{"user": "\\ud83d", "item": "a"}\n', "line 1: half a character"),
+    "latin.csv": ("user;item;Qualité\nu;a;1\n".encode("latin-1"), "line 1: not UTF-8 text"),
+    "utf16.csv": ("user,item\nu,a\n".encode("utf-16-le"), "line 1: not UTF-8 text"),
+    "packed.csv": (gzip.compress(b"user,item\nu,a\n"), "line 1: not UTF-8 text; .* by gzip alone"),
+    "ratings.dat": (b"1::26::5::978300760\n", "line 1: fields stand apart by '::'; replace it by a tab"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_text_that_cannot_be_read_is_refused_with_its_line(tmp_path, name):
+    content, message = UNREADABLE[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}, {message}"):
+        prepared(tmp_path / "out", tmp_path / name, split="random")
+
+
+def test_what_columns_stand_apart_by_is_what_gives_as_many_as_are_named(tmp_path):
+    text = RAW.to_csv(index=False, sep=";", decimal=",", header=["user", "item", "rating, of five", "time", "split"])
+    (tmp_path / "named.csv").write_text(text)
+    (tmp_path / "plain.csv").write_text(text.partition("\n")[2])
+    columns = ("user", "item", "rating, of five", "time", "split")
+    named, _ = prepared(tmp_path / "named", tmp_path / "named.csv")
+    plain, _ = prepared(tmp_path / "plain", tmp_path / "plain.csv", columns=columns)
+    assert triples(named) == triples(plain)
+    with pytest.raises(DataError, match=r"named\.csv, line 1: it names the columns itself; leave --columns out"):
+        prepared(tmp_path / "again", tmp_path / "named.csv", columns=columns)
+    with pytest.raises(DataError, match="line 1: 5 fields that stand apart by ';', but --columns names 3"):
+        prepared(tmp_path / "again", tmp_path / "plain.csv", columns=("user", "item", "time"))
+
+
 @pytest.mark.parametrize("split", ["leave_one_out", "user_time"])
 def test_which_of_a_users_interactions_of_one_time_are_held_out_is_drawn(tmp_path, split):
     rows = [(f"u{user}", f"i{item}", 1 + (item > 1)) for user in range(40) for item in range(6)]
