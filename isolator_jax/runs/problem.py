@@ -104,15 +104,15 @@ def make_problem(
             f"dataset {dataset.name} has no validation interactions, by which training stops and settings are chosen; "
             "hold some out of its training ones"
         )
+    _refuse_repeated_pairs(dataset)
+    shown = _shown(config, dataset)
+    train = make_train_data(dataset)
     cold = dataset.without_training("validation")
     if cold["users"] == cold["of"]:
         raise DataError(
             f"dataset {dataset.name}: no validation user has training interactions, so that there is nothing to stop "
             "and choose by; split each user's interactions, or hold some of the trained users' out"
         )
-    _refuse_repeated_pairs(dataset)
-    shown = _shown(config, dataset)
-    train = make_train_data(dataset)
     content = None
     if dataset.features and with_content:
         content = _make_content(config, dataset, shown, train.histories, placement)

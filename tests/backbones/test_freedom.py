@@ -48,6 +48,8 @@ def reference_output(dataset, params, kept):
     for name, features in dataset.features.items():
         lists, _ = ref.neighbour_lists(features, 7)
         for i, neighbours in enumerate(lists):
+            if not features[i].any():
+                continue  # without features an item has no neighbours
             similar[i, neighbours] += weights.get(name, 1 / len(dataset.features)) / 7
     nodes[ref.USERS :] += similar @ similar @ params["item"]
     return nodes

@@ -32,11 +32,12 @@ HYPERPARAMETERS = GUMEHyperparameters(
 
 
 def enhanced(dataset):
-    """A with item edges, normalised."""
+    """A with item edges, normalised; an item without features in one modality has none."""
+    known = np.all([features.any(axis=1) for features in dataset.features.values()], axis=0)
     lists = [ref.neighbour_lists(features, 6)[0] for features in dataset.features.values()]
     adjacency = ref.interactions(dataset)
     for i, j in itertools.product(range(ref.ITEMS), repeat=2):
-        if i != j and all(j in neighbours[i] for neighbours in lists):
+        if i != j and known[i] and all(j in neighbours[i] for neighbours in lists):
             adjacency[ref.USERS + i, ref.USERS + j] = 1
     assert (adjacency != adjacency.T).any()
     return ref.normalized(adjacency)
