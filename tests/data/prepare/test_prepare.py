@@ -153,6 +153,15 @@ def test_text_that_cannot_be_read_is_refused_with_its_line(tmp_path, name):
         prepared(tmp_path / "out", tmp_path / name, split="random")
 
 
+def test_ids_of_rows_that_are_bytes_and_no_text_are_refused(tmp_path):
+    RAW.to_csv(tmp_path / "raw.csv", index=False)
+    np.save(tmp_path / "image.npy", np.ones((1, 2)))
+    np.save(tmp_path / "ids.npy", np.array([b"caf\xe9"]))
+    files = {"features": {"image": tmp_path / "image.npy"}, "feature_ids": {"image": tmp_path / "ids.npy"}}
+    with pytest.raises(DataError, match=r"ids\.npy: bytes that are not UTF-8 text"):
+        prepared(tmp_path / "out", tmp_path / "raw.csv", **files)
+
+
 def test_what_columns_stand_apart_by_is_what_gives_as_many_as_are_named(tmp_path):
     text = RAW.to_csv(index=False, sep=";", decimal=",", header=["user", "item", "rating, of five", "time", "split"])
     (tmp_path / "named.csv").write_text(text)
