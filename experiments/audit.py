@@ -138,6 +138,8 @@ def _note(
         parts.append(f"{untrained} lists are of users without training items and left out")
     if read.longest < k:
         parts.append(f"no list is longer than {read.longest}, so metrics beyond that lack hits")
+    elif short := int((lists[:, k - 1] == NO_ITEM).sum()) - without:
+        parts.append(f"{short} lists are shorter than {k}, and lack hits beyond their end")
     seen = int(list_hits(jnp.asarray(lists), histories, jnp.asarray(users)).sum())
     if seen:
         parts.append(f"{seen} listed items are training items of their users: they fill places and hit nothing")

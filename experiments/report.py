@@ -37,6 +37,7 @@ from isolator_jax.runs import (
     vanilla_folder,
 )
 from isolator_jax.runs.config import EXTENDABLE, RunConfig
+from isolator_jax.similarity import SimilarityFromFeatures
 from isolator_jax.strategies import MAIN, STRATEGIES, name_beside_others
 
 from .common import cli
@@ -66,8 +67,10 @@ def main(*run_dirs: str) -> None:
         report = _read_whole_report(folder)
         if vanilla_folder(folder).is_dir():
             _read_whole_report(vanilla_folder(folder))
+        config = RunConfig.from_dict(report["config"])
+        if config.dataset is not None and config.data_dir is not None:
+            refuse_inputs([output], (Path(config.data_dir) / config.dataset).glob("*"))
         if _USER.value is not None:
-            config = RunConfig.from_dict(report["config"])
             _find_user(config, load_dataset(config), _USER.value)
     named = zip(folders, _names(folders), strict=True)
     shown = progress(named, total=len(folders), desc="reading", unit="run")
@@ -197,7 +200,9 @@ def _example(problem: Problem, config: RunConfig, results: Mapping[str, Evaluati
         items = items[items >= 0]
         similarities = [None] * len(items)
         if problem.content is not None:
-            channels = problem.content.similarity.pairs(jnp.int32(user), jnp.asarray(items))
+            # Of the true features, as c_u and rho are, whatever the run has shuffled.
+            similarity = SimilarityFromFeatures(tuple(problem.content.modalities.values()), problem.train.histories)
+            channels = similarity.pairs(jnp.int32(user), jnp.asarray(items))
             similarities = np.mean(channels, axis=0).tolist()
         return list(map(ListItem, item_ids[items], similarities, np.isin(items, held_out).tolist()))
 

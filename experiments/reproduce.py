@@ -15,6 +15,7 @@ and popularity explain, beside rankers by popularity and by content alone.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from absl import flags
@@ -29,7 +30,7 @@ from .common import cli
 from .common.artefacts import ARTEFACTS, Made, check_drawing, make, write_statistics
 from .common.outputs import check_output
 from .common.parsing import parse_counts, parse_seeds, parse_tuned
-from .common.tested import load_models, load_references
+from .common.tested import check_models, load_models, load_references
 
 _ARTEFACT = flags.DEFINE_list("artefact", None, f"What to make, of {', '.join(ARTEFACTS)}; or all.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the datasets' folders.", required=True)
@@ -86,37 +87,40 @@ def main() -> None:
             dataset_statistics(read_dataset(_DATA_DIR.value, name, _MODALITIES.value)) for name in _DATASETS.value
         ]
         write_statistics(statistics, output / "table1")
-    for dataset in _DATASETS.value:
-        made = load_all(wanted, configs, dataset, seeds)
+    planned = [needed(wanted, configs, dataset) for dataset in _DATASETS.value]
+    # What can be wrong with any is found before the first is trained.
+    for config in itertools.chain.from_iterable(itertools.chain.from_iterable(planned)):
+        check_models(config, seeds[config.backbone], _RUNS_DIR.value)
+    for dataset, configs_of_dataset in zip(_DATASETS.value, planned, strict=True):
+        models, of_modalities = (
+            [load_models(config, seeds[config.backbone], _RUNS_DIR.value) for config in part]
+            for part in configs_of_dataset
+        )
+        references = load_references(configs_of_dataset[0][0]) if "confounding" in wanted else []
+        made = Made(models, of_modalities, references)
         for name in wanted:
             if name != "table1":
                 make(name, made, output / f"{name}-{dataset}")
 
 
-def load_all(
-    wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str, seeds: Mapping[str, Sequence[int]]
-) -> Made:
-    """What the wanted artefacts of a dataset need, trained where it is missing."""
+def needed(
+    wanted: Sequence[str], configs: Mapping[str, RunConfig], dataset: str
+) -> tuple[list[RunConfig], list[RunConfig]]:
+    """The models that the wanted artefacts of a dataset need: of all backbones, and Table 3's by modality."""
+    chosen = None if _MODALITIES.value is None else tuple(_MODALITIES.value)
     of_dataset = {
-        backbone: dataclasses.replace(
-            config, dataset=dataset, modalities=None if _MODALITIES.value is None else tuple(_MODALITIES.value)
-        )
+        backbone: dataclasses.replace(config, dataset=dataset, modalities=chosen)
         for backbone, config in configs.items()
     }
-    models, of_modalities, references = [], [], []
+    models, of_modalities = [], []
     if set(wanted) - {"table1", "table3"}:
-        models = [load_models(of_dataset[backbone], seeds[backbone], _RUNS_DIR.value) for backbone in _BACKBONES.value]
+        models = [of_dataset[backbone] for backbone in _BACKBONES.value]
     if "table3" in wanted:
+        names = list(read_dataset(_DATA_DIR.value, dataset, chosen).features)
+        subsets = [*((name,) for name in names if len(names) > 1), chosen]
         config = of_dataset[_TABLE3_BACKBONE.value]
-        names = list(read_dataset(_DATA_DIR.value, dataset, config.modalities).features)
-        subsets = [*((name,) for name in names if len(names) > 1), config.modalities]
-        of_modalities = [
-            load_models(dataclasses.replace(config, modalities=subset), seeds[config.backbone], _RUNS_DIR.value)
-            for subset in subsets
-        ]
-    if "confounding" in wanted:
-        references = load_references(of_dataset[_BACKBONES.value[0]])
-    return Made(models, of_modalities, references)
+        of_modalities = [dataclasses.replace(config, modalities=subset) for subset in subsets]
+    return models, of_modalities
 
 
 def seeds_of(backbones: Sequence[str]) -> dict[str, list[int]]:

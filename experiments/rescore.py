@@ -22,6 +22,7 @@ report.json and report.md accuracy and bias; with test data, per_user.parquet ha
 user. --trec_runs adds STRATEGY.run.
 """
 
+import dataclasses
 import sys
 import warnings
 from collections.abc import Mapping
@@ -113,7 +114,9 @@ def main() -> None:
         )
         for split in ("validation", "test")
     }
-    written = Rescored(rescored.users, *(_first(_K.value, of) for of in (rescored.lists, rescored.scores)))
+    written = dataclasses.replace(
+        rescored, lists=_first(_K.value, rescored.lists), scores=_first(_K.value, rescored.scores)
+    )
     summary = summarize_scores(written)
     report = {
         "config": _config(),
@@ -261,8 +264,8 @@ def _warning(summary: ScoreSummary) -> str | None:
         )
     if summary.tied > _TOLERATED_TIES:
         told.append(
-            f"ELU' makes {100 * summary.tied:.1f}% of the neighbours with different f equal in float32, so U-ISOLATOR "
-            "orders them by content and item id alone"
+            f"{100 * summary.tied:.1f}% of the neighbours with different f are equal in what U-ISOLATOR ranks by in "
+            "float32, so it orders them by content and item id alone"
         )
     remedy = "give scores of another scale or offset, such as logits in place of probabilities"
     return "; ".join([*told, remedy]) if told else None

@@ -91,15 +91,21 @@ def _accuracy(models: Sequence[ModelResults], path: Path, metrics: Sequence[str]
     _write_table(path, frame, lambda marks: paper_tables.accuracy_table(frame, rows, marks), notes)
 
 
+def _cuts_of(frame: pd.DataFrame) -> pd.Series:
+    """Which groups each claim is of: those of a share, at equal activity, or of Table 3's modalities."""
+    named = frame["claim"].str.extract("(groups of .*|equal activity)$", expand=False).fillna("groups of 20 %")
+    return named.where(~frame["section"].str.contains("Table 3"), frame["case"])
+
+
 def _claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults], path: Path) -> None:
     frame = claims.claims(models, of_modalities)
     counts = claims.summary(frame)
     notes = [
-        "Beyond noise: adjusted p over users and seeds below 0.05 and the same sign in every seed. Of single seeds the "
-        "p over users decides, which knows nothing of training anew; where no test is over users, that over seeds or "
-        "over models. p-values are two-sided and Holm-adjusted over this table, each column by itself. Of UCBias sizes "
-        "are compared; its sign is shown.",
-        tied_note(frame),
+        "Beyond noise: adjusted p over users and seeds below 0.05 and the same sign in every seed. Where all models "
+        "have one seed the p over users decides, which knows nothing of training anew; where no test is over users, "
+        "that over seeds or over models. p-values are two-sided and Holm-adjusted over this table, each column by "
+        "itself. Of UCBias sizes are compared; its sign is shown.",
+        tied_note(frame.assign(where=_cuts_of(frame))),
         "" if of_modalities else "The claims on Table 3 are scored where table3 is made by the same command.",
         *_origin([*models, *of_modalities]),
     ]

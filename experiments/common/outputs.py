@@ -51,9 +51,11 @@ def refuse_inputs(written: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 def files_of_run(run_dir: str | Path) -> list[Path]:
-    """What is read of a run folder, its plain BPR among it."""
+    """What a run folder holds beside its checkpoints, its plain BPR's among it."""
     folders = (Path(run_dir), vanilla_folder(run_dir))
-    return [folder / name for folder in folders for name in ("config.json", "metrics.jsonl", "report.json")]
+    return [
+        folder / name for folder in folders for name in ("config.json", "metrics.jsonl", "report.json", "report.md")
+    ]
 
 
 def refuse_values_of_others(folder: Path, own: str | None = None) -> None:

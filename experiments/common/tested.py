@@ -8,6 +8,7 @@ import numpy as np
 
 from isolator_jax.backbones import BACKBONES, Encoded
 from isolator_jax.content import Content
+from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError
 from isolator_jax.evaluation import (
     Evaluation,
@@ -46,6 +47,30 @@ def run_folder(runs_dir: str | Path, config: RunConfig) -> Path:
     return Path(runs_dir, str(config.dataset), config.backbone, *chosen, f"seed-{config.seed}")
 
 
+def runs_of(config: RunConfig, seed: int, runs_dir: str | Path) -> dict[Path, RunConfig]:
+    """The two trainings of a seed by folder: with the training strategy, and plain BPR."""
+    of_seed = dataclasses.replace(config, seed=seed)
+    folder = run_folder(runs_dir, of_seed)
+    return {folder: of_seed, vanilla_folder(folder): dataclasses.replace(of_seed, training_strategy=False)}
+
+
+def check_models(config: RunConfig, seeds: Sequence[int], runs_dir: str | Path) -> None:
+    """Refuses what `load_models` would, before anything is trained.
+
+    Raises:
+      ConfigError: a dataset without features or validation data.
+      RunError: a run in its place has another configuration.
+    """
+    dataset = load_dataset(config)
+    if not dataset.features:
+        raise _without_features(dataset)
+    if not len(dataset.validation):
+        raise _without_validation(dataset)
+    for seed in seeds:
+        for run_dir, of_run in runs_of(config, seed, runs_dir).items():
+            is_finished(run_dir, of_run, dataset)
+
+
 def load_models(config: RunConfig, seeds: Sequence[int], runs_dir: str | Path) -> ModelResults:
     """One backbone's runs of all seeds, trained where they are missing, evaluated on the test split.
 
@@ -63,9 +88,8 @@ def load_models(config: RunConfig, seeds: Sequence[int], runs_dir: str | Path) -
     encoded: list[Encoded] = []
     plain: list[Encoded] = []
     for seed in seeds:
-        of_seed = dataclasses.replace(config, seed=seed)
-        folder = run_folder(runs_dir, of_seed)
-        both = {folder: of_seed, vanilla_folder(folder): dataclasses.replace(of_seed, training_strategy=False)}
+        both = runs_of(config, seed, runs_dir)
+        folder, of_seed = next(iter(both.items()))
         if not all(is_finished(run_dir, of_run, problem.dataset) for run_dir, of_run in both.items()):
             with among_others(folder):
                 train_and_show(of_seed, problem, folder, vanilla=True, checkpoint_seconds=30.0)
@@ -147,8 +171,16 @@ def _load_finished(run_dir: Path, config: RunConfig, problem: Problem, cache_dir
 
 def _content(problem: Problem) -> Content:
     if problem.content is None:
-        raise ConfigError(f"dataset {problem.dataset.name} has no features; only table1 can be made of it")
+        raise _without_features(problem.dataset)
     return problem.content
+
+
+def _without_features(dataset: Dataset) -> ConfigError:
+    return ConfigError(f"dataset {dataset.name} has no features; only table1 can be made of it")
+
+
+def _without_validation(dataset: Dataset) -> ConfigError:
+    return ConfigError(f"dataset {dataset.name} has no validation data to choose U-ISOLATOR's setting by")
 
 
 def _at_equal_popularity(problem: Problem, evaluation: Evaluation) -> float:
@@ -174,5 +206,5 @@ def _tuned_setting(problem: Problem, encoded: Sequence[Encoded]) -> UParameters:
     ]
     best = choose_setting(np.mean(recalls, axis=0))
     if best is None:
-        raise ConfigError(f"dataset {problem.dataset.name} has no validation data to choose U-ISOLATOR's setting by")
+        raise _without_validation(problem.dataset)
     return grid.all()[best]

@@ -71,7 +71,11 @@ def write_splits(folder: Path, name: str, dataset: Dataset) -> None:
 
 def write_mapping(folder: Path, original: str, dense: str, ids: Sequence[str]) -> None:
     """Original ids and those of the dataset, as `mmrec.read_id_mapping` reads them."""
+    # Python 3.12 and before quotes no lone carriage return by itself, which readers take for a line's end.
     with (folder / f"{dense[0]}_id_mapping.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+        if any("\r" in text for text in ids):
+            rows = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        else:
+            rows = csv.writer(file, delimiter="\t", lineterminator="\n")
         rows.writerow([original, dense])
         rows.writerows(zip(ids, range(len(ids)), strict=True))

@@ -38,14 +38,15 @@ class Pairs(NamedTuple):
 
 
 def ids_of(name: str, values: Any) -> Ids:
-    """Ids in memory as text.
+    """Ids in memory as text, blanks around them dropped.
 
     Args:
       name: the argument, for messages.
       values: `[N]`, anything array-like or a column of a table.
 
     Raises:
-      DataError: neither text nor whole numbers, of mixed types, or an empty one, with its row.
+      DataError: neither text nor whole numbers, of mixed types, an empty one, with its row, or two that differ by
+        blanks around them alone.
     """
     try:
         # numpy would make text of all that is in a list with text, NaN and numbers too.
@@ -59,7 +60,15 @@ def ids_of(name: str, values: Any) -> Ids:
             f"{name}: ids must be one column of text or of whole numbers ({brief(error)}); convert them to text"
         ) from None
     table = RawTable(Path(name), (), "parquet")  # which names rows, not lines
-    texts = pc.utf8_trim_whitespace(id_texts(table, "id", array, 0)) if len(array) else pa.array([], pa.string())
+    given = id_texts(table, "id", array, 0) if len(array) else pa.array([], pa.string())
+    texts = pc.utf8_trim_whitespace(given)
+    different = given.unique()
+    trimmed = pd.Series(pc.utf8_trim_whitespace(different).to_pylist())
+    if (again := trimmed.duplicated() & trimmed.astype(bool)).any():
+        raise DataError(
+            f"{name}: ids {brief(repr(trimmed[again.argmax()]))} differ by blanks around them alone, which are "
+            "dropped; make them equal or different"
+        )
     if not all(texts.unique().to_pylist()):
         row = next(row for row, text in enumerate(texts.to_pylist()) if not text)
         raise DataError(f"{name}, row {row}: the id is missing; every row needs one")

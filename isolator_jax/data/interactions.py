@@ -127,7 +127,8 @@ def read_interactions(
 
 def _dense(source: Source, column: str, values: pd.Series, original: np.ndarray) -> np.ndarray:
     """0-based ids of original ones."""
-    places = pd.Index(original).get_indexer(pd.Index(values.map(str)))
+    texts = _whole(values).map(str).astype(str).str.strip()
+    places = pd.Index(original).get_indexer(pd.Index(texts))
     refuse(
         source,
         places < 0,
@@ -229,6 +230,7 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     Raises:
       DataError: with the row.
     """
+    values = _whole(values)
     too_large = lambda row: f"{source.name(column)} {brief(values[row])} is too large; renumber the ids densely from 0"
     if values.dtype.kind in "iu":
         refuse(source, values < 0, lambda row: f"{source.name(column)} {values[row]} is below 0; ids are from 0 on")
@@ -246,6 +248,12 @@ def integers(source: Source, column: str, values: pd.Series) -> np.ndarray:
     numbers = text.astype(np.int64)
     refuse(source, numbers > _MAX_ID, too_large)
     return numbers.to_numpy()
+
+
+def _whole(values: pd.Series) -> pd.Series:
+    """Integers where all are whole numbers stored as floats, as joined tables have them; else the values themselves."""
+    whole = values.dtype.kind == "f" and bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
+    return values.astype(np.int64) if whole else values
 
 
 def refuse(source: Source, wrong: ArrayLike, message: Callable[[int], str]) -> None:

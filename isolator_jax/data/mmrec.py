@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from isolator_jax.data.arrays import read_features
+from isolator_jax.data.arrays import read_features, read_matrix
 from isolator_jax.data.dataset import SPLITS, Dataset, Interactions, warn_of_users_without_training
 from isolator_jax.data.interactions import COLUMNS, checked_pairs, integers, read_text_table, refuse, text_source
 from isolator_jax.errors import DataError, brief
@@ -35,8 +35,8 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
 
     Returns:
       The dataset, features memory-mapped; its validation split may be empty. The catalogue has
-      as many items as the feature files have rows, or as the largest item id asks where there
-      are no features.
+      as many items as the feature files have rows, read or not, or as the largest item id asks
+      where there are none.
 
     Raises:
       DataError: anything missing or malformed, with file, line or row, and remedy.
@@ -62,6 +62,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
         modality: read_features(folder / f"{modality}{FEATURE_SUFFIX}", least_items)
         for modality in _modalities(folder, modalities)
     }
+    num_items = _catalogue_size(folder, features, least_items)
     if not features:
         _refuse_sparse_ids(path, table["itemID"])
     train, validation, test = (
@@ -70,7 +71,7 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
     dataset = Dataset(
         name=name,
         num_users=int(table["userID"].max()) + 1,
-        num_items=_catalogue_size(folder, features, least_items),
+        num_items=num_items,
         train=train,
         validation=validation,
         test=test,
@@ -141,11 +142,16 @@ def _modalities(folder: Path, requested: Sequence[str] | None) -> list[str]:
 
 
 def _catalogue_size(folder: Path, features: dict[str, np.ndarray], least_items: int) -> int:
-    rows = {modality: feature.shape[0] for modality, feature in features.items()}
+    # Features that are not asked for still tell how many items there are.
+    matrices = features or {
+        modality: read_matrix(folder / f"{modality}{FEATURE_SUFFIX}", "(items, dim)")
+        for modality in _modalities(folder, None)
+    }
+    rows = {modality: matrix.shape[0] for modality, matrix in matrices.items()}
     if len(set(rows.values())) > 1:
         listing = ", ".join(f"{modality} {count}" for modality, count in rows.items())
         raise DataError(f"{folder}: the modalities have different numbers of rows ({listing})")
-    return next(iter(rows.values()), least_items)
+    return max(least_items, next(iter(rows.values()), 0))
 
 
 def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
@@ -158,7 +164,7 @@ def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
       count: number of users or items.
 
     Returns:
-      `[count]` original ids as text; None where there is no such file.
+      `[count]` original ids as text, blanks around them dropped; None where there is no such file.
 
     Raises:
       DataError: the file is malformed or does not map every id once, to an original id of its own.
@@ -183,7 +189,7 @@ def read_id_mapping(folder: Path, column: str, count: int) -> np.ndarray | None:
     ids = integers(source, column, table[header.index(column)])
     if not np.array_equal(np.sort(ids), np.arange(count)):
         raise DataError(f"{path}: {column} must name each of 0 .. {count - 1} once")
-    original = table[1 - header.index(column)]
+    original = table[1 - header.index(column)].str.strip()
     refuse(
         source,
         original.duplicated(),

@@ -10,6 +10,9 @@ DRAWS = 20_000
 # Draws beyond zero, below which their number says more of the seed than of the difference.
 _FEWEST = 100
 
+# What equal resamples differ by, as a share of their mean.
+_ROUNDING = 1e-12
+
 # Of users drawn at once.
 _CELLS = 1 << 22
 
@@ -65,7 +68,8 @@ def two_sided_p(draws: np.ndarray) -> float:
     """The p-value of a difference being zero, from its resamples: twice the smaller share on one side of zero.
 
     Where too few lie there to be counted, it is that of a normal distribution with their mean and
-    deviation. NaN where the resamples are.
+    deviation. NaN where the resamples are, and where they are all the same and not zero: there is no
+    spread to hold the difference against.
 
     Examples:
       >>> print(f"{two_sided_p(np.arange(-300.0, 700.0)):.4f}")
@@ -76,7 +80,9 @@ def two_sided_p(draws: np.ndarray) -> float:
     if np.isnan(draws).any():
         return float("nan")
     smaller = min(np.sum(draws <= 0), np.sum(draws >= 0))
-    deviation = np.std(draws)
-    if smaller >= _FEWEST or not deviation:
+    if smaller >= _FEWEST or not draws.any():
         return float(min(1.0, 2 * (1 + smaller) / (draws.size + 1)))
-    return float(2 * scipy.stats.norm.sf(abs(np.mean(draws)) / deviation))
+    mean, deviation = abs(np.mean(draws)), np.std(draws)
+    if deviation <= _ROUNDING * mean:
+        return float("nan")
+    return float(2 * scipy.stats.norm.sf(mean / deviation))

@@ -41,11 +41,13 @@ class Rescored:
       users: `[N] int32`, all users with training items.
       lists: items `[N, K] int32` by strategy, best first, `NO_ITEM` where there are fewer.
       scores: the strategies' scores `[N, K] float32` of these items.
+      parameters: of U-ISOLATOR; None where it is not among them.
     """
 
     users: np.ndarray
     lists: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
+    parameters: UParameters | None = None
 
 
 def rescore(
@@ -89,6 +91,7 @@ def rescore(
         users=users,
         lists={name: np.asarray(items) for name, (items, _) in lists.items()},
         scores={name: np.asarray(strategies[name].score(jnp.asarray(key))) for name, (_, key) in lists.items()},
+        parameters=parameters,
     )
 
 
@@ -143,7 +146,8 @@ class ScoreSummary(NamedTuple):
     Attributes:
       quantiles: of f, by the share below (`QUANTILES`).
       equal: share of neighbours on a list with equal f in float32: Vanilla and D order them by item id.
-      tied: share of neighbours on a list with different f that ELU' makes equal in float32.
+      tied: share of neighbours on a list with different f that U's key, log ELU'(f) + iota * log sigmoid(g),
+        makes equal in float32 where g is equal (taken at g = 0); that log ELU'(f) does, without U.
       span: how far log ELU'(f) falls from the first to the last place, median over users.
         U moves it by at most iota.
       changed: share of users whose U list has other items or another order than f's; NaN without U.
@@ -176,7 +180,9 @@ def summarize_scores(rescored: Rescored) -> ScoreSummary:
     log_elu = np.where(filled, np.asarray(log_elu_prime(jnp.where(filled, f, 0.0))), np.nan)
     neighbours = int(filled[:, 1:].sum())
     different = (f[:, :-1] != f[:, 1:]) & filled[:, 1:]
-    tied = different & (log_elu[:, :-1] == log_elu[:, 1:])
+    iota = rescored.parameters.iota if rescored.parameters else 0.0
+    key = log_elu + np.float32(iota * np.log(0.5))
+    tied = different & (key[:, :-1] == key[:, 1:])
     rows = log_elu[filled.any(axis=1)]
     spans = np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1)
     u_lists = rescored.lists.get(TUNED)

@@ -52,6 +52,8 @@ def reading(systems: Mapping[str, Bias], references: Mapping[str, Bias]) -> list
         f"Two rankings that need no model: on this dataset {' and '.join(numbers)} UCBias@20. "
         "What a system has says little until it is held beside them."
     ]
+    if all(np.isnan(references[name].value) for name in REFERENCES):
+        sentences = []
     return sentences + [_of_system(markdown(name), bias, references) for name, bias in systems.items()]
 
 
@@ -73,9 +75,9 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> str:
         [
             f"{markdown(row.first)} - {markdown(row.second)}",
             markdown(metric_label(row.metric)),
-            f"{row.difference:+.4f}{'*' if row.adjusted < SIGNIFICANT else ''}",
-            f"{row.p:.2g}",
-            f"{row.adjusted:.2g}",
+            format_value(row.difference, "+.4f") + ("*" if row.adjusted < SIGNIFICANT else ""),
+            format_value(row.p, ".2g"),
+            format_value(row.adjusted, ".2g"),
         ]
         for row in comparisons
     ]
@@ -86,9 +88,10 @@ def _of_system(name: str, bias: Bias, references: Mapping[str, Bias]) -> str:
     """How large its bias is, what the reference rankers have of it, what is left at equal activity and popularity."""
     if np.isnan(bias.value):
         return f"{name}: UCBias@20 is not defined; a group has no user with held-out items."
-    shown = f"{name}: UCBias@20 is {_signed(bias.value)} {_range(bias.interval)}"
+    shown = f"{name}: UCBias@20 is {_signed(bias.value)}"
     if np.isnan(bias.interval).any():
         return f"{shown}: its groups have too few users for an interval."
+    shown = f"{shown} {_range(bias.interval)}"
     if not _clear_of_zero(bias.interval):
         return f"{shown}: within noise of none."
     favoured = "consistent" if bias.value > 0 else "diverse"
@@ -105,9 +108,14 @@ def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
     shares = {name: references[name].value / bias.value for name in REFERENCES}
     shown = " and ".join(f"{label} has {100 * shares[name]:.0f} % of it" for name, label in REFERENCES.items())
     as_large = {name for name, share in shares.items() if share >= _LARGE}
+    kept = bias.popularity / bias.value >= _LARGE
     conclusions = {
         (): "neither explains it alone",
-        ("popularity",): "popularity can explain it, and nothing about content follows from this number",
+        ("popularity",): (
+            "popularity might explain it, were it not there among items of like popularity too"
+            if kept
+            else "popularity can explain it, and nothing about content follows from this number"
+        ),
         ("content",): "likeness of content can explain it, popularity does not",
         ("content", "popularity"): "either can explain it, and this number cannot tell which",
     }
@@ -165,8 +173,8 @@ def _clear_of_zero(interval: tuple[float, float]) -> bool:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}"
+    return format_value(value, "+.3f")
 
 
 def _range(ends: Sequence[float]) -> str:
-    return f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return "-" if np.isnan(ends).any() else f"[{_signed(ends[0])}, {_signed(ends[1])}]"

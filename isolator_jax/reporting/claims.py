@@ -98,8 +98,9 @@ def claims(models: Sequence[ModelResults], of_modalities: Sequence[ModelResults]
     adjusted by Holm's method over the whole table.
 
     A comparison is beyond noise (`holds beyond noise`, `against beyond noise`) where the adjusted
-    p over users and seeds is below 0.05 and the difference has its sign in every seed. Of models with
-    one seed the adjusted p over users decides, which knows nothing of training anew; where there is no
+    p over users and seeds is below 0.05 and the difference has its sign in every seed. Where all models of a
+    claim have one seed the adjusted p over users decides, which knows nothing of training anew; one beside
+    models with more is taken to vary by training as those do. Where there is no
     test over users, that over seeds, and for the correlation that over models.
     Else it is `sign only` or `against`, and `equal` where the numbers do not differ at all, as those
     of two strategies that make the same lists. It is `undefined` where a number is. An undefined

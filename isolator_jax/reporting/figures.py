@@ -8,6 +8,7 @@ Ito's, which people with any common colour blindness tell apart, and none is the
 
 import functools
 import io
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 from isolator_jax.evaluation.bias import Groups
 from isolator_jax.evaluation.metrics import RECALL, UCBIAS
@@ -53,6 +55,10 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "hatch.linewidth": 0.6,
 }
+
+# Of names in figures: the longest, in characters, and how many stand beside each other untilted.
+_LONGEST_NAME = 24
+_CHARACTERS_AN_INCH = 8
 
 # A legend outside the axes, at their right.
 BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
@@ -118,7 +124,7 @@ def accuracy_against_rho(runs: Mapping[str, Mapping[str, tuple[float, float]]]) 
     """
     figure = Figure((7, 4.4), layout="constrained")
     axes = figure.subplots()
-    for name, points in runs.items():
+    for name, points in zip(drawn_names(runs), runs.values(), strict=True):
         first = next(iter(points.values()))
         for strategy, place in points.items():
             axes.plot(*zip(first, place, strict=True), color=GREY, linewidth=0.8, zorder=1)
@@ -156,21 +162,12 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> F
             hatch=look.hatch,
             label=strategy_label(strategy),
         )
-        # The white border keeps the interval visible on a filled bar.
-        axes.errorbar(
-            x,
-            (low + high) / 2,
-            (high - low) / 2,
-            fmt="none",
-            ecolor=BLACK,
-            capsize=4,
-            path_effects=[withStroke(linewidth=3.5, foreground="white")],
-        )
+        interval(axes, x, (low + high) / 2, (high - low) / 2, capsize=4)
     axes.axhline(0, color=BLACK, linewidth=0.8)
-    tilted = len(runs) > 4
-    names = list(map(literal, runs))
+    names = [literal(name) for name in drawn_names(runs)]
+    tilted = sum(map(len, names)) > _CHARACTERS_AN_INCH * figure.get_figwidth()
     axes.set_xticks(range(len(runs)), names, rotation=30 * tilted, ha="right" if tilted else "center")
-    axes.set_ylabel(metric_label(UCBIAS))
+    axes.set_ylabel(f"{metric_label(UCBIAS)}, 95 % over users")
     axes.grid(axis="x", visible=False)
     legend_above(figure, [axes])
     annotate_below(figure, axes, note)
@@ -249,6 +246,29 @@ def trade_off(
     axes.set(xlabel=f"{x} (the nearer to 0 the better)", ylabel=f"{y} (the higher the better)")
     axes.legend(**BESIDE)
     return figure
+
+
+def drawn_names(names: Iterable[str]) -> list[str]:
+    """Names short enough to draw: without the folders that all have, the middle left out of what is still long.
+
+    Examples:
+      >>> drawn_names(["runs/baby/vbpr/seed-0", "runs/baby/mgcn/seed-0"])
+      ['vbpr/seed-0', 'mgcn/seed-0']
+      >>> drawn_names(["a" * 30 + "b" * 30])
+      ['aaaaaaaaaaaa…bbbbbbbbbbb']
+    """
+    paths = [name.split("/") for name in names]
+    folders = zip(*(path[:-1] for path in paths), strict=False)
+    common = len(list(itertools.takewhile(lambda parts: len(set(parts)) == 1, folders))) if len(paths) > 1 else 0
+    shortened = ["/".join(path[common:]) for path in paths]
+    keep = _LONGEST_NAME // 2
+    return [name if len(name) <= _LONGEST_NAME else f"{name[:keep]}…{name[1 - keep :]}" for name in shortened]
+
+
+def interval(axes: Axes, x: ArrayLike, middle: ArrayLike, error: Any, *, capsize: float) -> None:
+    """Intervals on filled bars, a white border around them; none where the error is NaN."""
+    border = [withStroke(linewidth=3.5, foreground="white")]
+    axes.errorbar(x, middle, error, fmt="none", ecolor=BLACK, capsize=capsize, path_effects=border)
 
 
 def legend_above(figure: Figure, panels: Iterable[Axes], title: str | None = None) -> None:

@@ -67,10 +67,15 @@ def means(models: Sequence[ModelResults], strategies: Sequence[str], metrics: Se
 
 
 def _p_values(number: Measured, other: Measured) -> tuple[float, float]:
-    """Over users and over seeds; a UCBias, which has draws, is compared by size."""
+    """Over users and over seeds; a UCBias, which has draws, is compared by size.
+
+    Over seeds it is NaN where the size of the mean differs one way and the sizes of the seeds the other.
+    """
     if number.draws is not None and other.draws is not None:
         sizes = np.abs(number.draws.mean(axis=0)) - np.abs(other.draws.mean(axis=0))
-        return two_sided_p(sizes), paired_test(np.abs(number.seeds), np.abs(other.seeds))
+        of_seeds = np.abs(number.seeds), np.abs(other.seeds)
+        agree = (abs(number.value) - abs(other.value)) * (of_seeds[0].mean() - of_seeds[1].mean()) >= 0
+        return two_sided_p(sizes), paired_test(*of_seeds) if agree else np.nan
     over_users = np.nan
     if number.users is not None and other.users is not None:
         over_users = paired_test(number.users.mean(axis=0), other.users.mean(axis=0))
@@ -208,20 +213,26 @@ def _repeated_draws(
 ) -> tuple[int, np.ndarray]:
     """Differences of the mean recalls of equally many users of both groups, drawn without replacement.
 
-    Each sample has half as many users as the smaller group, at least one; a user's chance is
-    proportional to its weight.
+    Each sample has half as many users as the smaller group, at least one, from a group in which the users
+    tied at its cut, who are in it in part, take the places left by lot.
 
     Returns:
       The size of a sample, and the differences `[draws]`, NaN where a group has nobody.
     """
     weights = [group[model.users] for group in (groups.consistent, groups.diverse)]
     size = max(1, int(min(group.sum() for group in weights)) // 2)
-    if min(np.count_nonzero(group) for group in weights) < size:
+    if min(round(group.sum()) for group in weights) < size:
         return size, np.full(draws, np.nan)
     rng = np.random.default_rng(seed)
 
     def means(group: np.ndarray) -> np.ndarray:
-        values, chances = recall[group > 0], group[group > 0] / group.sum()
-        return np.array([rng.choice(values, size, replace=False, p=chances).mean() for _ in range(draws)])
+        whole, tied = recall[group == 1], recall[(group > 0) & (group < 1)]
+        places = round(group.sum()) - whole.size
+
+        def drawn() -> np.ndarray:
+            filled = np.append(whole, rng.choice(tied, places, replace=False)) if tied.size else whole
+            return rng.choice(filled, size, replace=False)
+
+        return np.array([drawn().mean() for _ in range(draws)])
 
     return size, means(weights[0]) - means(weights[1])

@@ -19,6 +19,7 @@ from isolator_jax.reporting.figures import (
     ORANGE,
     VERMILLION,
     annotate_below,
+    interval,
     legend_above,
     separate_labels,
     styled,
@@ -155,11 +156,13 @@ def ablation(means: pd.DataFrame, bias: pd.DataFrame, strategies: Sequence[str])
             if value == "ucbias":
                 error = [rows[value] - rows["low"], rows["high"] - rows[value]]
             else:
-                error = rows["deviation"].fillna(0)
-            axes.errorbar(x, rows[value], error, fmt="none", ecolor=BLACK, capsize=2)
+                error = rows["deviation"]
+            interval(axes, x, rows[value], error, capsize=2)
             axes.grid(axis="x", visible=False)
-    panels[0].set_ylabel(metric_label(RECALL))
+    spread = "\n± deviation over seeds" if means["deviation"].notna().any() else ""
+    panels[0].set_ylabel(metric_label(RECALL) + spread)
     _label(panels[1], bias)
+    panels[1].set_ylabel(f"{metric_label(UCBIAS)}\n95 % over users")
     legend_above(figure, panels)
     annotate_below(figure, panels[1], tied_note(bias))
     return figure

@@ -112,9 +112,10 @@ def tied_note(frame: pd.DataFrame) -> str:
     """How many users are tied at the cuts of the groups of a frame's UCBias; empty where nobody is.
 
     Args:
-      frame: with `tied consistent` and `tied diverse`, NaN in rows without UCBias.
+      frame: with `tied consistent` and `tied diverse`, NaN in rows without UCBias; what tells its groups
+        apart is in `modalities`, `percent` or `where`.
     """
-    told = [name for name in ("modalities", "percent", "section") if name in frame and frame[name].nunique() > 1]
+    told = [name for name in ("modalities", "percent", "where") if name in frame and frame[name].nunique() > 1]
     columns = ["tied consistent", "tied diverse"]
     cuts = frame[[*told, *columns]].dropna(subset=columns).drop_duplicates()
     cuts = cuts[(cuts[columns] > 0).any(axis=1)]

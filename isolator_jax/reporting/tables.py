@@ -178,7 +178,7 @@ def search_markdown(report: Mapping[str, Any]) -> str:
             f"{format_value(row[f'validation {UCBIAS}'])}"
         )
         cells = [_mean_cell(row["mean"][metric], row["deviation"][metric]) for metric in metrics]
-        rows.append([label, *cells, *([f"{row['p']:.2g}" if "p" in row else ""] if compared else [])])
+        rows.append([label, *cells, *([format_value(row["p"], ".2g") if "p" in row else ""] if compared else [])])
     of_u = f", alpha, beta and iota for {AIMS_IN_WORDS[report['aim']]}" if report["gammas"] else ""
     of_p = (
         "p: paired t-test of test R@20 against Vanilla over the users, Holm-adjusted; "
@@ -214,9 +214,9 @@ def statistics_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(list(map(markdown, keys)), cells)
 
 
-def format_value(value: float | None) -> str:
-    """Four decimals; a dash where undefined (None or NaN)."""
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+def format_value(value: float | None, form: str = ".4f") -> str:
+    """Four decimals, or another form; a dash where undefined (None or NaN)."""
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def _table(columns: Sequence[Sequence[str]]) -> str:

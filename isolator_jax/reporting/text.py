@@ -4,6 +4,8 @@ Names of datasets, runs, modalities and hyper-parameters come from files of othe
 makes one of them harmless for one kind of file; all put it on one line of printable characters.
 """
 
+import re
+
 import pandas as pd
 
 from isolator_jax.errors import brief
@@ -19,7 +21,8 @@ _LATEX = str.maketrans(
         **{character: f"\\{character}" for character in "{}$&#_%"},
     }
 )
-_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*<["})
+_MARKDOWN = str.maketrans({**{character: f"\\{character}" for character in "\\|`*<["}, "&": "&amp;"})
+_AT_A_WORDS_END = re.compile(r"(?<!\w)_|_(?!\w)|(?<=_)_|_(?=_)")
 _FORMULA = ("=", "+", "-", "@")
 
 _LONGEST = 100_000
@@ -46,13 +49,13 @@ def latex(value: object) -> str:
 
 
 def markdown(value: object) -> str:
-    """For a cell or a line of Markdown; an underscore within a name needs nothing.
+    """For a cell or a line of Markdown; an underscore within a word needs nothing.
 
     Examples:
-      >>> print(markdown("a_b|<c>"))
-      a_b\\|\\<c>
+      >>> print(markdown("a_b|<c>"), markdown("_all_"), markdown("R&D"))
+      a_b\\|\\<c> \\_all\\_ R&amp;D
     """
-    return one_line(value).translate(_MARKDOWN)
+    return _AT_A_WORDS_END.sub(r"\_", one_line(value).translate(_MARKDOWN))
 
 
 def literal(value: object) -> str:

@@ -78,6 +78,8 @@ def test_original_ids_are_those_of_columns_user_and_item(tmp_path, features, suf
     half = write_pairs(tmp_path / f"half{suffix}", [("ann", "3")], ("user", "item"))
     users = {"userID": ORIGINAL["userID"]}
     assert pairs_of(read_external(features, {"train": half}, USERS, ITEMS, users).train) == [(0, 3)]
+    blanks = write_pairs(tmp_path / f"blanks{suffix}", [(" ann ", "3")], ("user", "item"))
+    assert pairs_of(read_external(features, {"train": blanks}, USERS, ITEMS, users).train) == [(0, 3)]
     unknown = write_pairs(tmp_path / f"unknown{suffix}", [("ann", "c"), ("bob", "c")], ("user", "item"))
     where = "row 1" if suffix == ".parquet" else "line 3"
     with pytest.raises(DataError, match=f"{where}: user 'bob' is not in the id mapping .* column userID"):
@@ -143,6 +145,15 @@ def test_parquet_ids_that_are_no_integers_are_refused_with_the_row(tmp_path, fea
     pd.DataFrame({"user": [0, 0], "item": pd.Series(values)}).to_parquet(path)
     with pytest.raises(DataError, match=r"train\.parquet, row [01]: item "):
         read(features, train=path)
+
+
+@pytest.mark.parametrize("names", [("user", "item"), ("userID", "itemID")])
+def test_parquet_ids_that_are_whole_numbers_stored_as_floats_are_those_numbers(tmp_path, features, names):
+    path = tmp_path / "train.parquet"
+    pd.DataFrame(
+        [(7.0, 1.0), (0.0, 0.0)] if names[0] == "user" else [(1.0, 2.0), (2.0, 3.0)], columns=names
+    ).to_parquet(path)
+    assert pairs_of(read_external(features, {"train": path}, USERS, ITEMS, ORIGINAL).train) == [(1, 2), (2, 3)]
 
 
 def out_of_range():

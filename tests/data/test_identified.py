@@ -100,7 +100,7 @@ def test_items_with_features_alone_are_in_the_catalogue_and_those_of_some_modali
 
 
 def test_what_is_written_is_what_was_made(tmp_path):
-    strange = np.array(["a\tb", 'say "x"', "NA", "é", "=1", "007", "7", "a,b", "None"])
+    strange = np.array(["a\tb", 'say "x"', "NA", "é", "=1", "007", "7", "a\rb,c", "None"])
     identified = made((USERS, strange[ITEMS]), {"text": pd.DataFrame(TEXTS, index=strange)})
     write_identified(tmp_path / "own", identified)
     assert read_dataset(tmp_path, "own").fingerprint() == identified.dataset.fingerprint()
@@ -185,6 +185,7 @@ BAD = {
     "interactions, items, row 1: the id is missing": {"interactions": ([0, 1], ["x", np.nan])},
     "Python int too large": {"interactions": ([10**25], [0])},
     "interactions, items, row 0: the id is missing": {"interactions": (["ann", "bob"], [" ", "x"])},
+    "interactions, users: ids 'ann' differ by blanks around": {"interactions": (["ann", "bob", "ann "], [0, 1, 2])},
     "interactions, users: ids must be one column": {"interactions": (pd.Series([1, "ann"], dtype=object), [0, 1])},
     "ids are text or whole numbers": {"interactions": ([True, False], [0, 1])},
     r"row 2: item '2' has no row in features\['image'\], and 6 others": {"features": {"image": IMAGES[:2]}},

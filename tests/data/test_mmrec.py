@@ -68,6 +68,7 @@ def test_features_of_any_float_type_are_memory_mapped_in_the_order_asked_for(fol
     assert list(dataset.features) == ["text", "image"]
     assert all(isinstance(x, np.memmap) for x in dataset.features.values())
     assert dataset.num_items == 4  # item 3 has features and no interactions
+    assert read(folder, []).num_items == 4 and read(folder, []).features == {}
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,8 @@ def test_missing_files_modalities_and_disagreeing_rows_are_refused(folder):
     with pytest.raises(DataError, match="twice"):
         read(folder, ["image", "image"])
     assert list(read(folder, ["image"]).features) == ["image"]  # those left out are not looked at
-    assert read(folder, []).features == {}
+    with pytest.raises(DataError, match="image 4, text 5"):
+        read(folder, [])  # without features too the catalogue is theirs
 
 
 FIELD = st.sampled_from(["0", "1", "2", "3", "-1", "x", "", " ", '"', "1.5", "9" * 25, "\u0664", "\ufeff", "\0"])
@@ -300,6 +302,8 @@ def test_id_mappings_give_original_ids_or_none(folder):
     (folder / "i_id_mapping.csv").write_text("asin\titemID\nB9\t1\nA1\t0\n")
     assert read_id_mapping(folder, "itemID", 2).tolist() == ["A1", "B9"]
     (folder / "u_id_mapping.csv").write_text("userID,name\n0,zoe\n1,abe\n")
+    assert read_id_mapping(folder, "userID", 2).tolist() == ["zoe", "abe"]
+    (folder / "u_id_mapping.csv").write_text("userID,name\n0, zoe\n1,abe \n")  # as lists name them, read without blanks
     assert read_id_mapping(folder, "userID", 2).tolist() == ["zoe", "abe"]
     with pytest.raises(DataError, match=r"0 \.\. 2 once"):
         read_id_mapping(folder, "userID", 3)

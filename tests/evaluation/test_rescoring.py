@@ -9,6 +9,7 @@ from isolator_jax.content import make_content
 from isolator_jax.evaluation import Settings, evaluate
 from isolator_jax.evaluation.grid import UParameters
 from isolator_jax.evaluation.rescoring import QUANTILES, Rescored, rescore, summarize_scores, tune
+from isolator_jax.histories import Histories
 from isolator_jax.strategies import u_isolator
 
 PARAMETERS = UParameters(alpha=2.0, beta=5.0, iota=1.0)
@@ -100,11 +101,11 @@ def test_what_is_no_candidate_is_in_no_list_and_no_hit(problem):
     assert 0 < recall < 1 and recall == pytest.approx(u["recall@20"])
 
 
-def summary_of(*f, u_lists=None):
+def summary_of(*f, u_lists=None, parameters=None):
     f = np.array(f, np.float32)
     lists = np.where(np.isneginf(f), -1, np.arange(f.shape[1])[None])
     u_lists = lists if u_lists is None else np.array(u_lists)
-    return summarize_scores(Rescored(np.arange(len(f)), {"vanilla": lists, "u": u_lists}, {"vanilla": f}))
+    return summarize_scores(Rescored(np.arange(len(f)), {"vanilla": lists, "u": u_lists}, {"vanilla": f}, parameters))
 
 
 def test_the_summary_tells_quantiles_span_and_what_changed():
@@ -127,6 +128,19 @@ def test_the_summary_tells_quantiles_span_and_what_changed():
 )
 def test_the_summary_counts_neighbours_that_only_elu_makes_equal(f, tied):
     assert summary_of(f).tied == tied
+
+
+@pytest.mark.parametrize(
+    ("scale", "iota", "lost"), [(1e-11, 0.1, 1.0), (1e-11, 0.0, 0.0), (1e-3, 0.1, 0.0), (1e-3, 1e6, 1.0)]
+)
+def test_the_summary_counts_neighbours_that_u_makes_equal_as_its_lists_show(scale, iota, lost):
+    """Items of one content: U has f's order, but where adding iota's term loses f."""
+    f = scale * np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    histories = Histories.from_pairs([0, 0], [0, 1], num_users=1)
+    content = make_content({"image": np.ones((6, 1))}, histories)
+    rescored = rescore(f, histories, content, UParameters(2.0, 5.0, iota), k=4)
+    assert summarize_scores(rescored).tied == lost
+    assert (rescored.lists["u"].tolist() == [[5, 4, 3, 2]]) == (not lost)
 
 
 def test_the_summary_counts_neighbours_of_equal_scores():

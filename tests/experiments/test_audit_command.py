@@ -121,10 +121,18 @@ def test_what_lowers_a_systems_numbers_is_said(made):
     assert (
         "lists of 29 users, dense ids; 1 users with training items have no list and count as empty ones" in done.stdout
     )
-    assert "so metrics beyond that lack hits" in done.stdout
+    assert "so metrics beyond that lack hits" in done.stdout and "shorter than" not in done.stdout
     assert list(json.loads((folder / "audit" / "audit.json").read_text())["systems"]) == ["popularity"]
     seen = int(done.stdout.split(" listed items are training items")[0].split()[-1])
     assert seen >= training_items
+
+
+def test_lists_shorter_than_others_are_said(made):
+    folder, _ = made
+    rows = [(user, item, item) for user in range(30) for item in range(20 if user == 3 else 5)]
+    pd.DataFrame(rows, columns=["user", "item", "score"]).to_csv(folder / "short.csv", index=False)
+    done = audit(folder, f"short={folder / 'short.csv'}", f"--output_dir={folder / 'short'}")
+    assert "29 lists are shorter than 20, and lack hits beyond their end" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(

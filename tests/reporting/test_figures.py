@@ -208,6 +208,32 @@ def test_nothing_is_cut_off_with_one_model_or_ten_and_ties_are_told(name, count)
     assert "0 and 2,418" in axes.get_xlabel().replace("\n", " ")
 
 
+LONG = ["runs/instruments/vbpr/seed-0", *(f"runs/instruments/{'m' * 70}{place}/seed-{place}" for place in range(5))]
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_long_names_of_runs_are_drawn_whole_and_apart(count):
+    bars = figures.ucbias_bars({name: {"d": Interval(0.1, 0.0, 0.2)} for name in LONG[:count]})
+    points = figures.accuracy_against_rho({name: {"d": (0.1 * i, 0.05)} for i, name in enumerate(LONG[:count])})
+    for figure, labels in ((bars, bars.axes[0].get_xticklabels()), (points, points.axes[0].texts)):
+        figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+        assert figure.axes[0].get_window_extent().width > figure.bbox.width / 3
+        if figure is bars and not labels[0].get_rotation():
+            assert not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
+
+
+def test_one_seed_has_no_deviation_to_draw():
+    bias = pd.concat(bias_frame(BACKBONES[:2], strategy=strategy, mean=0.1, deviation=np.nan) for strategy in LABELS)
+    recall, of_bias = paper_figures.ablation(bias, bias, list(LABELS)).axes
+    drawn_ends = [
+        [len(segment) for lines in axes.collections for segment in lines.get_segments()] for axes in (recall, of_bias)
+    ]
+    assert not any(drawn_ends[0]) and all(drawn_ends[1])
+    assert "deviation" not in recall.get_ylabel() and "95 %" in of_bias.get_ylabel()
+
+
 def test_equal_activity_says_its_window_its_users_and_what_the_bars_are():
     figure = paper_figures.bias_at_equal_activity(activity_frame(BACKBONES[:3]))
     axes = figure.axes[0]

@@ -134,6 +134,30 @@ def test_a_smaller_bias_is_significant_by_its_size():
     assert f"**{row['mean']:.4f}** ± " in text and "\\*" in text
 
 
+def test_a_bias_that_is_smaller_on_average_and_larger_in_every_seed_has_no_p_over_seeds():
+    """Of the other sign in every second seed, all sizes alike: the mean of U is near zero."""
+    bias = np.where(USERS > 20, 1.0, 0.0)
+    evaluations = {
+        name: [evaluation(bias * size) for size in sizes]
+        for name, sizes in {"vanilla": [0.1, 0.11, 0.12], "u": [0.8, -0.81, 0.0801]}.items()
+    }
+    made = dataclasses.replace(model(vanilla=VANILLA), evaluations=evaluations)
+    row = paper.means([made], ["vanilla", "u"], ["ucbias@20"]).set_index("strategy").loc["u"]
+    assert abs(row["mean"]) < 0.1 and np.isnan(row["p over seeds"])
+
+
+def test_draws_of_tied_users_have_the_mean_of_the_groups_with_their_weights():
+    """Of 40 diverse users who are no tie and miss, and 360 tied ones who share the other places and hit."""
+    consistency = np.concatenate([[np.nan], np.zeros(40), np.full(360, 0.5), np.linspace(0.6, 1, 100)])
+    recall = np.concatenate([np.zeros(40), np.ones(460)])
+    lengths = np.concatenate([[0], np.full(500, 3)])
+    made = dataclasses.replace(model(vanilla=recall, consistency=consistency), lengths=lengths)
+    made = dataclasses.replace(made, evaluations={"vanilla": [evaluation(recall)]})
+    row = paper.bias_at_equal_activity([made], draws=2000).iloc[0]
+    assert row["tied diverse"] == 360 and row["ucbias"] == pytest.approx(0.4)
+    assert (row["draws low"] + row["draws high"]) / 2 == pytest.approx(0.4, abs=0.011)
+
+
 def test_rho_is_told_for_each_modality_and_averaged():
     frame = paper.rho_and_recall([model(vanilla=VANILLA)]).set_index("similarity")
     assert frame["rho"].to_dict() == pytest.approx({"rho": 0.315, "rho/image": 0.415})

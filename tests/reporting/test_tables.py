@@ -1,5 +1,8 @@
 """Labels, widths, and foreign text in what people read."""
 
+import html
+
+import markdown
 import pandas as pd
 import pytest
 
@@ -57,6 +60,12 @@ def test_what_fits_neither_way_is_cut_into_tables_with_the_same_keys():
 
 
 FOREIGN = "\\immediate\\write18{rm} $x$ a_b\n\x1b[31m|<b>*"
+
+
+@pytest.mark.parametrize("name", ["_a_", "__init__", "a_b", "a__b", "R&D", "a&lt;b", "*a*", "[x](y)"])
+def test_names_are_read_back_from_markdown_as_they_are(name):
+    rendered = markdown.markdown(text.markdown(name))
+    assert html.unescape(rendered.removeprefix("<p>").removesuffix("</p>")) == name
 
 
 def test_foreign_text_is_text_everywhere():
