@@ -10,8 +10,7 @@
 Every time is the median over --repeats runs after compilation and one warm-up, with the
 interquartile range as its spread; compile time is apart. Times are comparable within one
 run, not across machines or loads. Rates are shares of a copy and a matrix product
-measured in the same run. Bytes and operations of a training step are the compiler's
-estimate, which on the CPU leaves out the sparse products; those of a propagation are
+measured in the same run. Bytes and operations of a training step and of a propagation are
 counted, each gathered row once an edge: what stays in caches can lift a share above one.
 The floor of a step is the time of its products, at the rates measured in the same run, and
 of reading and writing its parameters and their moments once.
@@ -29,7 +28,6 @@ of a matrix product, whichever takes longer; a table of which some rows are gath
 
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -49,8 +47,9 @@ from isolator_jax.runs import load_dataset, make_learner, make_problem
 from isolator_jax.runs.config import RunConfig
 
 from .common import cli, run_flags
-from .common.outputs import check_output
+from .common.outputs import check_output, refuse_inputs
 from .common.parsing import parse_hparams, parse_widths
+from .common.process import run_child
 from .common.progress import progress
 from .measure import scaling
 from .measure.measuring import PARTS, measure
@@ -81,7 +80,8 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "tensorfloat32", "bfloat16"],
-    "Precision of matrix products (embeddings_error is that of the embeddings against float32). Default: JAX's.",
+    "Precision of matrix products (embeddings_error is that of the embeddings against float32). Default: float32, "
+    "unless JAX is told otherwise.",
 )
 _SCALING = flags.DEFINE_bool(
     "scaling",
@@ -121,8 +121,12 @@ def main() -> None:
         raise ConfigError(f"{' and '.join(given)} exclude each other; give one")
     if given and set(_MEASURE.value) != set(PARTS):
         raise ConfigError(f"{given[0]} measures what it needs; leave out --measure")
+    if _RANKED_USERS.value is not None and (_PROFILE.value or _SCALING.value):
+        raise ConfigError(f"--ranked_users: {given[0]} ranks nobody")
     if _PAGE.value:
-        check_output("page", _PAGE.value)
+        page = check_output("page", _PAGE.value)
+        if _JSON.value is not None:
+            refuse_inputs([Path(_JSON.value)], [page])
         results = _page(_PAGE.value)
     elif _SCALING.value:
         results = _scaling_study()
@@ -150,6 +154,8 @@ def _dataset(config: RunConfig) -> Dataset:
     made = [size for size in sizes if size is not None]
     if made and (len(made) < len(sizes) or config.dataset is not None):
         raise ConfigError("--users, --items and --interactions go together, and in place of --data_dir and --dataset")
+    if (made or _RANDOM_FEATURES.value) and config.modalities is not None:
+        raise ConfigError("--modalities: random features are named by --random_features; leave one out")
     dataset = random_dataset(*made) if made else load_dataset(config)
     widths = _RANDOM_FEATURES.value or (["image:64", "text:32"] if made else None)
     if widths is not None:
@@ -164,7 +170,7 @@ def _dataset(config: RunConfig) -> Dataset:
 def _scaling_study() -> dict[str, Any]:
     """Each size is a process of its own: peak memory never falls within one."""
     given = {"users": _USERS.value, "items": _ITEMS.value, "interactions": _INTERACTIONS.value, "dim": _DIM.value}
-    base = {axis: value or _SCALING_BASE[axis] for axis, value in given.items()}
+    base = {axis: _SCALING_BASE[axis] if value is None else value for axis, value in given.items()}
     points = scaling.points(base)
     for _, sizes in points:
         check_sizes(sizes["users"], sizes["items"], sizes["interactions"])
@@ -185,7 +191,7 @@ def _measured_apart(folder: str, *arguments: str) -> dict[str, Any]:
     """What this command measures with other flags besides, in a process of its own."""
     out = Path(folder) / "results.json"
     command = [sys.executable, "-m", f"{__package__}.benchmark", *sys.argv[1:], f"--json={out}", *arguments]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = run_child(command)
     if done.returncode != 0:
         raise RunError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return json.loads(out.read_text(encoding="utf-8"))
@@ -193,11 +199,13 @@ def _measured_apart(folder: str, *arguments: str) -> dict[str, Any]:
 
 def _page(path: str) -> dict[str, Any]:
     """Each backbone in a process of its own, one after the other; the device must be free between them."""
+    dataset = _dataset(_config())  # what is wrong with it is told before the tests run
     tests = Path(__file__).resolve().parents[1] / "tests"
     ended = "not run"
     if _PAGE_TESTS.value and tests.is_dir():
         command = [sys.executable, "-m", "pytest", "-q", str(tests)]
-        ended = subprocess.run(command, capture_output=True, text=True).stdout.strip().rpartition("\n")[2]
+        done = run_child(command)
+        ended = (done.stdout.strip() or done.stderr.strip()).rpartition("\n")[2]
     names = [flags.FLAGS.backbone] if flags.FLAGS["backbone"].present else list(BACKBONES)
     measured = [f"--measure={part}" for part in ("training", "ranking", "propagation")]
     with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +213,6 @@ def _page(path: str) -> dict[str, Any]:
             name: _measured_apart(folder, "--page=", f"--backbone={name}", *measured)
             for name in progress(names, desc="page", unit="backbone")
         }
-    dataset = _dataset(run_flags.config_from_flags())
     graph = bipartite_graph(dataset.train.users, dataset.train.items, dataset.num_users, dataset.num_items)
     products = measure_sparse(graph, next(iter(results.values()))["width"], _REPEATS.value)
     text = write_page(results, products, f"`isolator benchmark {' '.join(sys.argv[1:])}`", ended)

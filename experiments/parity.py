@@ -22,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from isolator_jax import scoring
 from isolator_jax.backbones import BACKBONES, Batch, Encoded, get_backbone
+from isolator_jax.backbones.base import Params
 from isolator_jax.content import Content, make_content
 from isolator_jax.data import read_dataset
 from isolator_jax.errors import ConfigError, DataError, brief
@@ -37,6 +38,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the dataset
 _DATASET = flags.DEFINE_string("dataset", None, "Dataset the golden file was made on.", required=True)
 
 TOLERANCE = 1e-5
+
+# Of a golden file's hparams, those that are no backbone's.
+_OF_STRATEGIES = ("gamma", "alpha", "beta", "gamma_infer")
 
 # What is zero in exact arithmetic must be below this.
 ZERO = 1e-8
@@ -57,9 +61,11 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         settings = json.loads(str(golden["hparams"]))
     except json.JSONDecodeError as reason:
         raise DataError(f"the golden file's hparams are no JSON ({brief(reason)})") from None
+    if not isinstance(settings, dict) or any(isinstance(settings.get(name, 0), str) for name in _OF_STRATEGIES):
+        raise DataError("the golden file's hparams are no numbers by name")
     hyperparameters = backbone.hyperparameters(**(_hyperparameters(layout, settings) | dict(layout.fixed)))
     dataset = read_dataset(data_dir, dataset_name, layout.modalities)
-    sizes = (golden["user_emb"].shape[0], golden["item_emb"].shape[0])
+    sizes = (len(np.atleast_1d(golden["user_emb"])), len(np.atleast_1d(golden["item_emb"])))
     if sizes != (dataset.num_users, dataset.num_items):
         raise ConfigError(
             f"the golden file is of {sizes[0]} users and {sizes[1]} items, dataset {dataset_name} has "
@@ -67,7 +73,9 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         )
     content = make_content(dataset.features, dataset.train.histories(dataset.num_users), fusion="per_modality")
     inputs = backbone.prepare(dataset, hyperparameters, find_neighbours=nearest_neighbours)
-    params = unflatten_dict(jax.tree.map(jnp.asarray, _arrays(layout, golden, "param")), sep="/")
+    arrays = _arrays(layout, golden, "param")
+    _refuse_other_shapes(arrays, jax.eval_shape(lambda: backbone.init(jax.random.key(0), dataset, hyperparameters)))
+    params = unflatten_dict(jax.tree.map(jnp.asarray, arrays), sep="/")
     trained_on = layout.trained_on(inputs, dataset, golden)
     batch = Batch(*(jnp.asarray(golden[name], jnp.int32) for name in ("users", "pos", "neg")))
 
@@ -86,6 +94,14 @@ def compare(backbone_name: str, golden: Mapping[str, np.ndarray], data_dir: str,
         "u_scores": error(scores, golden["u_scores"]),
         "grad": gradient_error(layout, flatten_dict(gradients, sep="/"), _arrays(layout, golden, "grad")),
     }
+
+
+def _refuse_other_shapes(arrays: Mapping[str, np.ndarray], params: Params) -> None:
+    for name, expected in flatten_dict(params, sep="/").items():
+        if name in arrays and arrays[name].shape != expected.shape:
+            raise DataError(
+                f"the golden file's parameter {name} has shape {arrays[name].shape}, and should have {expected.shape}"
+            )
 
 
 def gradient_error(layout: GoldenLayout, gradients: Mapping[str, Any], references: Mapping[str, np.ndarray]) -> float:
@@ -151,7 +167,7 @@ def main() -> None:
         errors = compare(_BACKBONE.value, golden, _DATA_DIR.value, _DATASET.value)
     except KeyError as error:
         raise DataError(f"{_GOLDEN.value}: has no {error}; it is no golden file of {_BACKBONE.value}") from None
-    print(json.dumps(errors))
+    print(json.dumps({name: None if np.isnan(value) else value for name, value in errors.items()}))
     if not all(value <= TOLERANCE for value in errors.values()):
         sys.exit(1)
 

@@ -47,6 +47,7 @@ def estimate(config: RunConfig, dataset: Dataset, placement: Placement, *, train
     problem = make_problem(config, dataset, placement)
     learner = make_learner(config, problem)
     train = learner.initial_state(config.seed).train
+    jax.block_until_ready((learner.inputs, problem.content, train))
     prepare_seconds = time.perf_counter() - started
     params = parameter_shapes(config, dataset)  # without the rows that fill up the devices' shares
     epoch = learner.epoch_program
@@ -102,7 +103,7 @@ def estimate_table(estimated: dict[str, Any]) -> str:
         ("a validation", f"{estimated['validation_seconds']:.3g} s"),
         ("an epoch with validation", f"{estimated['epoch_seconds']:.3g} s"),
         (
-            "the whole run, at most",
+            "all epochs, at most",
             f"{estimated['most_seconds'] / 3600:.3g} h: {estimated['trainings']} x {estimated['max_epochs']} epochs",
         ),
         ("a training ends", f"{estimated['patience']} epochs after its best one"),

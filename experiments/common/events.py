@@ -1,5 +1,6 @@
 """TensorBoard event files of a run, by tensorboardX."""
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -49,4 +50,5 @@ class Events:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # said when it was written
+                self._writer.close()

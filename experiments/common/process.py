@@ -5,6 +5,7 @@ It imports nothing beyond the standard library.
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
+
+_CHILDREN: set[subprocess.Popen] = set()
 
 
 def begin() -> None:
@@ -39,6 +42,8 @@ def stop_signals() -> list[signal.Signals]:
 def _end(number: int, *_: object) -> NoReturn:
     # Not by an exception: where a library catches or drops it, or prints its traceback, nothing would end.
     # Nothing is half written: files are renamed when whole.
+    for child in list(_CHILDREN):
+        child.terminate()
     if files := sys.modules.get("isolator_jax.files"):
         files.remove_own_drafts()
     try:
@@ -46,6 +51,18 @@ def _end(number: int, *_: object) -> NoReturn:
     except OSError:
         pass
     os._exit(INTERRUPTED)
+
+
+def run_child(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Another command, what it prints captured; it ends with this one, whatever signal ends that."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        _CHILDREN.add(child)
+        try:
+            out, err = child.communicate()
+        finally:
+            child.kill()
+            _CHILDREN.discard(child)
+    return subprocess.CompletedProcess(command, child.returncode, out, err)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The measurements of one configuration: training, ranking, content and propagation."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isolator_jax._ordered import compiler_options
 from isolator_jax.backbones import Encoded
 from isolator_jax.data import Dataset
 from isolator_jax.evaluation import Settings, evaluate, evaluate_settings, mean_recall, top_k_lists, users_to_validate
@@ -51,10 +53,10 @@ def measure(
     started = time.perf_counter()
     problem = make_problem(config, dataset)
     learner = make_learner(config, problem)
-    jax.block_until_ready(learner.inputs)
+    jax.block_until_ready((learner.inputs, problem.content, problem.train))
     results["prepare_seconds"] = time.perf_counter() - started
 
-    work: dict[str, Work | None] = {}
+    work: dict[str, Work] = {}
     params = learner.initial_state(config.seed).train.params
     if "training" in parts:
         training, work["step"], products, params = measure_training(learner, config.seed, repeats)
@@ -93,8 +95,8 @@ def measure(
     return results
 
 
-def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[str, Any], Work | None, Products, Any]:
-    """An epoch, a step's work by the compiler's estimate, its products, and the parameters after it.
+def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[str, Any], Work, Products, Any]:
+    """An epoch, a step's work by count, its products, and the parameters after it.
 
     A step is its share of the epoch.
     """
@@ -104,11 +106,10 @@ def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[st
     compiled = epoch.lower(state, *arguments).compile()
     compile_seconds = time.perf_counter() - started
     steps, rows = learner.epoch_shape
-    # The compiler counts a loop's body once, so its estimate is made of an epoch of one step.
+    # Counted of an epoch of one step.
     one_batch = dataclasses.replace(train_data, users=train_data.users[:rows], items=train_data.items[:rows])
     one_step = epoch.trace(state, *learner.epoch_arguments(one_batch))
-    work, products = rates.compiled_work(one_step.lower().compile()), count_products(one_step.jaxpr.jaxpr)
-    traffic = step_traffic(one_step.jaxpr.jaxpr)
+    products, traffic = count_products(one_step.jaxpr.jaxpr), step_traffic(one_step.jaxpr.jaxpr)
 
     loss: Any = jnp.float32(jnp.nan)
 
@@ -118,12 +119,13 @@ def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[st
         jax.block_until_ready((state, loss))
 
     timing = timed(train, repeats)
+    flops = products.dense_flops + 2 * (products.sparse_terms + products.dot_terms)
     results = {
         "compile_seconds": compile_seconds,
         "loss": float(loss),
         "steps": steps,
         "batch_rows": rows,
-        "product_flops": products.dense_flops + 2 * (products.sparse_terms + products.dot_terms),
+        "product_flops": flops,
         **{f"traffic_{name}_bytes": moved for name, moved in traffic._asdict().items() if name != "kernels"},
         "traffic_bytes": traffic.bytes,
         "traffic_kernels": traffic.kernels,
@@ -132,7 +134,7 @@ def measure_training(learner: Learner, seed: int, repeats: int) -> tuple[dict[st
         "epoch_train_seconds": timing.median,
         "epoch_train_spread": timing.spread,
     }
-    return results, work, products, state.params
+    return results, Work(traffic.bytes, flops), products, state.params
 
 
 def measure_ranking(
@@ -154,12 +156,12 @@ def measure_ranking(
     def lists(encoded: Encoded, *arguments: Any) -> Any:
         return top_k_lists(encoded, *arguments, k=20)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     @in_float32
     def validate(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return lists(learner.backbone.encode(params, inputs, hyperparameters), *arguments)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     @in_float32
     def count(params: Any, inputs: Any, hyperparameters: Any, *arguments: Any) -> Any:
         return mean_recall(learner.backbone.encode(params, inputs, hyperparameters), *arguments)

@@ -1,10 +1,12 @@
 """Seconds, bytes and operations of compiled functions, and what the device can do at most."""
 
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,27 +75,13 @@ def measure_ceilings(repeats: int) -> Ceilings:
     return Ceilings(2 * copied / copying.fastest, 2 * size**3 / multiplying.fastest)
 
 
-def compiled_work(compiled: Any) -> Work | None:
-    """The compiler's estimate for one call of a compiled function; None where it gives none.
-
-    The estimate counts every operand of every fused operation, whatever caches hold, the
-    body of a loop once, and the CPU's sparse kernel not at all.
-    """
-    estimate = compiled.cost_analysis()
-    if not estimate or "bytes accessed" not in estimate:
-        return None
-    return Work(float(estimate["bytes accessed"]), float(estimate.get("flops", 0.0)))
-
-
 def propagation_work(edges: int, receivers: int, dim: int) -> Work:
     """A sparse product by count: of each edge its weight, sender and sender's row, of each receiver its row."""
     return Work(4.0 * (edges * (2 + dim) + receivers * (1 + dim)), 2.0 * edges * dim)
 
 
-def achieved(name: str, work: Work | None, seconds: float, ceilings: Ceilings) -> dict[str, float]:
-    """Bytes/s and FLOP/s of a measurement and their shares of the ceilings; empty without work."""
-    if work is None:
-        return {}
+def achieved(name: str, work: Work, seconds: float, ceilings: Ceilings) -> dict[str, float]:
+    """Bytes/s and FLOP/s of a measurement and their shares of the ceilings."""
     rates = Ceilings(work.bytes / seconds, work.flops / seconds)
     return {
         f"{name}_bytes_per_second": rates.bytes_per_second,
@@ -105,6 +93,11 @@ def achieved(name: str, work: Work | None, seconds: float, ceilings: Ceilings) -
 
 def peak_host_bytes() -> int:
     """The most memory this process has held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's ru_maxrss begins with what held the process that started this one
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,16 +1,19 @@
 """Random data of given sizes, the scaling study's points and exponents, and the counting of work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import command
 
-from experiments.measure import rates, scaling
+from experiments.measure import measuring, rates, scaling
 from experiments.measure.random_data import random_dataset, with_random_features
+from isolator_jax.data import SyntheticConfig, make_dataset
 from isolator_jax.errors import ConfigError
+from isolator_jax.runs.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +36,11 @@ def test_random_data_has_the_sizes_asked_for_unique_pairs_and_popular_items():
     [
         (["--max_epochs=3"], "--max_epochs is of a whole training"),
         (["--scaling", "--users=100", "--items=50", "--interactions=1000"], "got 100, 50 and 2000"),
+        (["--scaling", "--users=0"], "got 0, "),
+        (["--profile", "--ranked_users=3"], "--profile ranks nobody"),
+        (["--page=a.md", "--json=./a.md"], "would be replaced"),
+        (["--page=a.md", "--data_dir=absent", "--dataset=absent"], "no such folder"),
+        (["--modalities=image", "--users=60", "--items=40", "--interactions=300"], "--modalities"),
     ],
 )
 def test_what_would_be_ignored_or_fail_late_is_refused_first(arguments, message):
@@ -80,11 +88,25 @@ def test_the_study_doubles_one_size_at_a_time_and_finds_the_exponents_of_power_l
         np.testing.assert_allclose([fitted[axis][name] for axis in scaling.AXES], by_axis, atol=1e-9, err_msg=name)
 
 
-def test_the_compilers_estimate_is_that_of_a_matrix_product():
-    compiled = jax.jit(jnp.matmul).lower(jnp.ones((30, 40)), jnp.ones((40, 50))).compile()
-    work = rates.compiled_work(compiled)
-    assert work.flops == pytest.approx(2 * 30 * 40 * 50, rel=0.05)
-    assert work.bytes == pytest.approx(4 * (30 * 40 + 40 * 50 + 30 * 50), rel=0.05)
+def test_the_peak_is_this_process_own_and_not_of_what_started_it():
+    held = np.ones(60_000_000)  # 480 MB
+    code = "from experiments.measure import rates; print(rates.peak_host_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 30e6 < int(done.stdout) < held.nbytes
+
+
+@pytest.mark.parametrize("slow", ["content", "train"])
+def test_preparation_is_measured_until_all_of_it_is_there(slow, monkeypatch):
+    """Arrays are waited for in the time of the preparation, not in that of what follows."""
+    config = RunConfig(backbone="mfbpr", hparams={"dim": 4})
+    dataset, _ = make_dataset(SyntheticConfig(users=30, items=24, clusters=3, styles=3, modalities={"image": 4}))
+    waited = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: waited.append(jax.tree.leaves(tree)) or tree)
+    made = measuring.make_problem(config, dataset)
+    monkeypatch.setattr(measuring, "make_problem", lambda *_: made)
+    measuring.measure(config, dataset, 1, ["ranking"])
+    first = {id(leaf) for leaf in waited[0]}
+    assert all(id(leaf) in first for leaf in jax.tree.leaves(getattr(made, slow)))
 
 
 def test_rates_are_shares_of_the_ceilings():
@@ -98,7 +120,6 @@ def test_rates_are_shares_of_the_ceilings():
         "x_flops_per_second": 15.0,
         "x_share_of_matmul": 0.25,
     }
-    assert rates.achieved("x", None, 2.0, rates.Ceilings(1.0, 1.0)) == {}
 
 
 def test_timing_leaves_the_warm_up_out_and_repeats_as_often_as_asked():

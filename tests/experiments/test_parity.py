@@ -7,7 +7,7 @@ import pytest
 
 from experiments.parity import LAYOUTS, TOLERANCE, compare, gradient_error
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
-from isolator_jax.errors import ConfigError
+from isolator_jax.errors import ConfigError, DataError
 
 FILES = {
     "vbpr": "VBPR",
@@ -52,3 +52,20 @@ def test_a_file_of_other_data_is_refused(golden_dir, tmp_path):
     with np.load(golden_dir / "VBPR.npz", allow_pickle=False) as golden:
         with pytest.raises(ConfigError, match="other has 20 and 16"):
             compare("vbpr", golden, str(tmp_path), "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hparams", "[1, 2]", "no numbers by name"),
+        ("hparams", '{"reg": 0.1, "gamma": "x"}', "no numbers by name"),
+        ("hparams", "{", "no JSON"),
+        ("param/i_embedding", np.ones((3, 2)), "item has shape"),
+        ("user_emb", np.float32(1), "is of 1 users"),
+    ],
+)
+def test_a_malformed_file_is_refused(name, value, message, golden_dir):
+    with np.load(golden_dir / "VBPR.npz", allow_pickle=False) as golden:
+        changed = {key: golden[key] for key in golden.files} | {name: np.asarray(value)}
+    with pytest.raises((ConfigError, DataError), match=message):
+        compare("vbpr", changed, str(golden_dir), "small")

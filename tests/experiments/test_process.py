@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -135,6 +136,41 @@ def test_event_files_that_cannot_be_written_end_no_training(tmp_path):
         events.write(EpochRecord(1, 0.5, 0.1, 1.0, 1.0))
     events.write(EpochRecord(2, 0.5, 0.1, 1.0, 1.0))
     events.close()
+
+
+def test_event_files_that_cannot_be_closed_end_no_training(tmp_path, monkeypatch):
+    events = Events(tmp_path / "tensorboard")
+    events.write(EpochRecord(1, 0.5, 0.1, 1.0, 1.0))
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(events._writer, "close", full)
+    events.close()
+
+
+CHILD = """
+import sys
+from experiments.common import process
+process.begin()
+code = "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(60)"
+process.run_child([sys.executable, "-c", code])
+"""
+
+
+def test_a_signal_ends_what_a_command_has_started(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", CHILD], cwd=tmp_path, env=ENVIRONMENT) as command:
+        pid = tmp_path / "pid"
+        while not (pid.exists() and pid.read_text().strip()):
+            time.sleep(0.02)
+        command.terminate()
+    for _ in range(500):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it runs on")
 
 
 def test_ids_like_formulas_are_written_as_they_are_with_a_warning():

@@ -228,8 +228,17 @@ def test_the_lists_are_those_of_the_user_with_test_items_marked(page, folder, us
     assert {row[0] for row in bare_history[1][1:]} == set(own.loc[own["x_label"] == 0, "itemID"].astype(str))
 
 
-def test_similarities_to_the_history_are_the_mean_cosines(page, folder, user):
+def test_similarities_to_the_history_are_of_the_true_features_where_a_run_has_others(page, folder, user):
     page, _ = page
+    check_similarities(page, folder, user)
+    options = {"data_dir": str(folder), "max_epochs": 1, "knock_out": {"image": "shuffle", "text": "shuffle"}}
+    train(RunConfig("mfbpr", dataset="made", **options), folder / "shuffled")
+    done = report(folder / "shuffled", f"--output={folder / 'shuffled.html'}", f"--user={user}")
+    assert done.returncode == 0, done.stderr
+    check_similarities(Page((folder / "shuffled.html").read_text(encoding="utf-8")), folder, user)
+
+
+def check_similarities(page, folder, user):
     interactions = pd.read_csv(folder / "made" / "made.inter", sep="\t")
     own = interactions[(interactions["userID"] == user) & (interactions["x_label"] == 0)]["itemID"]
     cosines = []
@@ -285,6 +294,14 @@ def test_the_report_refuses_what_cannot_be_shown(folder, arguments, message):
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize("written", ["run/report.md", "run/vanilla/metrics.jsonl", "made/made.inter"])
+def test_the_page_replaces_nothing_of_the_run_or_its_data(folder, written):
+    before = (folder / written).read_bytes() if (folder / written).exists() else None
+    done = report(folder / "run", f"--output={folder / written}")
+    assert done.returncode == 1 and "is read, and would be replaced; write elsewhere" in done.stderr
+    assert (folder / written).exists() == (before is not None) and before in (None, (folder / written).read_bytes())
 
 
 def test_the_package_imports_without_the_libraries_of_the_page():

@@ -1,5 +1,7 @@
 """Artefacts of a small dataset, trained from nothing, and made again without training."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -74,6 +76,15 @@ def test_every_artefact_is_written_from_runs_that_are_trained_once(folder):
     (run / "config.json").write_text((run / "config.json").read_text().replace('"gamma": 1.0', '"gamma": 0.1'))
     refused = reproduce(folder, "table2", "--max_epochs=3")
     assert refused.returncode == 1 and "gamma was 0.1, now 1.0" in refused.stderr
+
+
+@pytest.mark.parametrize(("datasets", "message"), [("made,nosuch", "no such folder"), ("made,bare", "has no features")])
+def test_what_is_wrong_with_the_last_dataset_is_found_before_the_first_is_trained(folder, datasets, message):
+    (folder / "bare").mkdir(exist_ok=True)
+    shutil.copy(folder / "made" / "made.inter", folder / "bare" / "bare.inter")
+    done = reproduce(folder, "table2", f"--datasets={datasets}", f"--runs_dir={folder / 'none'}")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "none").exists()
 
 
 @pytest.mark.parametrize(
