@@ -144,8 +144,7 @@ def scalar(name: str, value: Any, *, least: float = -math.inf, above: float = -m
 def count(name: str, value: Any, *, least: int = 0) -> int:
     """A whole number of things, as a Python integer."""
     untraced(name, value)
-    is_integer = np.ndim(value) == 0 and jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer)
-    if not is_integer or isinstance(value, bool):
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {brief(repr(value), 40)}")
     if not least <= value <= MOST:
         raise ValueError(f"{name} must be at least {least} and at most {MOST}, got {int(value)}")

@@ -4,26 +4,21 @@ import dataclasses
 import logging
 import os
 import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from isolator_jax import checks
-from isolator_jax.backbones import Encoded, get_backbone
+from isolator_jax.backbones import get_backbone
 from isolator_jax.data.folder import new_folder
-from isolator_jax.data.frames import ids_of
-from isolator_jax.data.identified import Identified, held_out_of, identify, keep_identified, known, read_kinds
+from isolator_jax.data.identified import Identified, held_out_of, identify, keep_identified, read_kinds
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.files import write_json
 from isolator_jax.runs import (
-    Problem,
     begin_run,
     check_run_folder,
     data_folder,
@@ -36,14 +31,13 @@ from isolator_jax.runs import (
     read_config,
     read_report,
     recommendations,
-    strategies_of,
     time_to_save,
     train_run,
     write_report,
 )
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.ids import with_training_items
-from isolator_jax.strategies import Strategy
+from isolator_jax.runs.fitted import Fitted, Scratch
+from isolator_jax.strategies import BASELINE, TUNED
 from isolator_jax.training import EpochRecord, FitState
 
 _DATASET = "interactions"
@@ -83,7 +77,7 @@ class Recommender:
         if isinstance(modalities, list):
             options["modalities"] = tuple(modalities)
         self.config = RunConfig(backbone, **options)
-        self._fitted: _Fitted | None = None
+        self._fitted: Fitted | None = None
 
     def __repr__(self) -> str:
         state = "not fitted" if self._fitted is None else repr(self._fitted)
@@ -140,7 +134,7 @@ class Recommender:
             item_ids=item_ids,
             seed=self.config.seed,
         )
-        scratch = _Scratch() if run_dir is None else None
+        scratch = Scratch() if run_dir is None else None
         folder = Path(scratch.path if scratch is not None else str(run_dir)).absolute()
         config = dataclasses.replace(
             self.config, data_dir=str(data_folder(folder)), dataset=_DATASET, modalities=names or None
@@ -155,17 +149,18 @@ class Recommender:
                     config, problem, folder, checkpoint_every=time_to_save(_SAVE_SECONDS), on_epoch=show, lock=False
                 )
             encoded, _ = load_model(folder, problem)
-        self._fitted = _Fitted(config, problem, encoded, identified, folder, scratch)
+            checkpoint = read_report(folder)["checkpoint"]
+        self._fitted = Fitted(config, problem, encoded, identified, folder, checkpoint, scratch)
         return self
 
-    def recommend(self, users: Any = None, k: int = 20, strategy: str = "u") -> pd.DataFrame:
+    def recommend(self, users: Any = None, k: int = 20, strategy: str | None = None) -> pd.DataFrame:
         """The k best items of each user that are none of the user's training items.
 
         Args:
           users: original ids, one or several; None for all with training items. Users without are left
             out, with a warning: the model knows nothing of them.
           k: list length; lists are shorter where fewer items are left.
-          strategy: one of `strategies`.
+          strategy: one of `strategies`; None for U-ISOLATOR, or Vanilla of a model without features.
 
         Returns:
           Columns user, item, rank (from 1) and score; a user's lines together, in the order of `users`.
@@ -176,6 +171,8 @@ class Recommender:
         fitted = self._needed()
         k = checks.count("k", k, least=1)
         strategies = fitted.strategies
+        strategy = (TUNED if TUNED in strategies else BASELINE) if strategy is None else strategy
+        checks.instance("strategy", strategy, str)
         if strategy not in strategies:
             raise ConfigError(f"strategy {brief(repr(strategy))} is none of this model's: {', '.join(strategies)}")
         table = recommendations(
@@ -219,8 +216,12 @@ class Recommender:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What report.json says of the run: epochs, seconds, metrics on validation and test."""
-        return read_report(self._needed().folder)
+        """What report.json says of the run: epochs, seconds, metrics on validation and test.
+
+        Raises:
+          RunError: another command has gone on with the run since: it is of another model.
+        """
+        return self._needed().report()
 
     def save(self, path: str | Path) -> Path:
         """Writes the run to a new folder, with its dataset: one that `load` and the commands take.
@@ -230,6 +231,7 @@ class Recommender:
 
         Raises:
           FileExistsError: the folder is there.
+          RunError: the run's folder is gone, or another command has gone on with the run since.
         """
         fitted, target = self._needed(), Path(path).absolute()
         if target.exists():
@@ -239,11 +241,14 @@ class Recommender:
         config = dataclasses.replace(config, data_dir=str(data_folder(target)), dataset=name)
         # Where nothing can be written, there is no lock to take either.
         held = locked(fitted.folder) if os.access(fitted.folder, os.W_OK) else nullcontext()
+        saved = read_config(fitted.folder)
         with held, new_folder(target) as draft:
+            if fitted.checkpoint is not None:
+                fitted.report()
             ignored = shutil.ignore_patterns(".*", data_folder(draft).name)
             shutil.copytree(fitted.folder, draft, dirs_exist_ok=True, ignore=ignored)
             keep_identified(data_folder(draft) / name, fitted.identified)
-            write_json(draft / "config.json", {**read_config(fitted.folder), "config": config.to_dict()})
+            write_json(draft / "config.json", {**saved, "config": config.to_dict()})
             if (draft / "report.json").is_file():
                 write_report(draft, {**read_report(fitted.folder), "config": config.to_dict()})
         return target
@@ -254,6 +259,7 @@ class Recommender:
         folder = Path(path).absolute()
         with _quiet():
             config, problem, encoded, _ = load_run(folder)
+            checkpoint = read_report(folder)["checkpoint"] if (folder / "report.json").is_file() else None
         kinds = read_kinds(Path(config.data_dir, config.dataset)) if config.data_dir and config.dataset else {}
         ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
         users, items = (
@@ -262,7 +268,7 @@ class Recommender:
         )
         loaded = cls.__new__(cls)
         loaded.config = dataclasses.replace(config, data_dir=None, dataset=None)
-        loaded._fitted = _Fitted(config, problem, encoded, Identified(problem.dataset, users, items), folder)
+        loaded._fitted = Fitted(config, problem, encoded, Identified(problem.dataset, users, items), folder, checkpoint)
         return loaded
 
     def _check_features(self, features: Mapping[str, Any]) -> None:
@@ -276,47 +282,10 @@ class Recommender:
         if not features and self.config.training_strategy:
             raise ConfigError("the training strategy needs item features; give them, or training_strategy=False")
 
-    def _needed(self) -> "_Fitted":
+    def _needed(self) -> "Fitted":
         if self._fitted is None:
             raise RunError("this Recommender is not fitted; call fit, or load a run")
         return self._fitted
-
-
-class _Scratch:
-    """A folder that is gone with this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="isolator-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fitted:
-    """A trained model, its data and its run folder; `scratch` keeps a temporary one there."""
-
-    config: RunConfig
-    problem: Problem
-    encoded: Encoded
-    identified: Identified
-    folder: Path
-    scratch: _Scratch | None = None
-
-    def __repr__(self) -> str:
-        counts = self.problem.dataset.counts()
-        return f"fitted on {counts['users']} users and {counts['items']} items"
-
-    @property
-    def strategies(self) -> dict[str, Strategy]:
-        return strategies_of(self.config, self.problem.content is not None)
-
-    def chosen_users(self, users: Any) -> np.ndarray:
-        """Dense ids `[N] int32` of users with training items."""
-        histories = self.problem.train.histories
-        if users is None:
-            return histories.users_with_items()
-        ids = self.identified.user_ids
-        chosen = known("users", ids_of("users", [users] if np.ndim(users) == 0 else users), "userID", ids)
-        return with_training_items(chosen, np.asarray(histories.lengths), ids)
 
 
 @contextmanager

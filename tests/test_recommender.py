@@ -1,5 +1,6 @@
 """The facade: original ids in and out, the library's own lists and numbers, and run folders that the commands take."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,7 +15,15 @@ import isolator_jax
 from isolator_jax import Recommender
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
 from isolator_jax.errors import ConfigError, DataError, RunError
-from isolator_jax.runs import load_dataset, load_run, make_problem, read_report, strategies_of, train_run
+from isolator_jax.runs import (
+    load_dataset,
+    load_run,
+    make_problem,
+    read_report,
+    strategies_of,
+    train_run,
+    vanilla_folder,
+)
 from isolator_jax.runs.config import RunConfig
 
 pytestmark = pytest.mark.slow
@@ -166,9 +175,46 @@ def test_a_run_of_the_command_is_loaded_and_saved_with_its_data(tmp_path):
     )
     loaded = Recommender.load(tmp_path / "run")
     assert loaded.evaluate().T.to_dict() == report["test"]
+    plain = dataclasses.replace(config, training_strategy=False)
+    train_run(plain, make_problem(plain, load_dataset(plain)), vanilla_folder(tmp_path / "run"), checkpoint_every=bool)
     saved = loaded.save(tmp_path / "saved")
     shutil.rmtree(tmp_path / "made")
+    assert load_run(vanilla_folder(saved))[0].training_strategy is False
     pd.testing.assert_frame_equal(Recommender.load(saved).recommend(), loaded.recommend())
+
+
+def test_what_another_command_has_made_of_the_run_is_not_taken_for_this_model(tmp_path):
+    one = Recommender("mfbpr", **{**QUICK, "max_epochs": 1}).fit(
+        PAIRS, FEATURES, run_dir=tmp_path / "run", progress=False
+    )
+    before = one.report
+    Recommender("mfbpr", **QUICK).fit(PAIRS, FEATURES, run_dir=tmp_path / "run", progress=False)
+    for call in (lambda: one.save(tmp_path / "saved"), lambda: one.report):
+        with pytest.raises(RunError, match="another command has gone on with this run"):
+            call()
+    assert before["epochs"] == 1 and not (tmp_path / "saved").exists()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(RunError, match="run is not a run folder"):
+        one.save(tmp_path / "saved")
+
+
+def test_numbers_of_users_alike_are_compiled_for_once_and_lists_end_with_the_catalogue(fitted, compilations):
+    users = [f"u{user}" for user in range(1, 8)]
+    five = fitted.recommend(users[:5], k=5)
+    compilations.clear()
+    for count in (6, 7):
+        pd.testing.assert_frame_equal(fitted.recommend(users[:count], k=5)[: 5 * 5], five)
+    assert not compilations
+    pd.testing.assert_frame_equal(fitted.recommend(users, k=10**7), fitted.recommend(users, k=60))
+
+
+def test_what_a_killed_fit_left_of_its_data_is_removed(tmp_path):
+    left = tmp_path / "run" / "data" / f".draft-{'0' * 16}"
+    model = Recommender("mfbpr", **QUICK).fit(PAIRS, FEATURES, run_dir=tmp_path / "run", progress=False)
+    left.mkdir()
+    (left / "image_feat.npy").touch()
+    model.fit(PAIRS, FEATURES, run_dir=tmp_path / "run", progress=False)
+    assert [path.name for path in (tmp_path / "run" / "data").iterdir()] == ["interactions"]
 
 
 CONSTRUCTED = {
@@ -187,6 +233,7 @@ CONSTRUCTED = {
 CALLS = {
     "users: 2 unknown, 'zoe' the first": lambda model: model.recommend(["zoe", "u3", "eve"]),
     "'vanilla' is none of this model's: training_strategy, d, u": lambda model: model.recommend(strategy="vanilla"),
+    "strategy must be of type str": lambda model: model.recommend(strategy=["u"]),
     "k must be at least 1": lambda model: model.recommend(k=0),
     "k must be an integer": lambda model: model.recommend(k="20"),
     "ks must be a sequence": lambda model: model.evaluate(ks=10),

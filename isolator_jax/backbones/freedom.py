@@ -99,8 +99,8 @@ def init(key: Array, dataset: Dataset, hyperparameters: FREEDOMHyperparameters) 
 
 
 def kept_interactions(interactions: int, dropout: float) -> int:
-    """How many of E interactions an epoch's graph has: floor(E (1 - dropout)) in double precision."""
-    return math.floor(interactions * (1 - dropout))
+    """How many of E interactions an epoch's graph has: floor(E (1 - dropout)) in double precision, of one that one."""
+    return max(math.floor(interactions * (1 - dropout)), int(interactions == 1))
 
 
 def draw(key: Array, log_chances: Array, count: int) -> Array:

@@ -121,7 +121,7 @@ class Dataset:
             digest.update(split.items.tobytes())
         for name, feature in self.features.items():
             digest.update(repr((name, feature.shape, feature.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(feature).data)
+            digest.update(np.ascontiguousarray(feature).view(np.uint8).data)  # bfloat16 has no buffer of its own
         return digest.hexdigest()
 
 

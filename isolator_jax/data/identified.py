@@ -27,7 +27,7 @@ from isolator_jax.data.mmrec import FEATURE_SUFFIX
 from isolator_jax.data.prepare.split import held_out_counts, label_last
 from isolator_jax.data.raw import Codes
 from isolator_jax.errors import DataError, brief
-from isolator_jax.files import draft_beside, write_json
+from isolator_jax.files import draft_beside, is_draft, write_json
 
 # Training, validation and test, of what is not given.
 RATIOS = (8, 1, 1)
@@ -178,8 +178,12 @@ def write_identified(target: Path, identified: Identified) -> None:
 def keep_identified(target: Path, identified: Identified) -> None:
     """Writes a dataset as `write_identified` does in place of another, and leaves what is the same as it is.
 
-    Whoever is interrupted has the folder as it was.
+    Whoever is interrupted has the folder as it was. The caller holds the lock of the folder around it: drafts there are
+    of killed processes, and removed.
     """
+    if target.parent.is_dir():
+        for left in filter(is_draft, target.parent.iterdir()):
+            shutil.rmtree(left, ignore_errors=True)
     draft = draft_beside(target)
     written, before = draft / target.name, draft / "before"
     try:

@@ -27,7 +27,7 @@ def cached_nearest_neighbours(folder: str | Path) -> NeighbourSearch:
     @processes.by_first
     def find(features: np.ndarray, k: int) -> Neighbours:
         digest = hashlib.blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(features).data)
+        digest.update(np.ascontiguousarray(features).view(np.uint8).data)  # bfloat16 has no buffer of its own
         path = folder / f"neighbours-{k}-{digest.hexdigest()}.npz"
         lists = read_lists(path, (features.shape[0], min(k, features.shape[0])))
         if lists is None:

@@ -249,7 +249,8 @@ def is_finished(run_dir: Path, config: RunConfig, dataset: Dataset) -> bool:
 
 @processes.by_first
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """A run folder's `config.json`: `config` and `data_fingerprint`; `data_dir` is the folder's own data if it has any.
+    """A run folder's `config.json`: `config` and `data_fingerprint`; `data_dir` is the folder's own data if it has any,
+    or that of the run whose plain BPR it is.
 
     Raises:
       RunError: not a run folder, or the file cannot be read or is no configuration.
@@ -264,8 +265,11 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         config = RunConfig.from_dict(saved.get("config", {}))
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from None
-    if config.dataset is not None and (data_folder(run_dir) / config.dataset).is_dir():
-        saved["config"]["data_dir"] = str(data_folder(run_dir))
+    owners = [run_dir, *([run_dir.parent] if vanilla_folder(run_dir.parent) == run_dir else [])]
+    for folder in map(data_folder, owners):
+        if config.dataset is not None and (folder / config.dataset).is_dir():
+            saved["config"]["data_dir"] = str(folder)
+            break
     return saved
 
 

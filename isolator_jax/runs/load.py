@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from isolator_jax.backbones import Encoded
 from isolator_jax.backbones.base import Params
@@ -89,9 +91,10 @@ def load_model(
     if problem.dataset.fingerprint() != saved["data_fingerprint"]:
         raise RunError(f"{run_dir}: the dataset has changed since this run was trained; train again")
     learner = make_learner(config, problem, cache_dir or run_dir / "cache")
-    initial = learner.initial_state(config.seed)
+    # Its arrays are gone before others are read.
+    like = jax.tree.map(ocp.utils.to_shape_dtype_struct, learner.initial_state(config.seed))
     with Checkpoints(run_dir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore_latest(initial)
+        state = checkpoints.restore_latest(like)
         if state is None:
             raise RunError(f"{run_dir}: no checkpoint yet; train the run first")
         epoch = int(state.train.epoch)

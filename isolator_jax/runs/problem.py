@@ -26,6 +26,9 @@ from isolator_jax.training import (
     make_train_data,
 )
 
+# Lists are made for so many users at a time.
+_USERS_AT_ONCE = 512
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -129,19 +132,18 @@ def make_problem(
 
 def _refuse_repeated_pairs(dataset: Dataset) -> None:
     """Readers of files refuse these with their lines; a dataset may also be made in memory."""
-    train, *held_out = (
+    keys = [
         split.users.astype(np.int64) * dataset.num_items + split.items
         for split in (dataset.train, dataset.validation, dataset.test)
-    )
-    for keys in held_out:
-        together = np.sort(np.concatenate([train, keys]))
-        again = together[1:][together[1:] == together[:-1]]
-        if again.size:
-            user, item = divmod(int(again[0]), dataset.num_items)
-            raise DataError(
-                f"dataset {dataset.name}: user {user} and item {item} are there more than once, in one split or in "
-                "training and a held-out one; keep the pair once"
-            )
+    ]
+    together = np.sort(np.concatenate(keys))
+    again = together[1:][together[1:] == together[:-1]]
+    if again.size:
+        user, item = divmod(int(again[0]), dataset.num_items)
+        raise DataError(
+            f"dataset {dataset.name}: user {user} and item {item} are there more than once, in one split or in two; "
+            "keep the pair once"
+        )
 
 
 def _shown(config: RunConfig, dataset: Dataset) -> Dataset:
@@ -214,14 +216,27 @@ def recommendations(
     Returns:
       Columns user, rank (from 1), item and score; a user's lines together, in the order of `users`.
     """
-    lists = top_k_lists(encoded, users, problem.train.histories, {"list": strategy}, problem.content, k=k)
-    items, keys = map(np.asarray, lists["list"])
+    # Of few sizes, so that not every number of users is compiled for; and no longer than lists can be.
+    size = 1 << (users.size - 1).bit_length() if 0 < users.size < _USERS_AT_ONCE else users.size
+    size = -(-size // _USERS_AT_ONCE) * _USERS_AT_ONCE if size > _USERS_AT_ONCE else size
+    padded = np.pad(users, (0, size - users.size), mode="edge") if users.size else users
+    lists = top_k_lists(
+        encoded,
+        padded,
+        problem.train.histories,
+        {"list": strategy},
+        problem.content,
+        k=min(k, problem.dataset.num_items),
+        user_chunk=_USERS_AT_ONCE,
+    )
+    listed, keys = lists["list"]
+    items, scores = (np.asarray(x)[: users.size] for x in (listed, strategy.score(jnp.asarray(keys))))
     filled = items >= 0
     return pd.DataFrame(
         {
             "user": np.repeat(user_ids[users], filled.sum(axis=1)),
-            "rank": np.broadcast_to(np.arange(1, k + 1), items.shape)[filled],
+            "rank": np.broadcast_to(np.arange(1, items.shape[1] + 1), items.shape)[filled],
             "item": item_ids[items[filled]],
-            "score": np.asarray(strategy.score(jnp.asarray(keys)))[filled],
+            "score": scores[filled],
         }
     )

@@ -8,7 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from isolator_jax import processes
 from isolator_jax.backbones import Encoded
@@ -185,9 +187,9 @@ def _train_run(
 ) -> dict[str, Any]:
     place, learner = Place(run_dir), make_learner(config, problem, cache_dir)
     with Checkpoints(run_dir / "checkpoints") as checkpoints:
-        state = learner.initial_state(config.seed)
-        restored = checkpoints.restore_latest(state)
-        state = state if restored is None else restored
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, learner.initial_state(config.seed))
+        restored = checkpoints.restore_latest(like)
+        state = learner.initial_state(config.seed) if restored is None else restored
         metrics = MetricsFile(run_dir, last_epoch=int(state.train.epoch))
         checkpoints.set_aside_after(int(state.train.epoch))
 

@@ -18,7 +18,7 @@ from isolator_jax.errors import DataError
 from isolator_jax.histories import Histories, sample_unseen
 from isolator_jax.similarity import Similarity
 
-# Named, so that JAX_DEFAULT_PRNG_IMPL changes no run, nor how one that was interrupted goes on.
+# Named, so that no setting of JAX's changes a run, nor how one that was interrupted goes on.
 PRNG = "threefry2x32"
 
 
@@ -101,8 +101,9 @@ def init_state(
     backbone: Backbone, hyperparameters: Hyperparameters, dataset: Dataset, *, seed: int, steps_per_epoch: int
 ) -> TrainState:
     """The state before the first epoch."""
-    key = jax.random.key(seed, impl=PRNG)
-    params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
+    with jax.threefry_partitionable(True):
+        key = jax.random.key(seed, impl=PRNG)
+        params = backbone.init(jax.random.fold_in(key, 0), dataset, hyperparameters)
     return TrainState(
         params=params,
         opt_state=backbone.optimizer(hyperparameters, steps_per_epoch).init(params),
@@ -111,6 +112,7 @@ def init_state(
     )
 
 
+@jax.threefry_partitionable(True)
 def run_epoch(
     state: TrainState,
     inputs: Any,

@@ -26,7 +26,9 @@ def dataset_of(name, users, items, train, validation, test, features):
 
 
 DATASETS = {
-    "one user with one item of two": dataset_of("d", 1, 2, [(0, 0)], [(0, 1)], [(0, 1)], {"image": [[1.0], [2.0]]}),
+    "one user with one item of three": dataset_of(
+        "d", 1, 3, [(0, 0)], [(0, 1)], [(0, 2)], {"image": [[1.0], [2.0], [3.0]]}
+    ),
     "a user who has everything": dataset_of(
         "d", 2, 3, [(0, 0), (0, 1), (0, 2), (1, 0)], [(1, 1)], [(1, 2)], {"image": np.eye(3)}
     ),
@@ -45,7 +47,7 @@ def train(name, dataset, epochs=2):
         return config, problem, learner.encode(state.params)
 
 
-@pytest.mark.parametrize("name", ["mfbpr", "mgcn"])
+@pytest.mark.parametrize("name", ["mfbpr", "mgcn", "freedom"])
 @pytest.mark.parametrize("case", DATASETS)
 def test_it_trains_and_ranks_without_a_nan(name, case):
     dataset = DATASETS[case]

@@ -1,5 +1,6 @@
 """Cached nearest-neighbour lists."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,10 +43,11 @@ def test_changed_features_type_or_length_never_meet_old_lists(tmp_path, features
     find(features, 4)
     changed = features.copy()
     changed[7] = -changed[7]
-    for other in (changed, features.astype(np.float64), features[:, :4], features[:10]):
+    halves = features.astype(jnp.bfloat16)
+    for other in (changed, features.astype(np.float64), features[:, :4], features[:10], halves):
         assert_right(find(other, 4), other, 4)
     assert_right(find(features, 5), features, 5)
-    assert len(computed) == 6
+    assert len(computed) == 7
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"nonsense"])

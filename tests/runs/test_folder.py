@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import json
 import os
 import shutil
@@ -24,7 +25,9 @@ from isolator_jax.runs import (
     is_finished,
     load_model,
     locked,
+    make_learner,
     make_problem,
+    read_config,
     read_metrics,
     read_report,
     train_run,
@@ -32,7 +35,7 @@ from isolator_jax.runs import (
 )
 from isolator_jax.runs import folder as folders
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.training import EpochRecord
+from isolator_jax.training import Checkpoints, EpochRecord
 
 pytestmark = pytest.mark.slow
 
@@ -329,8 +332,28 @@ def test_epochs_allowed_are_those_of_the_fit_loop(tmp_path):
         assert folders._epochs_allowed(tmp_path, config(max_epochs=50, patience=patience)) == allowed
 
 
-def test_the_random_numbers_of_a_run_are_not_those_of_the_environment(problem, finished, tmp_path):
-    with jax.default_prng_impl("rbg"):
+def test_a_model_is_read_without_a_second_state_beside_it(problem, finished, monkeypatch):
+    held, restore = [], Checkpoints._restore
+
+    def live():
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    def watched(*arguments):
+        held.append(live())
+        return restore(*arguments)
+
+    monkeypatch.setattr(Checkpoints, "_restore", watched)
+    before = live()
+    load_model(finished, problem)
+    config = RunConfig.from_dict(read_config(finished)["config"])
+    state = jax.tree.leaves(make_learner(config, problem).initial_state(0))
+    assert held[0] - before < sum(leaf.nbytes for leaf in state) / 2
+
+
+@pytest.mark.parametrize("setting", [lambda: jax.default_prng_impl("rbg"), lambda: jax.threefry_partitionable(False)])
+def test_the_random_numbers_of_a_run_are_not_those_of_the_environment(setting, problem, finished, tmp_path):
+    with setting():
         train(problem, tmp_path / "run")
     ours, theirs = (
         [(record.epoch, record.loss, record.validation) for record in read_metrics(folder)]

@@ -33,8 +33,9 @@ def test_a_second_learner_of_the_same_shapes_compiles_nothing(name, small_datase
     np.testing.assert_array_equal(first[2], again[2])
 
 
-def test_a_pair_that_is_there_twice_is_refused_before_training(small_dataset):
-    leaking = dataclasses.replace(small_dataset, test=small_dataset.train)
+@pytest.mark.parametrize(("split", "of"), [("test", "train"), ("validation", "train"), ("test", "validation")])
+def test_a_pair_that_is_there_twice_is_refused_before_training(split, of, small_dataset):
+    leaking = dataclasses.replace(small_dataset, **{split: small_dataset.split(of)})
     with pytest.raises(DataError, match="user 0 and item .* are there more than once"):
         make_problem(RunConfig("mfbpr"), leaking)
 
