@@ -32,15 +32,15 @@ def test_one_epoch_of_one_batch_is_one_adam_step_on_the_mean_loss(small_dataset)
     missing = np.array([0, 1, 2, 3, 4, 0])
     keep = items != missing[users]
     train = Interactions.from_pairs(users[keep], items[keep])
-    held_out = Interactions.from_pairs(np.arange(6), missing)
+    validation, test = (Interactions.from_pairs(np.arange(6)[half], missing[half]) for half in (slice(3), slice(3, 6)))
     features = {"m": np.random.default_rng(0).standard_normal((5, 3))}
     dataset = dataclasses.replace(
         small_dataset,
         num_users=6,
         num_items=5,
         train=train,
-        validation=held_out,
-        test=held_out,
+        validation=validation,
+        test=test,
         features=features,
     )
     config = RunConfig(backbone="mfbpr", gamma=0.7, hparams={"reg": 0.3, "learning_rate": 0.01})
