@@ -165,7 +165,7 @@ def ucbias_bars(runs: Mapping[str, Mapping[str, Interval]], note: str = "") -> F
         interval(axes, x, (low + high) / 2, (high - low) / 2, capsize=4)
     axes.axhline(0, color=BLACK, linewidth=0.8)
     names = [literal(name) for name in drawn_names(runs)]
-    tilted = sum(map(len, names)) > _CHARACTERS_AN_INCH * figure.get_figwidth()
+    tilted = len(names) * max(map(len, names)) > _CHARACTERS_AN_INCH * figure.get_figwidth()
     axes.set_xticks(range(len(runs)), names, rotation=30 * tilted, ha="right" if tilted else "center")
     axes.set_ylabel(f"{metric_label(UCBIAS)}, 95 % over users")
     axes.grid(axis="x", visible=False)

@@ -208,7 +208,11 @@ def test_nothing_is_cut_off_with_one_model_or_ten_and_ties_are_told(name, count)
     assert "0 and 2,418" in axes.get_xlabel().replace("\n", " ")
 
 
-LONG = ["runs/instruments/vbpr/seed-0", *(f"runs/instruments/{'m' * 70}{place}/seed-{place}" for place in range(5))]
+LONG = [
+    "runs/instruments/vbpr/seed-0",
+    "runs/instruments/lightgcn/seed-0",
+    *(f"runs/instruments/{'m' * 70}{place}/seed-{place}" for place in range(4)),
+]
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
