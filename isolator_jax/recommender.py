@@ -37,6 +37,7 @@ from isolator_jax.runs import (
 )
 from isolator_jax.runs.config import RunConfig
 from isolator_jax.runs.fitted import Fitted, Scratch
+from isolator_jax.runs.folder import newest_checkpoint
 from isolator_jax.strategies import BASELINE, TUNED
 from isolator_jax.training import EpochRecord, FitState
 
@@ -149,7 +150,7 @@ class Recommender:
                     config, problem, folder, checkpoint_every=time_to_save(_SAVE_SECONDS), on_epoch=show, lock=False
                 )
             encoded, _ = load_model(folder, problem)
-            checkpoint = read_report(folder)["checkpoint"]
+            checkpoint = newest_checkpoint(folder)
         self._fitted = Fitted(config, problem, encoded, identified, folder, checkpoint, scratch)
         return self
 
@@ -221,7 +222,8 @@ class Recommender:
         Raises:
           RunError: another command has gone on with the run since: it is of another model.
         """
-        return self._needed().report()
+        self._needed().refuse_another_model()
+        return read_report(self._needed().folder)
 
     def save(self, path: str | Path) -> Path:
         """Writes the run to a new folder, with its dataset: one that `load` and the commands take.
@@ -241,14 +243,12 @@ class Recommender:
         config = dataclasses.replace(config, data_dir=str(data_folder(target)), dataset=name)
         # Where nothing can be written, there is no lock to take either.
         held = locked(fitted.folder) if os.access(fitted.folder, os.W_OK) else nullcontext()
-        saved = read_config(fitted.folder)
         with held, new_folder(target) as draft:
-            if fitted.checkpoint is not None:
-                fitted.report()
+            fitted.refuse_another_model()
             ignored = shutil.ignore_patterns(".*", data_folder(draft).name)
             shutil.copytree(fitted.folder, draft, dirs_exist_ok=True, ignore=ignored)
             keep_identified(data_folder(draft) / name, fitted.identified)
-            write_json(draft / "config.json", {**saved, "config": config.to_dict()})
+            write_json(draft / "config.json", {**read_config(fitted.folder), "config": config.to_dict()})
             if (draft / "report.json").is_file():
                 write_report(draft, {**read_report(fitted.folder), "config": config.to_dict()})
         return target
@@ -259,7 +259,7 @@ class Recommender:
         folder = Path(path).absolute()
         with _quiet():
             config, problem, encoded, _ = load_run(folder)
-            checkpoint = read_report(folder)["checkpoint"] if (folder / "report.json").is_file() else None
+            checkpoint = newest_checkpoint(folder)
         kinds = read_kinds(Path(config.data_dir, config.dataset)) if config.data_dir and config.dataset else {}
         ids = original_ids(config, problem.dataset.num_users, problem.dataset.num_items)
         users, items = (

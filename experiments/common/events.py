@@ -1,6 +1,5 @@
 """TensorBoard event files of a run, by tensorboardX."""
 
-import contextlib
 import warnings
 from pathlib import Path
 
@@ -50,5 +49,8 @@ class Events:
 
     def close(self) -> None:
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # said when it was written
+            try:
                 self._writer.close()
+            except OSError as error:
+                if not self._failed:
+                    warnings.warn(f"{self._folder}: event files may lack the end ({error.strerror})", stacklevel=2)

@@ -51,7 +51,7 @@ def refuse_inputs(written: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 def files_of_run(run_dir: str | Path) -> list[Path]:
-    """What a run folder holds beside its checkpoints, its plain BPR's among it."""
+    """What of a run folder is read or written again: configuration, metrics and reports, its plain BPR's too."""
     folders = (Path(run_dir), vanilla_folder(run_dir))
     return [
         folder / name for folder in folders for name in ("config.json", "metrics.jsonl", "report.json", "report.md")

@@ -54,7 +54,7 @@ def _end(number: int, *_: object) -> NoReturn:
 
 
 def run_child(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    """Another command, what it prints captured; it ends with this one, whatever signal ends that."""
+    """Another command, what it prints captured; a signal that ends this one ends it too (but for SIGKILL)."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         _CHILDREN.add(child)
         try:

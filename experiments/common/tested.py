@@ -55,7 +55,7 @@ def runs_of(config: RunConfig, seed: int, runs_dir: str | Path) -> dict[Path, Ru
 
 
 def check_models(config: RunConfig, seeds: Sequence[int], runs_dir: str | Path) -> None:
-    """Refuses what `load_models` would, before anything is trained.
+    """Refuses, before anything is trained, data that `load_models` cannot use and runs of others in its places.
 
     Raises:
       ConfigError: a dataset without features or validation data.

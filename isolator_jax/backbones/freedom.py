@@ -99,7 +99,7 @@ def init(key: Array, dataset: Dataset, hyperparameters: FREEDOMHyperparameters) 
 
 
 def kept_interactions(interactions: int, dropout: float) -> int:
-    """How many of E interactions an epoch's graph has: floor(E (1 - dropout)) in double precision, of one that one."""
+    """How many of E interactions an epoch's graph has: floor(E (1 - dropout)) in double precision, and 1 where E is."""
     return max(math.floor(interactions * (1 - dropout)), int(interactions == 1))
 
 

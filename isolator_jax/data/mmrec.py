@@ -31,12 +31,12 @@ def read_dataset(data_dir: str | Path, name: str, modalities: Sequence[str] | No
       data_dir: the folder that holds the dataset's folder.
       name: the dataset's name.
       modalities: which `MODALITY_feat.npy` to use and in which order; None takes all
-        there are, by name. An empty sequence reads no features.
+        there are, by name. An empty sequence reads no features, only how many rows the files have.
 
     Returns:
       The dataset, features memory-mapped; its validation split may be empty. The catalogue has
-      as many items as the feature files have rows, read or not, or as the largest item id asks
-      where there are none.
+      as many items as the features have rows, those of all files where none is asked for; or as
+      the largest item id asks, where that is more or there are no files.
 
     Raises:
       DataError: anything missing or malformed, with file, line or row, and remedy.

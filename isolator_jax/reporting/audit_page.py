@@ -112,7 +112,7 @@ def _beside_references(bias: Bias, references: Mapping[str, Bias]) -> str:
     conclusions = {
         (): "neither explains it alone",
         ("popularity",): (
-            "popularity might explain it, were it not there among items of like popularity too"
+            "popularity does not explain it, though: it is there among items of like popularity too"
             if kept
             else "popularity can explain it, and nothing about content follows from this number"
         ),

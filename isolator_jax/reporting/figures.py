@@ -251,6 +251,8 @@ def trade_off(
 def drawn_names(names: Iterable[str]) -> list[str]:
     """Names short enough to draw: without the folders that all have, the middle left out of what is still long.
 
+    What would be alike then is whole.
+
     Examples:
       >>> drawn_names(["runs/baby/vbpr/seed-0", "runs/baby/mgcn/seed-0"])
       ['vbpr/seed-0', 'mgcn/seed-0']
@@ -262,7 +264,8 @@ def drawn_names(names: Iterable[str]) -> list[str]:
     common = len(list(itertools.takewhile(lambda parts: len(set(parts)) == 1, folders))) if len(paths) > 1 else 0
     shortened = ["/".join(path[common:]) for path in paths]
     keep = _LONGEST_NAME // 2
-    return [name if len(name) <= _LONGEST_NAME else f"{name[:keep]}…{name[1 - keep :]}" for name in shortened]
+    drawn = [name if len(name) <= _LONGEST_NAME else f"{name[:keep]}…{name[1 - keep :]}" for name in shortened]
+    return [short if drawn.count(short) == 1 else name for short, name in zip(drawn, shortened, strict=True)]
 
 
 def interval(axes: Axes, x: ArrayLike, middle: ArrayLike, error: Any, *, capsize: float) -> None:

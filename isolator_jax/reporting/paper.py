@@ -32,7 +32,8 @@ def means(models: Sequence[ModelResults], strategies: Sequence[str], metrics: Se
 
     `p over users` is the p-value against the same model's Vanilla over users: of the paired t-test
     (values averaged over the seeds), or for the size of UCBias of the bootstrap; NaN for rho.
-    `p over seeds` is that of the paired t-test over seeds, where there are several. Each is adjusted
+    `p over seeds` is that of the paired t-test over seeds, where there are several; NaN for a UCBias whose mean
+    differs in size the other way than its seeds do. Each is adjusted
     by Holm's method for all tests of its kind in the table.
 
     Returns:

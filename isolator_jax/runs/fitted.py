@@ -14,7 +14,7 @@ from isolator_jax.data.frames import ids_of
 from isolator_jax.data.identified import Identified, known
 from isolator_jax.errors import RunError
 from isolator_jax.runs.config import RunConfig
-from isolator_jax.runs.folder import read_report
+from isolator_jax.runs.folder import newest_checkpoint, read_config
 from isolator_jax.runs.ids import with_training_items
 from isolator_jax.runs.problem import Problem
 from isolator_jax.runs.train import strategies_of
@@ -34,7 +34,7 @@ class Fitted:
     """A trained model, its data and its run folder.
 
     Attributes:
-      checkpoint: the model's, as the run's report names it; None where the run has no report yet.
+      checkpoint: the newest of the folder when the model was read, as `newest_checkpoint` has it.
       scratch: keeps a temporary folder there.
     """
 
@@ -43,7 +43,7 @@ class Fitted:
     encoded: Encoded
     identified: Identified
     folder: Path
-    checkpoint: dict[str, Any] | None
+    checkpoint: tuple[int, str | None] | None
     scratch: Scratch | None = None
 
     def __repr__(self) -> str:
@@ -54,14 +54,14 @@ class Fitted:
     def strategies(self) -> dict[str, Strategy]:
         return strategies_of(self.config, self.problem.content is not None)
 
-    def report(self) -> dict[str, Any]:
-        found = read_report(self.folder)
-        if self.checkpoint is not None and found["checkpoint"] != self.checkpoint:
+    def refuse_another_model(self) -> None:
+        """Raises RunError where the folder is gone, or holds a later model of the run."""
+        read_config(self.folder)
+        if newest_checkpoint(self.folder) != self.checkpoint:
             raise RunError(
                 f"{self.folder}: another command has gone on with this run, and what is there is of another model; fit "
                 "or load it again"
             )
-        return found
 
     def chosen_users(self, users: Any) -> np.ndarray:
         """Dense ids `[N] int32` of users with training items."""

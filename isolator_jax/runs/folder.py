@@ -116,6 +116,13 @@ def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
     return saved[-1] == named["epoch"] and recorded_digest(folder, saved[-1]) in (None, named["sha256"])
 
 
+def newest_checkpoint(run_dir: Path) -> tuple[int, str | None] | None:
+    """Epoch and recorded digest of the newest checkpoint there is: what tells a folder's model from a later one."""
+    folder = run_dir / "checkpoints"
+    saved = saved_epochs(folder)
+    return (saved[-1], recorded_digest(folder, saved[-1])) if saved else None
+
+
 def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with each hyper-parameter under a name of its own."""
     hparams = {f"hparams.{name}": value for name, value in (config.get("hparams") or {}).items()}

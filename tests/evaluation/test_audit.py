@@ -96,7 +96,7 @@ def bias(value, interval=None, activity=None, activity_interval=None, popularity
     ("own", "popularity", "content", "words"),
     [
         (bias(0.18, popularity=0.07), 0.166, 0.051, "popularity can explain it, and nothing about content follows"),
-        (bias(0.18), 0.166, 0.051, "popularity might explain it, were it not there among items of like popularity"),
+        (bias(0.18), 0.166, 0.051, "popularity does not explain it, though: it is there among items of like"),
         (bias(0.11), 0.02, 0.13, "likeness of content can explain it, popularity does not"),
         (bias(0.2), 0.15, 0.26, "either can explain it"),
         (bias(0.2), 0.01, 0.02, "neither explains it alone"),

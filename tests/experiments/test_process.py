@@ -146,7 +146,8 @@ def test_event_files_that_cannot_be_closed_end_no_training(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(events._writer, "close", full)
-    events.close()
+    with pytest.warns(UserWarning, match="No space left on device"):
+        events.close()
 
 
 CHILD = """
@@ -161,7 +162,7 @@ process.run_child([sys.executable, "-c", code])
 def test_a_signal_ends_what_a_command_has_started(tmp_path):
     with subprocess.Popen([sys.executable, "-c", CHILD], cwd=tmp_path, env=ENVIRONMENT) as command:
         pid = tmp_path / "pid"
-        while not (pid.exists() and pid.read_text().strip()):
+        while command.poll() is None and not (pid.exists() and pid.read_text().strip()):
             time.sleep(0.02)
         command.terminate()
     for _ in range(500):

@@ -216,7 +216,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
-def test_long_names_of_runs_are_drawn_whole_and_apart(count):
+def test_long_names_of_runs_are_drawn_within_the_figure_and_apart(count):
     bars = figures.ucbias_bars({name: {"d": Interval(0.1, 0.0, 0.2)} for name in LONG[:count]})
     points = figures.accuracy_against_rho({name: {"d": (0.1 * i, 0.05)} for i, name in enumerate(LONG[:count])})
     for figure, labels in ((bars, bars.axes[0].get_xticklabels()), (points, points.axes[0].texts)):
@@ -226,6 +226,11 @@ def test_long_names_of_runs_are_drawn_whole_and_apart(count):
         assert figure.axes[0].get_window_extent().width > figure.bbox.width / 3
         if figure is bars and not labels[0].get_rotation():
             assert not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
+
+
+def test_shortened_names_still_differ():
+    names = [f"amazon-baby-{backbone}-gamma-0.1-seed-0" for backbone in ("vbpr", "mgcn")]
+    assert figures.drawn_names(names) == names and figures.drawn_names([*names[:1], "x"])[0] != names[0]
 
 
 def test_one_seed_has_no_deviation_to_draw():
