@@ -56,7 +56,8 @@ def over_seeds(rows: list[dict[str, str]]) -> list[dict[str, str]]:
                 name = f"{metric} {strategy}"
                 line[name] = f"{statistics.mean(values):.4f}"
                 line[f"{name} sd"] = f"{statistics.stdev(values):.4f}"
-        table.append(line | {"groups": next(row["groups"] for row in rows if row["backbone"] == backbone)})
+        groups = {row["groups"] for row in rows if row["backbone"] == backbone}
+        table.append(line | {"groups": "earlier" if "earlier" in groups else "shared"})
     return table
 
 
