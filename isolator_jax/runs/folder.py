@@ -108,12 +108,11 @@ def _check_report(report: dict[str, Any]) -> None:
 
 def _is_of_newest_checkpoint(run_dir: Path, report: dict[str, Any]) -> bool:
     """Whether a report was made of the newest checkpoint there is; where there is none, it stands alone."""
-    folder = run_dir / "checkpoints"
-    saved = saved_epochs(folder)
-    if not saved:
+    newest = newest_checkpoint(run_dir)
+    if newest is None:
         return True
-    named = report["checkpoint"]
-    return saved[-1] == named["epoch"] and recorded_digest(folder, saved[-1]) in (None, named["sha256"])
+    (epoch, digest), named = newest, report["checkpoint"]
+    return epoch == named["epoch"] and digest in (None, named["sha256"])
 
 
 def newest_checkpoint(run_dir: Path) -> tuple[int, str | None] | None:

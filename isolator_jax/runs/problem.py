@@ -217,8 +217,7 @@ def recommendations(
       Columns user, rank (from 1), item and score; a user's lines together, in the order of `users`.
     """
     # Of few sizes, so that not every number of users is compiled for; and no longer than lists can be.
-    size = 1 << (users.size - 1).bit_length() if 0 < users.size < _USERS_AT_ONCE else users.size
-    size = -(-size // _USERS_AT_ONCE) * _USERS_AT_ONCE if size > _USERS_AT_ONCE else size
+    size = min(1 << (users.size - 1).bit_length(), -(-users.size // _USERS_AT_ONCE) * _USERS_AT_ONCE)
     padded = np.pad(users, (0, size - users.size), mode="edge") if users.size else users
     lists = top_k_lists(
         encoded,
