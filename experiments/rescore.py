@@ -236,15 +236,10 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
     groups = consistency_groups(content.consistency)
     per_user = {name: result.per_user[RECALL] for name, result in results.items()}
     users = results[BASELINE].users
-    evaluated = np.zeros(dataset.num_users, bool)
-    evaluated[users[~np.isnan(per_user[BASELINE])]] = True
     return {
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},
-        "groups": {
-            name: {**summary, "evaluated": round(float(weight[evaluated].sum()), 6)}
-            for (name, summary), weight in zip(groups.summary().items(), groups[:2], strict=True)
-        },
+        "groups": groups.summary(users[~np.isnan(per_user[BASELINE])]),
     }
 
 

@@ -109,7 +109,8 @@ class Audit(NamedTuple):
         }
         if self.groups is not None and self.alike is not None:
             alike = {name: getattr(self.alike, name) for name in ("median", "fewest", "most")}
-            result["groups"] = self.groups.summary()
+            first = next(iter(self.systems.values()))
+            result["groups"] = self.groups.summary(first.users[~np.isnan(first.per_user[RECALL])])
             result["equal_activity"] = alike | self.alike.groups.summary()
         return result
 

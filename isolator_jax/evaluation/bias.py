@@ -30,13 +30,22 @@ class Groups(NamedTuple):
     diverse: np.ndarray
     tied: tuple[int, int] = (0, 0)
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """For a report: of each group its users, by weight, and how many of them are tied at its cut."""
+    def summary(self, measured: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+        """For a report: of each group its users, by weight, and how many of them are tied at its cut.
+
+        With `measured`, the ids of the users who have a value, it also has how many of its users
+        these are, by weight: `evaluated`.
+        """
         weights = {"consistent": self.consistent, "diverse": self.diverse}
         return {
-            name: {"users": round(float(weight.sum()), 6), "tied": tied}
+            name: {"users": _total(weight), "tied": tied}
+            | ({} if measured is None else {"evaluated": _total(weight[measured])})
             for (name, weight), tied in zip(weights.items(), self.tied, strict=True)
         }
+
+
+def _total(weights: np.ndarray) -> float:
+    return round(float(weights.sum()), 6)
 
 
 def consistency_groups(consistency: np.ndarray, percent: float = 20) -> Groups:

@@ -7,7 +7,7 @@ import numpy as np
 
 from isolator_jax.evaluation.audit import REFERENCES, Audit, Bias, Comparison
 from isolator_jax.reporting.model import SIGNIFICANT
-from isolator_jax.reporting.tables import format_value, markdown_table, metric_label
+from isolator_jax.reporting.tables import few_users_sentence, format_value, markdown_table, metric_label
 from isolator_jax.reporting.text import markdown
 
 # The share of a system's UCBias from which on a reference ranker's is called as large.
@@ -28,7 +28,7 @@ def audit_markdown(audit: Audit, title: str, notes: Sequence[str]) -> str:
     if audit.system_biases:
         lines += ["## What the bias means", ""]
         lines += [f"- {sentence}" for sentence in reading(audit.system_biases, audit.reference_biases)]
-        lines += ["", *_groups_of(audit), ""]
+        lines += ["", _groups_of(measured["groups"], measured["equal_activity"]), ""]
     else:
         lines += ["The dataset has no item features, so there is no UCBias and no ranking by content.", ""]
     lines += ["## Metrics", "", audit_table(columns), ""]
@@ -144,22 +144,21 @@ def _at_equal_popularity(bias: Bias) -> str:
     return f"{left}, less than half: the popularity of the held-out items explains most of it."
 
 
-def _groups_of(audit: Audit) -> list[str]:
-    """Who is in the groups, in a line each."""
-    assert audit.groups is not None and audit.alike is not None
+def _groups_of(groups: Mapping[str, Any], alike: Mapping[str, Any]) -> str:
+    """Who is in the groups, as `Audit.to_dict` has them."""
     parts = [
         f"{values['users']:.0f} content-{name}"
         + (f" ({values['tied']} share the places at the cut)" if values["tied"] else "")
-        for name, values in audit.groups.summary().items()
+        for name, values in groups.items()
     ]
-    alike = [f"{values['users']:.0f} content-{name}" for name, values in audit.alike.groups.summary().items()]
-    window = (
-        f"{audit.alike.fewest} to {audit.alike.most}" if audit.alike.fewest < audit.alike.most else audit.alike.median
-    )
-    return [
+    equally_active = {name: alike[name]["users"] for name in groups}
+    window = f"{alike['fewest']} to {alike['most']}" if alike["fewest"] < alike["most"] else alike["median"]
+    few = few_users_sentence([*(values["evaluated"] for values in groups.values()), *equally_active.values()])
+    return (
         f"Groups: {' and '.join(parts)} users. Like activity: {window} training interactions, "
-        f"{' and '.join(alike)} users with held-out items. Intervals are of 95 %, by resamples of the users.",
-    ]
+        f"{' and '.join(f'{users:.0f} content-{name}' for name, users in equally_active.items())} users with held-out "
+        f"items. Intervals are of 95 %, by resamples of the users. {few}"
+    ).rstrip()
 
 
 def _place(metric: str) -> int:

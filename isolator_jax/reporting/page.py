@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from isolator_jax.evaluation.metrics import RECALL, UCBIAS
 from isolator_jax.evaluation.tradeoff import pareto_front
 from isolator_jax.reporting import figures
-from isolator_jax.reporting.tables import MAIN_METRICS, format_value, metric_label, strategy_label, tied_sentence
+from isolator_jax.reporting.tables import (
+    MAIN_METRICS,
+    few_users_sentence,
+    format_value,
+    metric_label,
+    strategy_label,
+    tied_sentence,
+)
 from isolator_jax.reporting.text import one_line
 from isolator_jax.reporting.views import SPLITS, RunView
 from isolator_jax.strategies import LABELS, MAIN, STRATEGIES, TUNED, name_beside_others
@@ -95,17 +102,19 @@ def _columns(run: RunView) -> list[str]:
 
 
 def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup | str | None]:
-    """The figures that hold all runs on one dataset, and the users tied at its cuts; None where it has no content."""
+    """The figures that hold all runs on one dataset, and what belongs below a UCBias; None where it has no content."""
     first = runs[0]
     if first.consistency is None or first.groups is None:
-        return {"rho": None, "bars": None, "consistency": None, "tied": None}
+        return {"rho": None, "bars": None, "consistency": None, "tied": None, "few": None}
     points = {
         run.name: {name: (_nan(values["rho"]), _nan(values[RECALL])) for name, values in run.metrics["test"].items()}
         for run in runs
     }
-    tied = tied_sentence(first.groups.summary())
+    groups = first.groups.summary()
+    tied = tied_sentence(groups)
     return {
         "tied": tied,
+        "few": few_users_sentence(group["users"] for group in groups.values()),
         "rho": _svg(
             figures.accuracy_against_rho(points),
             f"rho{number}",

@@ -6,6 +6,7 @@ from typing import Any
 from isolator_jax.evaluation.metrics import UCBIAS
 from isolator_jax.reporting.tables import (
     AIMS_IN_WORDS,
+    few_users_sentence,
     format_value,
     markdown_table,
     metric_label,
@@ -96,6 +97,7 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
         ]
         for name, interval in report["intervals"].items()
     ]
+    few = few_users_sentence(group["evaluated"] for group in groups.values())
     return [
         "UCBias@20 with a 95% bootstrap interval over users: "
         + "; ".join(
@@ -107,4 +109,5 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
         "",
         markdown_table(["", metric_label(UCBIAS), "low", "high"], rows),
         "",
+        *([few, ""] if few else []),
     ]

@@ -72,6 +72,20 @@ def test_the_page_has_every_system_within_its_width(audited):
     assert all(len(line) <= 80 for line in page.splitlines() if line.startswith("|"))
 
 
+def test_too_few_users_for_the_intervals_are_told(audited):
+    audit, _ = audited
+    found = audit.to_dict()["groups"]
+    assert [found[name]["evaluated"] for name in ("consistent", "diverse")] == [
+        np.sum(weights[audit.systems["mine"].users[~np.isnan(audit.systems["mine"].per_user["recall@20"])]])
+        for weights in audit.groups[:2]
+    ]
+    alike = audit.alike._replace(groups=audit.groups)
+    assert "fewer than ten users" not in audit_markdown(audit._replace(alike=alike), "a", [])
+    nine = audit.groups._replace(diverse=audit.groups.diverse * (np.cumsum(audit.groups.diverse) <= 9))
+    page = audit_markdown(audit._replace(alike=alike._replace(groups=nine)), "a", [])
+    assert "A group has fewer than ten users with held-out items" in page
+
+
 def test_without_content_there_is_accuracy_and_no_bias(small_dataset):
     histories, truth = (split.histories(small_dataset.num_users) for split in (small_dataset.train, small_dataset.test))
     users = np.arange(small_dataset.num_users)

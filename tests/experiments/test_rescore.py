@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from isolator_jax.data import SyntheticConfig, make_dataset, write_dataset
+from isolator_jax.reporting import rescoring_markdown
 from tests.experiments.test_commands import command
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,9 @@ def test_embeddings_and_scores_and_every_way_to_give_the_splits_have_one_result(
     for text in ("U w/o TS", "chosen on validation", "Quantiles of f", "bootstrap", f"{a['metrics']['u']['rho']:.4f}"):
         assert text in page
     assert "equal scores in float32" in page  # whole numbers tie
+    a["groups"]["diverse"]["evaluated"] = 9.5
+    few = "A group has fewer than ten users with held-out items"
+    assert few not in page and few in rescoring_markdown(a)
 
 
 def test_with_a_mapping_beside_the_histories_ids_are_original_in_and_out(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""The HTML page, from made-up runs: foreign names stay text, and users tied at the cuts are told."""
+"""The HTML page, from made-up runs: foreign names stay text, and users tied at the cuts, or too few, are told."""
 
 import re
 
@@ -13,9 +13,9 @@ from isolator_jax.strategies import LABELS, MAIN
 NAME = "<script>alert('a$_$b')</script>&\x1b[31m"
 
 
-def run_view(name, *, tied=0, dataset="made"):
+def run_view(name, *, tied=0, dataset="made", users=200):
     rng = np.random.default_rng(0)
-    consistency = rng.random(200)
+    consistency = rng.random(users)
     consistency[:tied] = 0.0
     metrics = {"recall@10": 0.1, "recall@20": 0.2, "ucbias@20": 0.05, "rho": 0.4, f"rho/{name}": 0.4}
     values = {strategy: {key: value + rng.random() / 100 for key, value in metrics.items()} for strategy in LABELS}
@@ -32,7 +32,7 @@ def run_view(name, *, tied=0, dataset="made"):
         data=dataset,
         report={
             "config": config,
-            "dataset": {"users": 200, "items": 50, "train": 900, "validation": 100, "test": 100},
+            "dataset": {"users": users, "items": 50, "train": 900, "validation": 100, "test": 100},
             "seconds_per_epoch": {"train": 1.0, "validation": None},
         },
         metrics={"test": values, "validation": values},
@@ -47,7 +47,7 @@ def run_view(name, *, tied=0, dataset="made"):
 
 @pytest.fixture(scope="module")
 def page():
-    return report_page([run_view(NAME, tied=60), run_view("a$_$b", tied=60), run_view("other", dataset="other")])
+    return report_page([run_view(NAME, tied=60), run_view("a$_$b", tied=60), run_view("other", dataset="other", users=49)])
 
 
 def test_foreign_names_are_text_in_the_page(page):
@@ -59,6 +59,10 @@ def test_foreign_names_are_text_in_the_page(page):
 
 def test_users_tied_at_a_cut_are_told_where_there_are_any(page):
     assert page.count("cut of the content-consistent and of the content-diverse group: 0 and 60.") == 1
+
+
+def test_groups_of_fewer_than_ten_users_are_told(page):
+    assert page.count("A group has fewer than ten users") == 1  # nine of the 49; of the 200 forty
 
 
 def test_the_pareto_front_is_of_the_size_of_the_bias(page):
