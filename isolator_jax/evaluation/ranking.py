@@ -194,7 +194,7 @@ def _best_of_chunk(
     """`rank` of one user chunk `[B]`, whose scores are in `rows` `[B]` of `scores`."""
     num_items = scores.num_items
     width = min(item_chunk, num_items)
-    in_chunk = min(k, width)
+    kept = min(k, num_items)  # a list length far above the catalogue costs no more than the catalogue
     batched = {name: jax.vmap(jax.vmap(key, (0, 1, None)), (0, 1, 1)) for name, key in keys.items()}
     c = None if consistency is None else consistency[:, users]
 
@@ -210,21 +210,28 @@ def _best_of_chunk(
         for name, key in batched.items():
             values = key(f, s, c)
             values = jnp.where(values == 0, 0.0, values)  # top_k ranks -0 below 0
-            values, places = lax.top_k(jnp.where(hidden, -jnp.inf, values), in_chunk)
+            values, places = lax.top_k(jnp.where(hidden, -jnp.inf, values), min(kept, width))
             # Earlier chunks come first, and top_k keeps the first of equal keys.
             values = jnp.concatenate([best[name][1], values], axis=1)
             items = jnp.concatenate([best[name][0], ids[places]], axis=1)
-            values, places = lax.top_k(values, k)
+            values, places = lax.top_k(values, kept)
             merged[name] = (jnp.take_along_axis(items, places, axis=1), values)
         return merged, None
 
     empty = (
-        jnp.full((users.size, k), NO_ITEM, jnp.int32),
-        jnp.full((users.size, k), -jnp.inf, jnp.float32),
+        jnp.full((users.size, kept), NO_ITEM, jnp.int32),
+        jnp.full((users.size, kept), -jnp.inf, jnp.float32),
     )
     firsts = jnp.arange(0, num_items, width, dtype=jnp.int32)
     best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
-    return {name: (jnp.where(jnp.isneginf(values), NO_ITEM, items), values) for name, (items, values) in best.items()}
+    rest = [(0, 0), (0, k - kept)]
+    return {
+        name: (
+            jnp.pad(jnp.where(jnp.isneginf(values), NO_ITEM, items), rest, constant_values=NO_ITEM),
+            jnp.pad(values, rest, constant_values=-jnp.inf),
+        )
+        for name, (items, values) in best.items()
+    }
 
 
 _compiled_best_of_chunk = jax.jit(_best_of_chunk, static_argnames=("k", "item_chunk"))
