@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -305,9 +306,18 @@ def training(study: Study, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
         "epochs": f"{np.mean(epochs):.0f}",
         "epoch s": f"{min(fastest):.2f}",
         "training s": f"{np.mean(seconds):.0f}",
-        "on": jax.devices()[0].device_kind,
+        "on": machine(),
     }
     return pd.DataFrame([line])
+
+
+def machine() -> str:
+    """What this process computes on: the device's name, of a CPU the processor's, where Linux tells it."""
+    device, told = jax.devices()[0].device_kind, Path("/proc/cpuinfo")
+    if device != "cpu" or not told.exists():
+        return device
+    names = re.findall(r"^model name\s*: (.*)", told.read_text(), flags=re.MULTILINE)
+    return re.sub(r"\(\w+\)|( \d+-Core)? Processor", "", names[0]) if names else device
 
 
 def lost(study: Study, backbones: Sequence[str]) -> list[str]:
