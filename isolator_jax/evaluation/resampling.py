@@ -1,7 +1,7 @@
 """The bootstrap over users of several UCBiases at once, so that their differences and sizes can be compared."""
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from isolator_jax.evaluation import Groups
 
