@@ -10,6 +10,7 @@ matplotlib and jinja2: pip install 'isolator-jax[plots]'.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         },
         consistency=None if content is None else content.consistency,
         groups=groups,
+        groups_in_numbers=None if groups is None else _in_numbers(next(iter(results.values())), groups),
         settings=None
         if content is None or not len(problem.dataset.validation)
         else _settings(problem, content, encoded),
@@ -179,6 +181,10 @@ def _curve(folder: Path, config: RunConfig) -> Curve:
 def _interval(result: Evaluation, groups: Groups) -> Interval:
     recall = result.per_user[RECALL]
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
+
+
+def _in_numbers(result: Evaluation, groups: Groups) -> dict[str, dict[str, Any]]:
+    return groups.summary(result.users[~np.isnan(result.per_user[RECALL])])
 
 
 def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsMetrics:

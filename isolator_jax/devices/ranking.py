@@ -19,8 +19,7 @@ from isolator_jax.backbones import Encoded
 from isolator_jax.content import Content
 from isolator_jax.devices.mesh import AXIS, BY_ROW, EVERYWHERE, pad_rows, padded, put
 from isolator_jax.evaluation.hits import check_count, count_in_lists
-from isolator_jax.evaluation.metrics import NO_ITEM
-from isolator_jax.evaluation.ranking import Lists, check_ranking, checked_lists, rank, similarities
+from isolator_jax.evaluation.ranking import Lists, check_ranking, checked_lists, finished_lists, rank, similarities
 from isolator_jax.evaluation.scores import InnerProducts
 from isolator_jax.histories import Histories
 from isolator_jax.similarity import Similarity, SimilarityFromFeatures, SimilarityOnTheFly, SimilarityTable, build_table
@@ -192,7 +191,8 @@ def _lists_by_items(
     num_items = item_embeddings.shape[0]
     count = padded(num_items, mesh) // mesh.size
     # Rows that pad the catalogue may stand in a device's list, and are struck from it.
-    listed = k + padded(num_items, mesh) - num_items
+    kept = min(k, num_items)
+    listed = kept + padded(num_items, mesh) - num_items
 
     def of_block(item_embeddings, similarity, user_embeddings, users, histories, keys, consistency):
         first = lax.axis_index(AXIS) * count
@@ -210,8 +210,8 @@ def _lists_by_items(
         values = jnp.where(items < num_items, values, -jnp.inf)
         items, values = (lax.all_to_all(x, AXIS, split_axis=0, concat_axis=1, tiled=True) for x in (items, values))
         # Devices are in the order of their items, and top_k keeps the first of equal keys.
-        values, places = lax.top_k(values, k)
-        return jnp.where(jnp.isneginf(values), NO_ITEM, jnp.take_along_axis(items, places, axis=1)), values
+        values, places = lax.top_k(values, kept)
+        return finished_lists(jnp.take_along_axis(items, places, axis=1), values, k)
 
     similarity = _pad_items(similarity, mesh)
     lists = jax.shard_map(

@@ -110,8 +110,9 @@ class Audit(NamedTuple):
         if self.groups is not None and self.alike is not None:
             alike = {name: getattr(self.alike, name) for name in ("median", "fewest", "most")}
             first = next(iter(self.systems.values()))
-            result["groups"] = self.groups.summary(first.users[~np.isnan(first.per_user[RECALL])])
-            result["equal_activity"] = alike | self.alike.groups.summary()
+            measured = first.users[~np.isnan(first.per_user[RECALL])]
+            result["groups"] = self.groups.summary(measured)
+            result["equal_activity"] = alike | self.alike.groups.summary(measured)
         return result
 
 

@@ -34,14 +34,17 @@ class Groups(NamedTuple):
         """For a report: of each group its users, by weight, and how many of them are tied at its cut.
 
         With `measured`, the ids of the users who have a value, it also has how many of its users
-        these are, by weight: `evaluated`.
+        these are, by weight, `evaluated`, and counting those tied at its cut whole, `members`.
         """
         weights = {"consistent": self.consistent, "diverse": self.diverse}
         return {
-            name: {"users": _total(weight), "tied": tied}
-            | ({} if measured is None else {"evaluated": _total(weight[measured])})
+            name: {"users": _total(weight), "tied": tied} | ({} if measured is None else _measured(weight[measured]))
             for (name, weight), tied in zip(weights.items(), self.tied, strict=True)
         }
+
+
+def _measured(weights: np.ndarray) -> dict[str, Any]:
+    return {"evaluated": _total(weights), "members": int(np.count_nonzero(weights))}
 
 
 def _total(weights: np.ndarray) -> float:

@@ -224,14 +224,14 @@ def _best_of_chunk(
     )
     firsts = jnp.arange(0, num_items, width, dtype=jnp.int32)
     best, _ = lax.scan(of_items, {name: empty for name in keys}, firsts)
-    rest = [(0, 0), (0, k - kept)]
-    return {
-        name: (
-            jnp.pad(jnp.where(jnp.isneginf(values), NO_ITEM, items), rest, constant_values=NO_ITEM),
-            jnp.pad(values, rest, constant_values=-jnp.inf),
-        )
-        for name, (items, values) in best.items()
-    }
+    return {name: finished_lists(items, values, k) for name, (items, values) in best.items()}
+
+
+def finished_lists(items: Array, values: Array, k: int) -> tuple[Array, Array]:
+    """Lists `[B, K]`, and their keys, of length k: `NO_ITEM` where a key is -inf, and in what is added to them."""
+    added = [(0, 0), (0, k - items.shape[1])]
+    items = jnp.where(jnp.isneginf(values), NO_ITEM, items)
+    return jnp.pad(items, added, constant_values=NO_ITEM), jnp.pad(values, added, constant_values=-jnp.inf)
 
 
 _compiled_best_of_chunk = jax.jit(_best_of_chunk, static_argnames=("k", "item_chunk"))

@@ -151,14 +151,15 @@ def _groups_of(groups: Mapping[str, Any], alike: Mapping[str, Any]) -> str:
         + (f" ({values['tied']} share the places at the cut)" if values["tied"] else "")
         for name, values in groups.items()
     ]
-    equally_active = {name: alike[name]["users"] for name in groups}
+    equally_active = {name: alike[name] for name in groups}
+    alike_parts = [f"{values['users']:.0f} content-{name}" for name, values in equally_active.items()]
     window = f"{alike['fewest']} to {alike['most']}" if alike["fewest"] < alike["most"] else alike["median"]
-    few = few_users_sentence([*(values["evaluated"] for values in groups.values()), *equally_active.values()])
-    return (
+    few = few_users_sentence(groups), few_users_sentence(equally_active, "group of like activity")
+    sentence = (
         f"Groups: {' and '.join(parts)} users. Like activity: {window} training interactions, "
-        f"{' and '.join(f'{users:.0f} content-{name}' for name, users in equally_active.items())} users with held-out "
-        f"items. Intervals are of 95 %, by resamples of the users. {few}"
-    ).rstrip()
+        f"{' and '.join(alike_parts)} users with held-out items. Intervals are of 95 %, by resamples of the users."
+    )
+    return " ".join(filter(None, (sentence, *few)))
 
 
 def _place(metric: str) -> int:

@@ -110,11 +110,10 @@ def _dataset_figures(runs: Sequence[RunView], number: int) -> dict[str, Markup |
         run.name: {name: (_nan(values["rho"]), _nan(values[RECALL])) for name, values in run.metrics["test"].items()}
         for run in runs
     }
-    groups = first.groups.summary()
-    tied = tied_sentence(groups)
+    tied = tied_sentence(first.groups_in_numbers)
     return {
         "tied": tied,
-        "few": few_users_sentence(group["users"] for group in groups.values()),
+        "few": few_users_sentence(first.groups_in_numbers),
         "rho": _svg(
             figures.accuracy_against_rho(points),
             f"rho{number}",

@@ -97,7 +97,7 @@ def _bias_lines(report: Mapping[str, Any]) -> list[str]:
         ]
         for name, interval in report["intervals"].items()
     ]
-    few = few_users_sentence(group["evaluated"] for group in groups.values())
+    few = few_users_sentence(groups)
     return [
         "UCBias@20 with a 95% bootstrap interval over users: "
         + "; ".join(

@@ -1,7 +1,7 @@
 """Tables for people: rounded here and nowhere else, and labelled here."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isolator_jax.evaluation.metrics import RECALL, RHO, UCBIAS
@@ -12,7 +12,7 @@ MAIN_METRICS = ("recall@10", RECALL, "ndcg@10", "ndcg@20", UCBIAS, RHO)
 WIDTH = 80
 TIED = "Users tied at the cut of the content-consistent and of the content-diverse group"
 
-# Users of a group, below which its bootstrap is too sure.
+# Users of a group, below which the bootstrap's level is far from what it says.
 _FEW = 10
 
 _METRICS = {
@@ -105,22 +105,21 @@ def tied_sentence(groups: Mapping[str, Mapping[str, Any]] | None) -> str:
     return f"{TIED}: {' and '.join(f'{count:,}' for count in tied)}." if any(tied) else ""
 
 
-def few_users_sentence(counts: Iterable[float]) -> str:
-    """What belongs below the bootstrap interval of a UCBias whose groups are small; empty where they are not.
-
-    Where nothing differs, the resamples call 16 % of the differences significant at .05 with three
-    users a group, 6 % with ten.
+def few_users_sentence(groups: Mapping[str, Mapping[str, Any]] | None, of: str = "group") -> str:
+    """What belongs below a bootstrap interval of UCBias; empty where its groups are not small, or too small for one.
 
     Args:
-      counts: the users of each group, by weight, who have a value.
+      groups: as `Groups.summary` gives them with the users who have a value.
+      of: what they are called.
 
     Examples:
-      >>> few_users_sentence([12.0, 9.5])
-      'A group has fewer than ten users with held-out items: intervals are too narrow, and p of UCBias too small.'
+      >>> few_users_sentence({"consistent": {"members": 12}, "diverse": {"members": 9}})
+      'A group has fewer than ten users with held-out items: resamples of so few are too sure.'
     """
-    if min(counts) >= _FEW:
+    fewest = min((group["members"] for group in (groups or {}).values()), default=_FEW)
+    if not 2 <= fewest < _FEW:
         return ""
-    return "A group has fewer than ten users with held-out items: intervals are too narrow, and p of UCBias too small."
+    return f"A {of} has fewer than ten users with held-out items: resamples of so few are too sure."
 
 
 # What a setting of U-ISOLATOR is chosen for on validation (`evaluation.AIMS`).

@@ -82,6 +82,7 @@ class RunView:
       ucbias: UCBias@20 on test by strategy; empty without content.
       consistency: c_u, `[U]`, NaN where undefined; None without content.
       groups: of the users; None without content.
+      groups_in_numbers: their `Groups.summary` with the users who have test items; None without content.
       settings: None without content or validation items.
       example: a user.
     """
@@ -94,6 +95,7 @@ class RunView:
     ucbias: Mapping[str, Interval]
     consistency: np.ndarray | None
     groups: Groups | None
+    groups_in_numbers: Mapping[str, Mapping[str, Any]] | None
     settings: SettingsMetrics | None
     example: UserExample
 

@@ -74,15 +74,24 @@ def test_the_page_has_every_system_within_its_width(audited):
 
 def test_too_few_users_for_the_intervals_are_told(audited):
     audit, _ = audited
-    found = audit.to_dict()["groups"]
-    assert [found[name]["evaluated"] for name in ("consistent", "diverse")] == [
-        np.sum(weights[audit.systems["mine"].users[~np.isnan(audit.systems["mine"].per_user["recall@20"])]])
-        for weights in audit.groups[:2]
-    ]
-    alike = audit.alike._replace(groups=audit.groups)
-    assert "fewer than ten users" not in audit_markdown(audit._replace(alike=alike), "a", [])
-    nine = audit.groups._replace(diverse=audit.groups.diverse * (np.cumsum(audit.groups.diverse) <= 9))
-    page = audit_markdown(audit._replace(alike=alike._replace(groups=nine)), "a", [])
+    mine = audit.systems["mine"]
+    measured = mine.users[~np.isnan(mine.per_user["recall@20"])]
+    for name, weights in zip(("consistent", "diverse"), audit.groups, strict=False):
+        assert audit.to_dict()["groups"][name]["evaluated"] == weights[measured].sum()
+    audit = audit._replace(alike=audit.alike._replace(groups=audit.groups))  # as large as the others
+    assert "fewer than ten users" not in audit_markdown(audit, "a", [])
+
+    members = measured[audit.groups.diverse[measured] > 0]
+    for left, told in ((9, True), (1, False)):  # of one there is no interval
+        diverse = np.isin(np.arange(audit.groups.diverse.size), members[:left]).astype(float)
+        alike = audit.alike._replace(groups=audit.groups._replace(diverse=diverse))
+        page = audit_markdown(audit._replace(alike=alike), "a", [])
+        assert ("A group of like activity has fewer than ten users" in page) == told
+        assert "A group has fewer" not in page
+
+    recall = np.where(np.isin(mine.users, members[9:]), np.nan, mine.per_user["recall@20"])
+    mine = mine._replace(per_user=mine.per_user | {"recall@20": recall})
+    page = audit_markdown(audit._replace(systems=audit.systems | {"mine": mine}), "a", [])
     assert "A group has fewer than ten users with held-out items" in page
 
 

@@ -13,9 +13,10 @@ from isolator_jax.strategies import LABELS, MAIN
 NAME = "<script>alert('a$_$b')</script>&\x1b[31m"
 
 
-def run_view(name, *, tied=0, dataset="made", users=200):
+def run_view(name, *, tied=0, dataset="made", tested=200):
+    """Of 200 users, of whom the first have test items."""
     rng = np.random.default_rng(0)
-    consistency = rng.random(users)
+    consistency = rng.random(200)
     consistency[:tied] = 0.0
     metrics = {"recall@10": 0.1, "recall@20": 0.2, "ucbias@20": 0.05, "rho": 0.4, f"rho/{name}": 0.4}
     values = {strategy: {key: value + rng.random() / 100 for key, value in metrics.items()} for strategy in LABELS}
@@ -32,7 +33,7 @@ def run_view(name, *, tied=0, dataset="made", users=200):
         data=dataset,
         report={
             "config": config,
-            "dataset": {"users": users, "items": 50, "train": 900, "validation": 100, "test": 100},
+            "dataset": {"users": 200, "items": 50, "train": 900, "validation": 100, "test": 100},
             "seconds_per_epoch": {"train": 1.0, "validation": None},
         },
         metrics={"test": values, "validation": values},
@@ -40,6 +41,7 @@ def run_view(name, *, tied=0, dataset="made", users=200):
         ucbias={strategy: Interval(0.1, 0.05, 0.2) for strategy in LABELS},
         consistency=consistency,
         groups=consistency_groups(consistency),
+        groups_in_numbers=consistency_groups(consistency).summary(np.arange(tested)),
         settings=SettingsMetrics(grid, rng.random(shape), rng.normal(size=shape) / 20),
         example=UserExample(name, 0.3, [items[2].item], items[:4], dict.fromkeys(MAIN, items)),
     )
@@ -47,7 +49,9 @@ def run_view(name, *, tied=0, dataset="made", users=200):
 
 @pytest.fixture(scope="module")
 def page():
-    return report_page([run_view(NAME, tied=60), run_view("a$_$b", tied=60), run_view("other", dataset="other", users=49)])
+    return report_page(
+        [run_view(NAME, tied=60), run_view("a$_$b", tied=60), run_view("other", dataset="other", tested=49)]
+    )
 
 
 def test_foreign_names_are_text_in_the_page(page):
@@ -62,7 +66,9 @@ def test_users_tied_at_a_cut_are_told_where_there_are_any(page):
 
 
 def test_groups_of_fewer_than_ten_users_are_told(page):
-    assert page.count("A group has fewer than ten users") == 1  # nine of the 49; of the 200 forty
+    other = run_view("other", tested=49)
+    assert min(group["members"] for group in other.groups_in_numbers.values()) < 10 < other.groups.diverse.sum()
+    assert page.count("A group has fewer than ten users") == 1
 
 
 def test_the_pareto_front_is_of_the_size_of_the_bias(page):
