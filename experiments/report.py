@@ -10,7 +10,6 @@ matplotlib and jinja2: pip install 'isolator-jax[plots]'.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from isolator_jax.content import Content
 from isolator_jax.data import Dataset
 from isolator_jax.errors import ConfigError, RunError, brief
 from isolator_jax.evaluation import Evaluation, Groups, Settings, consistency_groups, evaluate_settings, ucbias
+from isolator_jax.evaluation.bias import measured_summary
 from isolator_jax.evaluation.metrics import RECALL, UCBIAS, UCBIAS_K
 from isolator_jax.evaluation.significance import bootstrap_ucbias
 from isolator_jax.files import write_text
@@ -122,6 +122,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
     if content is not None and np.isnan(content.consistency).all():
         content = None  # nobody has groups
     groups = None if content is None else consistency_groups(content.consistency)
+    recalls = next(iter(results.values()))  # every strategy's are of the same users
     return RunView(
         name=name,
         data=problem.dataset.fingerprint(),
@@ -133,7 +134,7 @@ def _view(folder: Path, name: str, user: str | None) -> RunView:
         },
         consistency=None if content is None else content.consistency,
         groups=groups,
-        groups_in_numbers=None if groups is None else _in_numbers(next(iter(results.values())), groups),
+        groups_in_numbers=None if groups is None else measured_summary(recalls.per_user[RECALL], recalls.users, groups),
         settings=None
         if content is None or not len(problem.dataset.validation)
         else _settings(problem, content, encoded),
@@ -181,10 +182,6 @@ def _curve(folder: Path, config: RunConfig) -> Curve:
 def _interval(result: Evaluation, groups: Groups) -> Interval:
     recall = result.per_user[RECALL]
     return Interval(ucbias(recall, result.users, groups), *bootstrap_ucbias(recall, result.users, groups))
-
-
-def _in_numbers(result: Evaluation, groups: Groups) -> dict[str, dict[str, Any]]:
-    return groups.summary(result.users[~np.isnan(result.per_user[RECALL])])
 
 
 def _settings(problem: Problem, content: Content, encoded: Encoded) -> SettingsMetrics:

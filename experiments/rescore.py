@@ -42,6 +42,7 @@ from isolator_jax.data.external import read_external
 from isolator_jax.data.lists import refuse_blanks
 from isolator_jax.errors import ConfigError
 from isolator_jax.evaluation import Evaluation, Model, Settings, consistency_groups, evaluate_lists
+from isolator_jax.evaluation.bias import measured_summary
 from isolator_jax.evaluation.grid import UParameters
 from isolator_jax.evaluation.metrics import RECALL, UCBIAS_K
 from isolator_jax.evaluation.rescoring import Rescored, ScoreSummary, rescore, summarize_scores, tune
@@ -239,7 +240,7 @@ def _measured(results: Mapping[str, Evaluation], dataset: Dataset, content: Cont
     return {
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {name: bootstrap_ucbias(values, users, groups) for name, values in per_user.items()},
-        "groups": groups.summary(users[~np.isnan(per_user[BASELINE])]),
+        "groups": measured_summary(per_user[BASELINE], users, groups),
     }
 
 

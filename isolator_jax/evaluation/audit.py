@@ -25,7 +25,7 @@ from isolator_jax.evaluation import (
     ucbias,
     ucbias_at_equal_popularity,
 )
-from isolator_jax.evaluation.bias import weighted_mean
+from isolator_jax.evaluation.bias import measured_summary, weighted_mean
 from isolator_jax.evaluation.evaluate import METRICS
 from isolator_jax.evaluation.metrics import RECALL, UCBIAS, UCBIAS_K
 from isolator_jax.evaluation.resampling import resampled_ucbias, two_sided_p
@@ -110,9 +110,9 @@ class Audit(NamedTuple):
         if self.groups is not None and self.alike is not None:
             alike = {name: getattr(self.alike, name) for name in ("median", "fewest", "most")}
             first = next(iter(self.systems.values()))
-            measured = first.users[~np.isnan(first.per_user[RECALL])]
-            result["groups"] = self.groups.summary(measured)
-            result["equal_activity"] = alike | self.alike.groups.summary(measured)
+            measured = first.per_user[RECALL], first.users
+            result["groups"] = measured_summary(*measured, self.groups)
+            result["equal_activity"] = alike | measured_summary(*measured, self.alike.groups)
         return result
 
 

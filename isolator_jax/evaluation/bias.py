@@ -30,21 +30,12 @@ class Groups(NamedTuple):
     diverse: np.ndarray
     tied: tuple[int, int] = (0, 0)
 
-    def summary(self, measured: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
-        """For a report: of each group its users, by weight, and how many of them are tied at its cut.
-
-        With `measured`, the ids of the users who have a value, it also has how many of its users
-        these are, by weight, `evaluated`, and counting those tied at its cut whole, `members`.
-        """
-        weights = {"consistent": self.consistent, "diverse": self.diverse}
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """For a report: of each group its users, by weight, and how many of them are tied at its cut."""
         return {
-            name: {"users": _total(weight), "tied": tied} | ({} if measured is None else _measured(weight[measured]))
-            for (name, weight), tied in zip(weights.items(), self.tied, strict=True)
+            name: {"users": _total(weight), "tied": tied}
+            for name, weight, tied in zip(("consistent", "diverse"), self[:2], self.tied, strict=True)
         }
-
-
-def _measured(weights: np.ndarray) -> dict[str, Any]:
-    return {"evaluated": _total(weights), "members": int(np.count_nonzero(weights))}
 
 
 def _total(weights: np.ndarray) -> float:
@@ -175,6 +166,34 @@ def group_values(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> tuple
     values, ids = entry.per_user_of(per_user, users, groups.consistent.size)
     defined = ~np.isnan(values)
     return values[defined], ids[defined], groups
+
+
+def measured_summary(per_user: ArrayLike, users: ArrayLike, groups: Groups) -> dict[str, dict[str, Any]]:
+    """`Groups.summary`, and how many users of each group have a value.
+
+    Args:
+      per_user: `[N]` metric values, NaN where a user has none.
+      users: `[N]` their ids.
+      groups: weights of all U users.
+
+    Returns:
+      For `consistent` and `diverse`, besides `users` and `tied`: `evaluated`, the users with a value
+      by weight, and `members`, those users counting the tied ones whole.
+
+    Raises:
+      TypeError, ValueError: as `ucbias`.
+
+    Examples:
+      >>> groups = Groups(np.array([1.0, 0.5, 0.5, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]), tied=(2, 0))
+      >>> measured_summary(np.array([0.2, np.nan, 0.1, 0.0]), np.arange(4), groups)["consistent"]
+      {'users': 2.0, 'tied': 2, 'evaluated': 1.5, 'members': 2}
+    """
+    _, ids, groups = group_values(per_user, users, groups)
+    measured = {name: getattr(groups, name)[ids] for name in ("consistent", "diverse")}
+    return {
+        name: summary | {"evaluated": _total(measured[name]), "members": int(np.count_nonzero(measured[name]))}
+        for name, summary in groups.summary().items()
+    }
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:

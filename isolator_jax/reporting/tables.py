@@ -109,7 +109,7 @@ def few_users_sentence(groups: Mapping[str, Mapping[str, Any]] | None, of: str =
     """What belongs below a bootstrap interval of UCBias; empty where its groups are not small, or too small for one.
 
     Args:
-      groups: as `Groups.summary` gives them with the users who have a value.
+      groups: as `measured_summary` gives them.
       of: what they are called.
 
     Examples:

@@ -82,7 +82,7 @@ class RunView:
       ucbias: UCBias@20 on test by strategy; empty without content.
       consistency: c_u, `[U]`, NaN where undefined; None without content.
       groups: of the users; None without content.
-      groups_in_numbers: their `Groups.summary` with the users who have test items; None without content.
+      groups_in_numbers: their `measured_summary` by Recall@20 on test; None without content.
       settings: None without content or validation items.
       example: a user.
     """

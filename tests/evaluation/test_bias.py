@@ -23,6 +23,7 @@ from isolator_jax.evaluation import (
     ucbias,
     users_to_validate,
 )
+from isolator_jax.evaluation.bias import measured_summary
 from isolator_jax.evaluation.metrics import nan_mean
 from isolator_jax.strategies import vanilla
 
@@ -126,6 +127,32 @@ def test_ucbias_is_the_difference_of_group_means_over_users_with_a_value():
     users = np.array([0, 1, 3, 4])
     assert ucbias(np.array([1.0, NAN, 0.25, 0.75]), users, groups) == 1.0 - 0.5
     assert math.isnan(ucbias(np.array([NAN, NAN, 0.25, 0.75]), users, groups))
+
+
+def test_a_summary_counts_the_users_with_a_value_by_weight_and_whole():
+    groups = Groups(np.array([1.0, 0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]), tied=(2, 0))
+    users, values = np.array([4, 2, 0, 3]), np.array([NAN, 0.1, 0.2, 0.0])
+    assert measured_summary(values, users, groups) == {
+        "consistent": {"users": 2.0, "tied": 2, "evaluated": 1.5, "members": 2},
+        "diverse": {"users": 2.0, "tied": 0, "evaluated": 1.0, "members": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "users", "groups", "named"),
+    [
+        ([0.1, 0.2], [0], Groups([1.0, 0.0], [0.0, 1.0]), "per_user"),
+        ([0.1], [2], Groups([1.0, 0.0], [0.0, 1.0]), "users"),
+        ([0.1], [-1], Groups([1.0, 0.0], [0.0, 1.0]), "users"),
+        ([0.1], [0], Groups([1.0, -1.0], [0.0, 1.0]), "groups.consistent"),
+        ([0.1], [0], ([1.0, 0.0], [0.0, 1.0]), "groups"),
+    ],
+)
+@pytest.mark.parametrize("function", [ucbias, measured_summary])
+def test_values_that_do_not_fit_users_or_groups_are_refused(function, values, users, groups, named):
+    with pytest.raises((TypeError, ValueError), match=named) as refused:
+        function(values, users, groups)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_rho_averages_lists_first_and_leaves_out_empty_ones():

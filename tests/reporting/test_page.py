@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isolator_jax.evaluation import Settings, consistency_groups
+from isolator_jax.evaluation.bias import measured_summary
 from isolator_jax.reporting.page import report_page
 from isolator_jax.reporting.views import Curve, Interval, ListItem, RunView, SettingsMetrics, UserExample
 from isolator_jax.strategies import LABELS, MAIN
@@ -41,7 +42,9 @@ def run_view(name, *, tied=0, dataset="made", tested=200):
         ucbias={strategy: Interval(0.1, 0.05, 0.2) for strategy in LABELS},
         consistency=consistency,
         groups=consistency_groups(consistency),
-        groups_in_numbers=consistency_groups(consistency).summary(np.arange(tested)),
+        groups_in_numbers=measured_summary(
+            np.where(np.arange(200) < tested, 0.1, np.nan), np.arange(200), consistency_groups(consistency)
+        ),
         settings=SettingsMetrics(grid, rng.random(shape), rng.normal(size=shape) / 20),
         example=UserExample(name, 0.3, [items[2].item], items[:4], dict.fromkeys(MAIN, items)),
     )
